@@ -1,0 +1,171 @@
+"""Averages of the iterates, kept by pairs that only observe, chained after a pair."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from qgenx_jax import _checks, _trees
+from qgenx_jax._pair import EXTRAPOLATION, UPDATE, Observer, make_pair, pick
+from qgenx_jax._types import Array, DualVector, HalfStep, Params, State
+
+
+class ErgodicAverageState(NamedTuple):
+    """State of `ergodic_average`.
+
+    Attributes:
+        count: T, the number of points averaged, int32.
+        average: (1/T) sum_{t<=T} X_{t+1/2}, float32 at least; the first point if T = 0.
+    """
+
+    count: Array
+    average: Params
+
+
+class EmaState(NamedTuple):
+    """State of `ema`.
+
+    Attributes:
+        ema: exponential moving average of X_1, X_2, ..., float32 at least; first X_1.
+    """
+
+    ema: Params
+
+
+def ergodic_average() -> Observer:
+    """The uniform average of the leading states, for which Q-GenX's rates hold.
+
+        X-bar_T = (1/T) sum_{t=1..T} X_{t+1/2}
+
+    Returns:
+        An observer, to be chained after a pair; read by `ergodic_average_params`.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> pair = qgenx.chain(qgenx.q_genx("data", None), qgenx.ergodic_average())
+
+    References:
+        Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
+        Communication Guarantees, ICLR 2023, theorems 3 and 4.
+    """
+
+    def init_fn(params: Params) -> ErgodicAverageState:
+        return ErgodicAverageState(jnp.zeros((), jnp.int32), _trees.accumulator(params))
+
+    def observe(point: Params, state: ErgodicAverageState) -> ErgodicAverageState:
+        count = jnp.asarray(optax.safe_increment(state.count))
+        average = jax.tree.map(
+            lambda mean, x: mean + (x - mean) / count.astype(mean.dtype),
+            state.average,
+            point,
+        )
+        return ErgodicAverageState(count, average)
+
+    return _observer(init_fn, observe, EXTRAPOLATION)
+
+
+def ema(decay: float = 0.9999) -> Observer:
+    """Exponential moving average of the iterates: e <- decay e + (1 - decay) X_{t+1}.
+
+    It starts at X_1, without bias correction, as GAN training code does.
+
+    Args:
+        decay: in [0, 1).
+
+    Returns:
+        An observer, to be chained after a pair; read by `ema_params`.
+
+    Raises:
+        ValueError: if decay is outside [0, 1).
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> pair = qgenx.chain(qgenx.extra_adam(2e-4), qgenx.ema(0.999))
+    """
+    if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
+        raise _checks.refuse("decay", "must be in [0, 1)", decay, "0.9999 is usual")
+
+    def init_fn(params: Params) -> EmaState:
+        return EmaState(_trees.accumulator(params))
+
+    def observe(point: Params, state: EmaState) -> EmaState:
+        return EmaState(
+            jax.tree.map(lambda e, x: e + (1 - decay) * (x - e), state.ema, point)
+        )
+
+    return _observer(init_fn, observe, UPDATE)
+
+
+def ergodic_average_params(state: State, params: Params | None = None) -> Params:
+    """Reads X-bar_T from the state of anything that contains `ergodic_average`.
+
+    Args:
+        state: a pair's, a chain's or an alternating optimizer's state.
+        params: gives the dtypes of the result; without it, as accumulated.
+
+    Raises:
+        ValueError: unless the state contains exactly one such average.
+    """
+    return _read(state, ErgodicAverageState, params).average
+
+
+def ema_params(state: State, params: Params | None = None) -> Params:
+    """Reads the moving average from the state of anything that contains `ema`.
+
+    Args:
+        state: a pair's, a chain's or an alternating optimizer's state.
+        params: gives the dtypes of the result; without it, as accumulated.
+
+    Raises:
+        ValueError: unless the state contains exactly one such average.
+    """
+    return _read(state, EmaState, params).ema
+
+
+def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
+    """Looks at params + updates at one of the half-steps, and passes updates on."""
+
+    def step_fn(
+        updates: DualVector,
+        state: State,
+        params: Params,
+        *,
+        half_step: HalfStep,
+        **extra: Any,
+    ) -> tuple[DualVector, State]:
+        del extra
+
+        def seen() -> State:
+            return observe(optax.apply_updates(params, updates), state)
+
+        def unseen() -> State:
+            return state
+
+        sides = (seen, unseen) if when == EXTRAPOLATION else (unseen, seen)
+        return updates, pick(half_step, *sides)
+
+    pair = make_pair(init_fn, step_fn, kind=Observer)
+    assert isinstance(pair, Observer)
+    return pair
+
+
+def _read(state: State, kind: type, params: Params | None) -> Any:
+    found = [
+        node
+        for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
+        if isinstance(node, kind)
+    ]
+    if len(found) != 1:
+        raise _checks.refuse(
+            "state",
+            f"must contain exactly one {kind.__name__}",
+            f"{len(found)} of them",
+            "chain the average after the pair, once, and pass that optimizer's state",
+        )
+    if params is None:
+        return found[0]
+    cast = jax.tree.map(
+        lambda x, like: x.astype(jnp.result_type(like)), found[0][-1], params
+    )
+    return found[0]._replace(**{kind._fields[-1]: cast})

@@ -1,0 +1,131 @@
+"""Any optax optimizer, extrapolated: ExtraAdam, ExtraSGD."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from qgenx_jax import _trees
+from qgenx_jax._pair import ExtragradientPair, make_pair, pick
+from qgenx_jax._types import DualVector, HalfStep, Params, State
+
+
+class ExtragradientState(NamedTuple):
+    """State of `extragradient`.
+
+    Attributes:
+        anchor: X_t, from the extrapolation to the update; the first point before
+            step 1. A copy: it shares no buffer with the parameters it is made from.
+        base: the base optimizer's state, which both half-steps advance.
+    """
+
+    anchor: Params
+    base: State
+
+
+def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
+    """Extra-gradient with the steps of any optax optimizer.
+
+        X_{t+1/2} = X_t + u(V_t),        X_{t+1} = X_t + u(V_{t+1/2}),
+
+    where u(V) is the base optimizer's update (which contains the minus sign). Its state
+    advances at *both* half-steps: moments take in both vectors, a schedule inside it
+    advances twice per iteration, so write decay in half-steps.
+
+    Args:
+        base: any optax transformation. It gets the point that the vector was taken at
+            as its `params`.
+
+    Returns:
+        The pair; no exchange in it, so chain `quantized_mean` before it to train across
+        workers: `qgenx_jax.chain(quantized_mean(...), extragradient(...))`.
+
+    Example:
+        >>> import optax, qgenx_jax as qgenx
+        >>> pair = qgenx.extragradient(optax.adam(2e-4, b1=0.5, b2=0.9))
+
+    References:
+        Korpelevich, The extragradient method, 1976; Gidel et al., A Variational
+        Inequality Perspective on Generative Adversarial Networks, ICLR 2019,
+        algorithm 4 (ExtraAdam).
+    """
+    base = optax.with_extra_args_support(base)
+
+    def init_fn(params: Params) -> ExtragradientState:
+        return ExtragradientState(_trees.copy(params), base.init(params))
+
+    def step_fn(
+        updates: DualVector,
+        state: ExtragradientState,
+        params: Params,
+        *,
+        half_step: HalfStep,
+        **extra: Any,
+    ) -> tuple[Params, ExtragradientState]:
+        moves, base_state = base.update(updates, state.base, params, **extra)
+        anchor = pick(half_step, lambda: params, lambda: state.anchor)
+
+        def from_anchor() -> Params:
+            return jax.tree.map(
+                lambda a, u, p: ((a + u) - p).astype(jnp.result_type(u)),
+                state.anchor,
+                moves,
+                params,
+            )
+
+        delta = pick(half_step, lambda: moves, from_anchor)
+        return delta, ExtragradientState(anchor, base_state)
+
+    return make_pair(init_fn, step_fn)
+
+
+def extra_adam(
+    learning_rate: optax.ScalarOrSchedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> ExtragradientPair:
+    """ExtraAdam: Adam whose every half-step updates its moments and its counter.
+
+    Args:
+        learning_rate: of both half-steps; a schedule counts half-steps, two per
+            iteration.
+        b1: decay of the first moment, per half-step; 0.5 is usual for GANs.
+        b2: decay of the second moment, per half-step.
+        eps: added to the square root of the corrected second moment, as in optax.adam.
+
+    Returns:
+        `extragradient(optax.adam(learning_rate, b1, b2, eps))`.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> pair = qgenx.extra_adam(2e-4, b1=0.5, b2=0.9)
+
+    References:
+        Gidel et al., A Variational Inequality Perspective on Generative Adversarial
+        Networks, ICLR 2019, algorithm 4.
+    """
+    return extragradient(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps))
+
+
+def extra_sgd(
+    learning_rate: optax.ScalarOrSchedule, momentum: float | None = None
+) -> ExtragradientPair:
+    """Extra-gradient with steps of SGD; without momentum, Korpelevich's method.
+
+    Args:
+        learning_rate: of both half-steps; a schedule counts half-steps.
+        momentum: decay of the trace, which takes in both vectors; None for none.
+
+    Returns:
+        `extragradient(optax.sgd(learning_rate, momentum))`.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> pair = qgenx.extra_sgd(0.1)
+
+    References:
+        Korpelevich, The extragradient method, 1976.
+    """
+    return extragradient(optax.sgd(learning_rate, momentum))

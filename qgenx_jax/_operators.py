@@ -1,0 +1,76 @@
+"""Operators of differentiable games from the losses of their players."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from qgenx_jax import _checks
+from qgenx_jax._types import DualVector, Params
+
+
+def game_operator(
+    losses: Mapping[str, Callable[..., Any]], *, has_aux: bool = False
+) -> Callable[..., Any]:
+    """The joint operator of a game: each player's gradient of its own loss.
+
+        A(x) = (grad_{x_1} loss_1(x), ..., grad_{x_n} loss_n(x))
+
+    Its zeros are the stationary points of the game. For min_x max_y f the losses are
+    {"x": f, "y": -f}, and A = (grad_x f, -grad_y f) is monotone if f is convex-concave.
+
+    Args:
+        losses: for each player a function `loss(params, *batch) -> scalar` of the joint
+            parameters, a mapping from the same players to their parameters.
+        has_aux: whether each loss returns (scalar, aux).
+
+    Returns:
+        `operator(params, *batch) -> dual vector`, a dict over the players; with
+        `has_aux`, (dual vector, dict of (loss, aux) by player).
+
+    Raises:
+        ValueError: if there is no player; when called, if the players of the parameters
+            are others than those of the losses.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> f = lambda params: params["x"] * params["y"]
+        >>> operator = qgenx.game_operator({"x": f, "y": lambda params: -f(params)})
+        >>> vector = operator({"x": 2.0, "y": 3.0})
+        >>> float(vector["x"]), float(vector["y"])
+        (3.0, -2.0)
+
+    References:
+        Gidel et al., A Variational Inequality Perspective on Generative Adversarial
+        Networks, ICLR 2019, section 2.
+    """
+    if not losses:
+        raise _checks.refuse(
+            "losses",
+            "must have at least one player",
+            losses,
+            'pass for instance {"generator": loss_g, "discriminator": loss_d}',
+        )
+    losses = dict(losses)
+
+    def operator(params: Params, *batch: Any) -> DualVector:
+        if not isinstance(params, Mapping) or set(params) != set(losses):
+            found = list(params) if isinstance(params, Mapping) else type(params)
+            raise _checks.refuse(
+                "params",
+                f"must be a mapping with exactly the players {sorted(losses)}",
+                found,
+                "give each player's parameters under its name",
+            )
+        vector, values = {}, {}
+        for player, loss in losses.items():
+
+            def own_loss(own: Any, player: str = player, loss: Any = loss) -> Any:
+                return loss({**params, player: own}, *batch)
+
+            values[player], vector[player] = jax.value_and_grad(
+                own_loss, has_aux=has_aux
+            )(params[player])
+        return (vector, values) if has_aux else vector
+
+    return operator

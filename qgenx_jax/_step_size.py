@@ -1,0 +1,166 @@
+"""Step sizes gamma_t of Q-GenX: the adaptive rule, a constant, a schedule.
+
+One interface, `StepSize(init, value, update)`: `value(state, K)` is gamma_t, and
+`update(state, sum_of_squares)` takes in iteration t, after which the value is
+gamma_{t+1}.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+import optax
+
+from qgenx_jax import _checks
+from qgenx_jax._types import Array, State
+
+
+class StepSize(NamedTuple):
+    """A rule for gamma_t, three pure functions.
+
+    Attributes:
+        init: `init() -> state`, before the first iteration.
+        value: `value(state, workers) -> gamma_t`, a scalar.
+        update: `update(state, sum_of_squares) -> state`, with the sum over workers of
+            ||V_{k,t} - V_{k,t+1/2}||^2 of the iteration that ends.
+        needs_sum: whether the rule reads that sum. Without it nothing is sent for it,
+            and `update` gets 0.
+    """
+
+    init: Callable[[], State]
+    value: Callable[[State, int], Array]
+    update: Callable[[State, Array], State]
+    needs_sum: bool = True
+
+
+class AdaptiveStepSizeState(NamedTuple):
+    """State of `adaptive_step_size`.
+
+    Attributes:
+        sum_of_squares: scalar, sum_{i<t} sum_k ||V_{k,i} - V_{k,i+1/2}||^2; 0 before
+            the first iteration. float32, float64 where the dual vectors are.
+    """
+
+    sum_of_squares: Array
+
+
+class ScheduledStepSizeState(NamedTuple):
+    """State of a step size that is a constant or a schedule.
+
+    Attributes:
+        count: iterations completed, t - 1, int32.
+    """
+
+    count: Array
+
+
+def adaptive_step_size(gamma0: float = 1.0) -> StepSize:
+    """The rule of Q-GenX, which needs no Lipschitz constant, noise level or horizon.
+
+        gamma_t = gamma0 K (1 + sum_{i<t} sum_k ||V_{k,i} - V_{k,i+1/2}||^2)^(-1/2)
+
+    with each worker's own quantized dual vectors V_k. So gamma_1 = gamma0 K, and the
+    first extrapolation has length gamma0 K ||A(X_1)||.
+
+    Args:
+        gamma0: positive factor; the paper's is 1.
+
+    Returns:
+        A `StepSize`.
+
+    Raises:
+        ValueError: if gamma0 is not positive and finite.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> rule = qgenx.adaptive_step_size(0.5)
+        >>> state = rule.update(rule.init(), 15.0)
+        >>> float(rule.value(state, 4))  # 0.5 * 4 / sqrt(1 + 15)
+        0.5
+
+    References:
+        Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
+        Communication Guarantees, ICLR 2023, theorem 3.
+    """
+    if not isinstance(gamma0, (int, float)) or not 0 < gamma0 < float("inf"):
+        raise _checks.refuse(
+            "gamma0", "must be a positive, finite number", gamma0, "the paper uses 1.0"
+        )
+
+    def init_fn() -> AdaptiveStepSizeState:
+        return AdaptiveStepSizeState(jnp.zeros(()))
+
+    def value_fn(state: AdaptiveStepSizeState, workers: int) -> Array:
+        return gamma0 * workers / jnp.sqrt(1 + state.sum_of_squares)
+
+    def update_fn(
+        state: AdaptiveStepSizeState, sum_of_squares: Array
+    ) -> AdaptiveStepSizeState:
+        total = state.sum_of_squares + sum_of_squares
+        return AdaptiveStepSizeState(total.astype(state.sum_of_squares.dtype))
+
+    return StepSize(init_fn, value_fn, update_fn)
+
+
+def scheduled_step_size(schedule: float | optax.Schedule) -> StepSize:
+    """gamma_t = schedule(t - 1), or a constant; the workers are not counted in.
+
+    Args:
+        schedule: a positive number, or an optax schedule of the completed iterations.
+
+    Returns:
+        A `StepSize`.
+
+    Raises:
+        ValueError: if a number is not positive and finite.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> rule = qgenx.scheduled_step_size(lambda count: 1 / (count + 1.0))
+        >>> state = rule.update(rule.init(), 0.0)
+        >>> float(rule.value(state, 4))
+        0.5
+    """
+    if not callable(schedule) and not (
+        isinstance(schedule, (int, float)) and 0 < schedule < float("inf")
+    ):
+        raise _checks.refuse(
+            "step_size",
+            "must be a positive, finite number, an optax schedule or a StepSize",
+            schedule,
+            "leave it out for the adaptive rule",
+        )
+
+    def init_fn() -> ScheduledStepSizeState:
+        return ScheduledStepSizeState(jnp.zeros((), jnp.int32))
+
+    def value_fn(state: ScheduledStepSizeState, workers: int) -> Array:
+        del workers
+        return jnp.asarray(schedule(state.count) if callable(schedule) else schedule)
+
+    def update_fn(
+        state: ScheduledStepSizeState, sum_of_squares: Array
+    ) -> ScheduledStepSizeState:
+        del sum_of_squares
+        return ScheduledStepSizeState(jnp.asarray(optax.safe_increment(state.count)))
+
+    return StepSize(init_fn, value_fn, update_fn, needs_sum=False)
+
+
+StepSizeLike: TypeAlias = StepSize | float | optax.Schedule | None
+
+
+def lift(step_size: StepSizeLike, gamma0: float) -> StepSize:
+    """The rule for what a user gave: None is the adaptive rule with factor gamma0."""
+    if step_size is None:
+        return adaptive_step_size(gamma0)
+    if gamma0 != 1.0:
+        raise _checks.refuse(
+            "gamma0",
+            "must be left at 1.0 where step_size is given, which has its own scale",
+            gamma0,
+            "pass step_size=qgenx_jax.adaptive_step_size(gamma0), or scale step_size",
+        )
+    return (
+        step_size if isinstance(step_size, StepSize) else scheduled_step_size(step_size)
+    )

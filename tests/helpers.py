@@ -1,0 +1,47 @@
+"""What several tests need: meshes, oracles that differ between workers, error bars."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+AXIS = "data"
+
+
+def mesh_of(workers: int) -> Mesh:
+    """A mesh of simulated devices with one axis over workers."""
+    return jax.make_mesh(
+        (workers,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[:workers]
+    )
+
+
+def vectors(workers: int, size: int, seed: int = 0, dtype=np.float32) -> np.ndarray:
+    """A different vector for every worker, shape (workers, size)."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(workers, size)).astype(dtype)
+
+
+def assert_trees_identical(actual, expected, message: str) -> None:
+    """Equality of every bit of every leaf."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected), message
+    paths = jax.tree_util.tree_leaves_with_path(actual)
+    for (path, a), b in zip(paths, jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(jnp.asarray(a).dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        where = f"{message} at {jax.tree_util.keystr(path)}"
+        np.testing.assert_array_equal(
+            np.asarray(a).view(np.uint8) if np.ndim(a) else np.asarray(a),
+            np.asarray(b).view(np.uint8) if np.ndim(b) else np.asarray(b),
+            err_msg=where,
+        )
+
+
+def within_5_sigma(mean, expected, standard_error, message: str) -> None:
+    """Every entry of a sample mean lies within 5 standard errors of its expectation."""
+    mean, expected = np.asarray(mean, np.float64), np.asarray(expected, np.float64)
+    bar = 5 * np.asarray(standard_error, np.float64) + 1e-12
+    off = np.abs(mean - expected) / bar
+    assert np.all(off <= 1), (
+        f"{message}: worst of {off.size} means is {5 * off.max():.1f} standard errors "
+        "from its expectation"
+    )
