@@ -244,6 +244,10 @@ class Quantizer:
         scale = lax.bitcast_convert_type(nearest, jnp.float32)
         above = lax.bitcast_convert_type(nearest + jnp.uint32(grid), jnp.float32)
         scale = jnp.where(scale * ratio < norm, above, scale)
+        # within 2^-16 of float32's end, rounding up would make the top level infinite
+        fraction, exponent = math.frexp(float(np.finfo(np.float32).max) / ratio)
+        largest = math.floor(math.ldexp(fraction, 24 - drop))
+        scale = jnp.minimum(scale, math.ldexp(largest, exponent - 24 + drop))
         return jnp.where(jnp.isfinite(norm), scale, jnp.nan)
 
 

@@ -66,7 +66,7 @@ class CsvWriter:
                 f"got {self._columns}; write to another file"
             )
         self._file = path.open("a", newline="")
-        self._writer = csv.writer(self._file)
+        self._writer = csv.writer(self._file, lineterminator="\n")
         if header is None:
             self._writer.writerow(self._columns)
             self._file.flush()
@@ -256,8 +256,8 @@ def plot_curves(
             points = [(row[x], row[name]) for row in rows if name in row and x in row]
             if points:
                 # A single point shows only with a marker.
-                marker = "o" if len(points) < 20 else ""
-                axes.plot(*zip(*points, strict=True), marker, ls="-", label=label)
+                marker = "o" if len(points) < 20 else None
+                axes.plot(*zip(*points, strict=True), marker=marker, label=label)
         axes.set_xlabel(x)
         axes.set_ylabel(curves[name])
         axes.grid(alpha=0.3)

@@ -1,0 +1,28 @@
+"""Dense packing against the NumPy reference, and its inverse."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qgenx_jax import _packing
+from tests import reference
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_equals_the_reference_and_comes_back(bits):
+    rng = np.random.default_rng(bits)
+    for size in [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 24, 63, 64, 65, 1024]:
+        codes = rng.integers(0, 2**bits, (3, size)).astype(np.uint8)
+        packed = np.asarray(_packing.pack(jnp.asarray(codes), bits))
+        assert packed.shape == (3, _packing.packed_size(size, bits))
+        for row in range(3):
+            np.testing.assert_array_equal(packed[row], reference.pack(codes[row], bits))
+        back = _packing.unpack(jnp.asarray(packed), size, bits)
+        np.testing.assert_array_equal(back, codes)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_b_bits_cost_b_bits(bits):
+    assert _packing.packed_size(1024, bits) == 128 * bits
+    waste = 8 * _packing.packed_size(1001, bits) - 1001 * bits
+    assert 0 <= waste < 8 * bits, f"{waste} bits wasted at {bits} bits"

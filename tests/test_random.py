@@ -1,0 +1,46 @@
+"""The counter-based source: equality with the reference, and simple statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qgenx_jax import _random
+from tests import reference
+from tests.helpers import within_5_sigma
+
+
+def test_equals_the_reference_at_every_shape_and_offset():
+    key = jax.random.key(11)
+    words = np.asarray(jax.random.bits(key, (2,), jnp.uint32))
+    for shape, offset in [((7,), 0), ((3, 5), 0), ((2, 3, 4), 9), ((6,), 2**32 - 6)]:
+        size = int(np.prod(shape))
+        expected = reference.hash_bits(words, range(offset, offset + size))
+        bits = _random.counter_bits(key, shape, offset)
+        np.testing.assert_array_equal(bits, expected.reshape(shape))
+
+
+def test_bits_are_uniform_and_keys_independent():
+    """5 sigma on the mean of every bit, on chi-square of bytes and on correlations."""
+    size = 2**20
+    a, b = (
+        np.asarray(
+            _random.counter_bits(jax.random.fold_in(jax.random.key(0), k), (size,))
+        )
+        for k in (0, 1)
+    )
+    assert a.min() >= 0
+    assert a.max() < 2**16
+    for bit in range(16):
+        set_ = (a >> bit) & 1
+        within_5_sigma(set_.mean(), 0.5, 0.5 / np.sqrt(size), f"bit {bit}")
+        other = (b >> bit) & 1
+        within_5_sigma(
+            (set_ ^ other).mean(), 0.5, 0.5 / np.sqrt(size), f"bit {bit} of two keys"
+        )
+        within_5_sigma(
+            (set_[1:] ^ set_[:-1]).mean(), 0.5, 0.5 / np.sqrt(size), f"serial bit {bit}"
+        )
+    for shift in (0, 8):
+        counts = np.bincount((a >> shift) & 255, minlength=256)
+        chi_square = ((counts - size / 256) ** 2 / (size / 256)).sum()
+        within_5_sigma(chi_square, 255, np.sqrt(2 * 255), f"bytes at {shift}")
