@@ -1,4 +1,8 @@
-"""The pairs: sizes, initial weights, pure functions, and norms from their formula."""
+"""The pairs: sizes, initial weights, pure functions, and norms from their formula.
+
+That the fast and the plain formulation are one function of the same parameters is
+tested with the losses, whose penalty differentiates twice.
+"""
 
 import functools
 
@@ -59,22 +63,6 @@ def test_shapes_ranges_and_independent_examples(name):
     chex.assert_trees_all_close(again[3:], scores[3:], rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_fast_and_plain_are_one_function_of_the_same_parameters(name):
-    fast, plain = (pair(name, formulation=kind) for kind in ("fast", "plain"))
-    chex.assert_trees_all_equal(fast.params, plain.params)
-    z = jax.random.normal(jax.random.key(0), (2, 6))
-
-    def score(made):
-        def function(params):
-            pictures = made.generate(params["generator"], z)
-            return jnp.sum(made.criticise(params["discriminator"], pictures))
-
-        return jax.jit(jax.value_and_grad(function))(fast.params)
-
-    chex.assert_trees_all_close(score(fast), score(plain), rtol=1e-3, atol=1e-5)
-
-
 def test_initial_weights():
     made = pair("resnet", width=32, latent=32)
     for path, leaf in jax.tree_util.tree_leaves_with_path(made.params):
@@ -121,7 +109,8 @@ def test_layer_norm_by_its_formula():
     apply = nnx.jit(lambda norm, x: norm(x))
     chex.assert_trees_all_close(apply(norm, x), expected, rtol=1e-5, atol=1e-5)
     flat = apply(layers.LayerNorm(4), jnp.full(x.shape, 7.0))
-    assert jnp.all(flat == 0), "constants become zero"
+    # The mean is off by rounding, which 1 / sqrt(1e-5) magnifies.
+    assert jnp.all(jnp.abs(flat) < 1e-3), "constants become zero"
 
 
 def test_residual_shortcut_of_an_up_block_is_bias_on_three_pixels_of_four():

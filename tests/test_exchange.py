@@ -1,0 +1,281 @@
+"""The exchange: bits equal in shard_map, pmap and vmap, unbiased, one collective."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+import qgenx_jax as qgenx
+from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors, within_5_sigma
+
+
+def tree_of(flat):
+    """Leaves that stay exact under `small_leaves`, and one that does not."""
+    return {
+        "bias": flat[:7],
+        "half": flat[7:27].astype(jnp.bfloat16),
+        "kernel": flat[27 : 27 + 2048].reshape(32, 64),
+        "scalar": flat[-1],
+    }
+
+
+def one_worker(exchange):
+    """Everything a worker gets, and the bytes that it contributed."""
+
+    def run(flat):
+        state = exchange.init()
+        tree = tree_of(flat)
+        (mean, own, scalars), after = exchange.send(
+            tree, state, scalar=lambda own: jnp.max(own["kernel"] ** 2)
+        )
+        payload = None
+        if exchange.quantizer is not None:
+            sub = jax.random.split(state.key)[1]
+            key = jax.random.fold_in(sub, lax.axis_index(AXIS))
+            vector, _ = exchange._layout(tree).split(tree)
+            payload = exchange.quantizer.encode(key, vector).to_bytes()[None]
+        # a value per worker gets a worker axis
+        return (
+            (mean, scalars, jax.random.key_data(after.key)),
+            jax.tree.map(lambda x: x[None], own),
+            payload,
+        )
+
+    return run
+
+
+def in_shard_map(run, flats):
+    specs = (P(), P(AXIS), P(AXIS))
+    mapped = jax.shard_map(
+        lambda flat: run(flat[0]),
+        mesh=mesh_of(len(flats)),
+        in_specs=P(AXIS),
+        out_specs=specs,
+    )
+    return jax.jit(mapped)(flats)
+
+
+def in_vmap(run, flats):
+    mapped = jax.vmap(run, axis_name=AXIS, out_axes=(None, 0, 0))
+    shared, own, payload = jax.jit(mapped)(flats)
+    return shared, jax.tree.map(lambda x: x[:, 0], own), payload[:, 0]
+
+
+def in_pmap(run, flats):
+    mapped = jax.pmap(run, axis_name=AXIS, devices=jax.devices()[: len(flats)])
+    shared, own, payload = mapped(flats)
+    for worker in range(1, len(flats)):
+        assert_trees_identical(
+            jax.tree.map(lambda x, w=worker: np.asarray(x)[w], shared),
+            jax.tree.map(lambda x: np.asarray(x)[0], shared),
+            f"replica {worker} differs from replica 0",
+        )
+    first = jax.tree.map(lambda x: x[0], shared)
+    return first, jax.tree.map(lambda x: x[:, 0], own), payload[:, 0]
+
+
+@pytest.mark.parametrize("exact", [None, qgenx.small_leaves], ids=["all", "large"])
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("workers", [3, 8])
+def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers, bits, exact):
+    quantizer = qgenx.uniform(bits, bucket_size=100)
+    exchange = qgenx.exchange(AXIS, quantizer, exact=exact, key=4)
+    flats = jnp.asarray(vectors(workers, 2100))
+    run = one_worker(exchange)
+    by_shard_map = in_shard_map(run, flats)
+    assert_trees_identical(in_vmap(run, flats), by_shard_map, "vmap against shard_map")
+    assert_trees_identical(in_pmap(run, flats), by_shard_map, "pmap against shard_map")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_mean_own_and_scalars_are_what_they_say(workers):
+    """mean = (1/K) sum of own; scalars are the workers' numbers; exact leaves exact."""
+    exchange = qgenx.exchange(AXIS, qgenx.uniform(4), exact=qgenx.small_leaves)
+    flats = jnp.asarray(vectors(workers, 2100))
+    shared, own, _ = in_vmap(one_worker(exchange), flats)
+    mean, scalars, _ = shared
+    trees = jax.vmap(tree_of)(flats)
+    for name in ("bias", "half", "scalar"):
+        assert_trees_identical(own[name], trees[name], f"exact leaf {name}")
+    assert not np.array_equal(own["kernel"], trees["kernel"]), "nothing was quantized"
+    for name, leaf in mean.items():
+        assert leaf.dtype == trees[name].dtype
+        expected = np.asarray(own[name], np.float64).mean(axis=0)
+        tolerance = 1e-2 if name == "half" else 1e-6
+        np.testing.assert_allclose(
+            np.asarray(leaf, np.float64), expected, rtol=tolerance, atol=tolerance
+        )
+    np.testing.assert_allclose(
+        scalars, (np.asarray(own["kernel"]) ** 2).max((1, 2)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("collective", ["auto", "all_gather"])
+def test_without_a_quantizer_the_mean_is_exact(collective):
+    with jax.enable_x64(True):
+        flats = jnp.asarray(vectors(5, 30, dtype=np.float64))
+        exchange = qgenx.exchange(AXIS, None, collective=collective)
+
+        def run(flat):
+            (mean, own, scalars), _ = exchange.send(
+                flat, exchange.init(), scalar=lambda own: own[0]
+            )
+            return (mean, scalars), own
+
+        (mean, scalars), own = jax.vmap(run, axis_name=AXIS, out_axes=(None, 0))(flats)
+        np.testing.assert_allclose(mean, np.mean(flats, axis=0), rtol=1e-14, atol=1e-15)
+        np.testing.assert_array_equal(own, flats)
+        np.testing.assert_array_equal(scalars, flats[:, 0])
+
+
+def test_variance_of_the_mean_falls_as_one_over_workers():
+    """Var(mean) = (1/K^2) sum_k U^2 f (1 - f): equal vectors catch a shared stream."""
+    draws, size = 600, 256
+    quantizer = qgenx.uniform(4, bucket_size=size)
+    vector = jnp.asarray(vectors(1, size, seed=3)[0])
+    step = float(quantizer.encode(0, vector).scales[0]) / 4
+    f = np.asarray(vector, np.float64) / step
+    f -= np.floor(f)
+    expected = step**2 * f * (1 - f)
+
+    def mean_of(workers, seed):
+        exchange = qgenx.exchange(AXIS, quantizer, key=jax.random.key(seed))
+
+        def run(state, _):
+            (mean, _, _), state = exchange.send(vector, state)
+            return state, mean
+
+        def worker(_):
+            return lax.scan(run, exchange.init(), None, length=draws)[1]
+
+        mapped = jax.vmap(worker, axis_name=AXIS, out_axes=None)
+        return np.asarray(jax.jit(mapped)(jnp.arange(workers)), np.float64)
+
+    for workers in (1, 2, 4, 8, 16):
+        error = (mean_of(workers, workers) - np.asarray(vector, np.float64)) ** 2
+        total = error.sum(axis=1)  # over coordinates, once per draw
+        within_5_sigma(
+            total.mean() * workers / expected.sum(),
+            1,
+            total.std() * workers / expected.sum() / np.sqrt(draws),
+            f"K Var(mean) / Var at K = {workers}",
+        )
+
+
+def test_two_sends_and_two_workers_round_differently():
+    exchange = qgenx.exchange(AXIS, qgenx.uniform(2))
+    vector = jnp.asarray(vectors(1, 999)[0])
+
+    def run(_):
+        (_, first, _), state = exchange.send(vector, exchange.init())
+        (_, second, _), _ = exchange.send(vector, state)
+        return first, second
+
+    first, second = jax.vmap(run, axis_name=AXIS)(jnp.arange(2))
+    assert (first[0] != first[1]).mean() > 0.1, "two workers share one stream"
+    assert (first[0] != second[0]).mean() > 0.1, "two exchanges share one stream"
+
+
+def test_quantized_mean_is_the_mean_of_an_exchange():
+    quantizer = qgenx.uniform(4)
+    transformation = qgenx.quantized_mean(AXIS, quantizer, key=9)
+    exchange = qgenx.exchange(AXIS, quantizer, exact=qgenx.small_leaves, key=9)
+
+    def run(flat):
+        tree = tree_of(flat)
+        updates, state = transformation.update(tree, transformation.init(tree))
+        (mean, _, _), other = exchange.send(tree, exchange.init())
+        return (updates, state), (mean, other)
+
+    flats = jnp.asarray(vectors(3, 2100))
+    a, b = jax.vmap(run, axis_name=AXIS, out_axes=None)(flats)
+    assert_trees_identical(a, b, "quantized_mean against exchange")
+
+
+def test_a_nan_reaches_all_workers_but_no_other_bucket():
+    exchange = qgenx.exchange(AXIS, qgenx.uniform(4, bucket_size=10))
+    flats = jnp.asarray(vectors(3, 30)).at[1, 12].set(jnp.nan)
+    run = lambda v: exchange.send(v, exchange.init())[0][0]  # noqa: E731
+    mean = jax.vmap(run, axis_name=AXIS, out_axes=None)(flats)
+    assert np.isnan(mean[10:20]).all()
+    assert np.isfinite(np.delete(mean, np.s_[10:20])).all()
+
+
+def test_traffic_counts_codes_norms_exact_leaves_and_the_number():
+    tree = jax.eval_shape(tree_of, jnp.zeros(2100))
+    quantizer = qgenx.uniform(4, bucket_size=1024)
+    exchange = qgenx.exchange(AXIS, quantizer, exact=qgenx.small_leaves)
+    traffic = exchange.traffic(tree, workers=3, scalar_bytes=4)
+    kernel, norms, exact = 2048 // 2, 2 * 4, 7 * 4 + 20 * 2 + 4
+    assert traffic.payload_bytes == kernel + norms + exact + 4
+    assert traffic.sent_bytes == traffic.received_bytes == 2 * traffic.payload_bytes
+    assert traffic.coordinates == 7 + 20 + 2048 + 1
+    plain = qgenx.exchange(AXIS, None).traffic(tree, workers=3)
+    assert (plain.collective, plain.payload_bytes) == ("exact", 4 * 2056 + 40)
+    assert plain.sent_bytes == -(-4 * plain.payload_bytes // 3)
+
+
+@pytest.mark.parametrize("shape", [(0,), ()], ids=["empty", "scalar"])
+def test_empty_and_scalar_trees(shape):
+    exchange = qgenx.exchange(AXIS, qgenx.uniform(8))
+    x = jnp.ones((2, *shape))
+    run = lambda v: exchange.send({"x": v}, exchange.init())[0][0]  # noqa: E731
+    mean = jax.vmap(run, axis_name=AXIS, out_axes=None)(x)
+    np.testing.assert_allclose(mean["x"], np.ones(shape), rtol=1e-4)
+
+
+def test_wrong_arguments_say_what_to_do():
+    quantizer = qgenx.uniform(8)
+    with pytest.raises(ValueError, match=r"collective must be one of .*got 'ring'"):
+        qgenx.exchange(AXIS, quantizer, collective="ring")
+    with pytest.raises(ValueError, match=r"must not be 'exact' where a quantizer is"):
+        qgenx.exchange(AXIS, quantizer, collective="exact")
+    with pytest.raises(ValueError, match=r"key must be one PRNG key"):
+        qgenx.exchange(AXIS, quantizer, key="seed")
+    with pytest.raises(ValueError, match=r"quantizer must be a quantizer, or None"):
+        qgenx.quantized_mean(AXIS, 4)
+
+    def send(exchange, x):
+        run = lambda v: exchange.send(v, exchange.init())[0][0]  # noqa: E731
+        return jax.vmap(run, axis_name=AXIS)(x)
+
+    with pytest.raises(ValueError, match=r"floating-point array, got 'int32'"):
+        send(qgenx.exchange(AXIS, quantizer), jnp.ones((2, 3), int))
+    with pytest.raises(ValueError, match=r"floating-point array, got 'complex64'"):
+        send(qgenx.exchange(AXIS, quantizer), jnp.ones((2, 3), complex))
+    exchange = qgenx.exchange("other", quantizer)
+    with pytest.raises(ValueError, match=r"axis_name must be the name of an axis"):
+        exchange.send(jnp.ones(3), exchange.init())
+    small = qgenx.exchange(AXIS, quantizer, exact=qgenx.small_leaves)
+    with pytest.raises(ValueError, match=r"exact must leave .*at least one leaf"):
+        send(small, jnp.ones((2, 3)))
+
+
+def test_optax_chain_trains():
+    """Data-parallel least squares: 4 bits reach what the exact mean reaches."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(4, 64, 32)).astype(np.float32)
+    truth = rng.normal(size=(32, 32)).astype(np.float32)
+    targets = inputs @ truth
+    losses = {}
+    for bits in (None, 4):
+        quantizer = None if bits is None else qgenx.uniform(bits)
+        optimizer = optax.chain(qgenx.quantized_mean(AXIS, quantizer), optax.adam(3e-2))
+
+        def step(params, state, x, y, optimizer=optimizer):
+            loss, gradient = jax.value_and_grad(lambda p: jnp.mean((x @ p - y) ** 2))(
+                qgenx.local_params(params, AXIS)
+            )
+            updates, state = optimizer.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state, loss
+
+        run = qgenx.map_workers(step, AXIS, mesh=mesh_of(4))
+        params = jnp.zeros((32, 32))
+        state = qgenx.init(optimizer, params, mesh_of(4), AXIS)
+        for _ in range(400):
+            params, state, loss = run(params, state, inputs, targets)
+        losses[bits] = float(loss.mean())
+    assert losses[4] < 1e-3, losses

@@ -1,0 +1,166 @@
+"""Running workers: the three ways agree, replicas stay identical, mistakes raise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import qgenx_jax as qgenx
+from tests.helpers import AXIS, mesh_of, vectors
+
+VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
+
+
+def gradient_operator(x, target):
+    """A worker's own gradient of a quadratic, by jax.grad."""
+    return jax.grad(lambda p: 0.5 * jnp.sum((p["x"] - target) ** 2))(x)
+
+
+def setting(variant, workers, quantizer):
+    pair = qgenx.chain(
+        qgenx.q_genx(AXIS, quantizer, variant=variant, gamma0=0.1),
+        qgenx.ergodic_average(),
+    )
+    step = qgenx.iterate(pair, gradient_operator, axis_name=AXIS)
+    calls = 1 if pair.is_oracle_free else 2
+    targets = jnp.asarray(vectors(workers * calls, 700)).reshape(workers, calls, 700)
+    return pair, step, {"x": jnp.zeros(700)}, targets
+
+
+@pytest.mark.parametrize("workers", [3, 8])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_replicas_are_identical_after_20_quantized_iterations(variant, workers):
+    """Each device holds its own copy of parameters and state: all bits equal."""
+    mesh = mesh_of(workers)
+    pair, step, x, targets = setting(variant, workers, qgenx.uniform(4, bucket_size=64))
+    run = qgenx.map_workers(step, AXIS, mesh=mesh)
+    state = qgenx.init(pair, x, mesh, AXIS)
+    for _ in range(20):
+        x, state = run(x, state, targets)
+    leaves = jax.tree_util.tree_leaves_with_path((x, state))
+    replicated = 0
+    for path, leaf in leaves:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        if leaf.sharding.is_fully_replicated:
+            replicated += 1
+            first, *others = [np.asarray(s.data) for s in leaf.addressable_shards]
+            assert len(others) == workers - 1
+            for other in others:
+                where = jax.tree_util.keystr(path)
+                np.testing.assert_array_equal(other, first, err_msg=where)
+        else:
+            assert "per_worker" in jax.tree_util.keystr(path)
+    assert replicated >= 4
+    assert float(jnp.abs(x["x"]).max()) > 0, "nothing was learnt"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trajectories_agree_in_shard_map_and_vmap(variant):
+    """To 1e-5 relative: XLA contracts and batches float arithmetic differently."""
+    results = []
+    for where in ({"mesh": mesh_of(3)}, {"workers": 3}):
+        pair, step, x, targets = setting(variant, 3, qgenx.uniform(8, bucket_size=64))
+        run = qgenx.map_workers(step, AXIS, **where)
+        state = qgenx.init(
+            pair,
+            x,
+            *([where["mesh"], AXIS] if "mesh" in where else []),
+            **({"workers": 3} if "workers" in where else {}),
+        )
+        for _ in range(20):
+            x, state = run(x, state, targets)
+        results.append((x, state))
+    (x, a), (y, b) = results
+    np.testing.assert_allclose(x["x"], y["x"], rtol=1e-5, atol=1e-5)
+    chex_shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(a)]
+    assert chex_shapes == [jnp.shape(leaf) for leaf in jax.tree.leaves(b)]
+
+
+def test_one_trace_for_placed_inputs():
+    """No recompilation on the second call, and none where the state comes back."""
+    traces = []
+    mesh = mesh_of(3)
+    pair, step, x, targets = setting("optimistic", 3, qgenx.uniform(8))
+
+    def counted(x, state, targets):
+        traces.append(1)
+        return step(x, state, targets)
+
+    run = qgenx.map_workers(counted, AXIS, mesh=mesh, donate=True)
+    x = jax.device_put(x, NamedSharding(mesh, P()))
+    state = qgenx.init(pair, x, mesh, AXIS)
+    for _ in range(3):
+        x, state = run(x, state, targets)
+    assert len(traces) == 1
+
+
+def test_state_specs_find_what_differs_between_workers():
+    pair = qgenx.alternating(qgenx.q_genx(AXIS, qgenx.uniform(8)))
+    state = jax.eval_shape(pair.init, {"x": jnp.zeros(5)})
+    specs = qgenx.state_specs(state, AXIS)
+    assert specs.inner.per_worker == {"x": P(AXIS)}
+    others = specs._replace(inner=specs.inner._replace(per_worker=None))
+    assert set(jax.tree.leaves(others, is_leaf=lambda s: isinstance(s, P))) == {P()}
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_local_params_keeps_gradients_the_workers_own(check_vma):
+    targets = jnp.asarray(vectors(3, 5))
+
+    def worker(x, target):
+        x = qgenx.local_params(x, AXIS)
+        x = qgenx.local_params(x, AXIS)  # of what varies already: the identity
+        return gradient_operator({"x": x}, target[0])["x"][None]
+
+    mapped = jax.shard_map(
+        worker,
+        mesh=mesh_of(3),
+        in_specs=(P(), P(AXIS)),
+        out_specs=P(AXIS),
+        check_vma=check_vma,
+    )
+    np.testing.assert_allclose(mapped(jnp.zeros(5), targets), -targets, rtol=1e-6)
+
+
+def test_replicated_gradients_are_refused():
+    """Without local_params the gradient is summed over workers before the exchange."""
+    optimizer = qgenx.quantized_mean(AXIS, qgenx.uniform(4), exact=None)
+
+    def step(params, state, target):
+        gradient = gradient_operator(params, target)
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    run = qgenx.map_workers(step, AXIS, mesh=mesh_of(3))
+    x = {"x": jnp.zeros(5)}
+    state = qgenx.init(optimizer, x, mesh_of(3), AXIS)
+    with pytest.raises(ValueError, match=r"\['x'\].* must vary over the worker axis"):
+        run(x, state, jnp.asarray(vectors(3, 5)))
+
+
+def test_wrong_arguments_say_what_to_do():
+    optimizer = optax.sgd(0.1)
+    x = jnp.zeros(3)
+    with pytest.raises(ValueError, match=r"mesh and workers must not both"):
+        qgenx.map_workers(lambda p, s: (p, s), AXIS)
+    with pytest.raises(ValueError, match=r"axis_name must be an axis of the mesh"):
+        qgenx.init(optimizer, x, mesh_of(2), "other")
+    with pytest.raises(ValueError, match=r"workers must be a whole number"):
+        qgenx.init(optimizer, x, workers=0)
+    run = qgenx.map_workers(lambda p, s, b: (p, s), AXIS, workers=3)
+    with pytest.raises(ValueError, match=r"leading axis of length 3.*got \(2, 4\)"):
+        run(x, optimizer.init(x), jnp.zeros((2, 4)))
+    pair = qgenx.extra_sgd(0.1)
+
+    def half(params, state):
+        _, state = pair.extrapolation.update(params, state, params)
+        return params, state
+
+    with pytest.raises(ValueError, match=r"step must return a state of the structure"):
+        qgenx.map_workers(half, AXIS, workers=2)(x, qgenx.init(pair, x, workers=2))
+    with pytest.raises(ValueError, match=r"axis_name must be the name of an axis"):
+        qgenx.local_params(x, AXIS)
