@@ -27,6 +27,8 @@ from qgenx_jax._extragradient import ExtragradientState as ExtragradientState
 from qgenx_jax._extragradient import extra_adam as extra_adam
 from qgenx_jax._extragradient import extra_sgd as extra_sgd
 from qgenx_jax._extragradient import extragradient as extragradient
+from qgenx_jax._map_workers import init as init
+from qgenx_jax._map_workers import map_workers as map_workers
 from qgenx_jax._operators import game_operator as game_operator
 from qgenx_jax._pair import BeforeExtrapolation as BeforeExtrapolation
 from qgenx_jax._pair import BeforeUpdate as BeforeUpdate
@@ -42,9 +44,7 @@ from qgenx_jax._step_size import StepSize as StepSize
 from qgenx_jax._step_size import adaptive_step_size as adaptive_step_size
 from qgenx_jax._step_size import scheduled_step_size as scheduled_step_size
 from qgenx_jax._trees import small_leaves as small_leaves
-from qgenx_jax._workers import init as init
 from qgenx_jax._workers import local_params as local_params
-from qgenx_jax._workers import map_workers as map_workers
 from qgenx_jax._workers import state_specs as state_specs
 
 __version__ = "0.1.0"

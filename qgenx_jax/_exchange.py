@@ -7,15 +7,15 @@ number for the step size) lies in one buffer, so that an exchange is one collect
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import lax
 
-from qgenx_jax import _checks, _random, _trees, _workers
+from qgenx_jax import _checks, _collectives, _random, _trees, _workers
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, AxisName, DualVector, LeafPredicate
 
@@ -94,28 +94,26 @@ class Exchange:
             ValueError: if the axis is not bound, a leaf is not a real floating-point
                 array or does not vary over the workers, or no leaf is left to quantize.
         """
-        workers = _workers.axis_size(self.axis_name)
+        _workers.axis_size(self.axis_name)  # raises where the axis is not bound
         layout = self._layout(tree)
         _workers.refuse_replicated("the tree to exchange", tree, self.axis_name)
         if self._strategy == "exact":
-            return self._all_reduce(tree, scalar), state
+            number = None if scalar is None else _collectives.number(scalar(tree))
+            mean, numbers = _collectives.all_reduce_mean(tree, number, self.axis_name)
+            return (mean, tree, numbers), state
         key, sub = jax.random.split(state.key)
         vector, exact_leaves = layout.split(tree)
-        payload = None
+        own, payload = tree, None
         if self.quantizer is not None:
             sub = jax.random.fold_in(sub, lax.axis_index(self.axis_name))
             payload = self.quantizer.encode(sub, vector)
             own = layout.join(self.quantizer.decode(payload), exact_leaves)
-        else:
-            own = tree
-        parts = [] if payload is None else [payload.to_bytes()]
-        parts += [_trees.to_bytes(leaf) for leaf in exact_leaves]
-        number = None if scalar is None else _number(scalar(own))
-        parts += [] if number is None else [_trees.to_bytes(number)]
-        buffer = jnp.concatenate([*parts, jnp.zeros(0, jnp.uint8)])
-        gathered = _workers.gather(buffer, self.axis_name)
-        mean, scalars = self._decode_mean(gathered, workers, layout, number)
-        return (mean, own, scalars), ExchangeState(key)
+        number = None if scalar is None else _collectives.number(scalar(own))
+        sent = _collectives.Contribution(payload, exact_leaves, number)
+        mean, numbers = _collectives.all_gather_mean(
+            sent, layout, self.quantizer, self.axis_name
+        )
+        return (mean, own, numbers), ExchangeState(key)
 
     def traffic(
         self, tree: DualVector, workers: int, *, scalar_bytes: int = 0
@@ -139,7 +137,7 @@ class Exchange:
         """
         workers = _checks.whole_number("workers", workers, 1, None)
         layout = self._layout(tree)
-        coordinates = sum(_trees._size(leaf) for leaf in layout.leaves)
+        coordinates = sum(math.prod(leaf.shape) for leaf in layout.leaves)
         payload = layout.exact_bytes + scalar_bytes
         if self._strategy == "exact":
             sent = -(-2 * (workers - 1) * payload // workers)
@@ -170,59 +168,6 @@ class Exchange:
                 "1024 elements exact unless told otherwise)",
             )
         return layout
-
-    def _all_reduce(
-        self, tree: DualVector, scalar: Callable[[DualVector], Array] | None
-    ) -> tuple[DualVector, DualVector, Array | None]:
-        """The exact mean, one all-reduce; the numbers ride as a vector of length K."""
-        wide = jax.tree.map(lambda x: jnp.asarray(x, _trees.accumulator_dtype(x)), tree)
-        row = None
-        if scalar is not None:
-            number = _number(scalar(tree))
-            here = lax.axis_index(self.axis_name)
-            slots = jnp.arange(_workers.axis_size(self.axis_name))
-            row = jnp.where(slots == here, number, 0)
-        total, scalars = lax.psum((wide, row), self.axis_name)
-        workers = _workers.axis_size(self.axis_name)
-        mean = jax.tree.map(
-            lambda x, like: (x / workers).astype(jnp.result_type(like)), total, tree
-        )
-        return mean, tree, scalars
-
-    def _decode_mean(
-        self,
-        gathered: Array,
-        workers: int,
-        layout: _trees.Layout,
-        number: Array | None,
-    ) -> tuple[DualVector, Array | None]:
-        """Mean of K buffers, added up in the order of the workers, whatever K."""
-        total, totals, numbers = None, [], []
-        kept = [x for x, e in zip(layout.leaves, layout.exact, strict=True) if e]
-        for worker in range(workers):
-            buffer, end = gathered[worker], 0
-            if self.quantizer is not None:
-                size = layout.quantized_size
-                end = self.quantizer.n_bytes(size)
-                payload = self.quantizer.from_bytes(
-                    buffer[:end], (size,), jnp.dtype("float32")
-                )
-                decoded = self.quantizer.decode(payload)
-                total = decoded if total is None else total + decoded
-            for index, like in enumerate(kept):
-                start, end = end, end + _trees._size(like) * like.dtype.itemsize
-                leaf = _trees.from_bytes(buffer[start:end], like)
-                leaf = leaf.astype(_trees.accumulator_dtype(leaf))
-                if worker == 0:
-                    totals.append(leaf)
-                else:
-                    totals[index] = totals[index] + leaf
-            if number is not None:
-                like = jax.ShapeDtypeStruct((), number.dtype)
-                numbers.append(_trees.from_bytes(buffer[end:], like))
-        vector = jnp.zeros(0) if total is None else total / workers
-        mean = layout.join(vector, [x / workers for x in totals])
-        return mean, jnp.stack(numbers) if numbers else None
 
 
 def exchange(
@@ -343,12 +288,6 @@ def quantized_mean(
 def _every_leaf(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
     del path, leaf
     return True
-
-
-def _number(value: Any) -> Array:
-    """A scalar in float32, or in its own dtype where that is wider."""
-    value = jnp.asarray(value)
-    return value.astype(_trees.accumulator_dtype(value)).reshape(())
 
 
 def _check_quantizer(quantizer: Any) -> None:

@@ -1,0 +1,75 @@
+"""The rooms and their order: a file imports only files of a strictly lower rank."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+LIBRARY = ROOT / "qgenx_jax"
+RANKS = {
+    "_types": 0,
+    "_checks": 1,
+    "_packing": 1,
+    "_random": 2,
+    "_trees": 2,
+    "_workers": 2,
+    "_map_workers": 3,
+    "_operators": 2,
+    "problems": 2,
+    "_quantize": 3,
+    "_step_size": 3,
+    "_pair": 3,
+    "_collectives": 4,
+    "_exchange": 5,
+    "_extragradient": 4,
+    "_averaging": 4,
+    "_compose": 4,
+    "_qgenx": 6,
+    "__init__": 7,
+}
+ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
+STANDARD = {"collections", "dataclasses", "functools", "math", "typing"}
+
+
+def imports_of(path):
+    """(package, module of the library or None) for every import in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                first, _, rest = alias.name.partition(".")
+                yield first, rest or None
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            first, _, rest = (node.module or "").partition(".")
+            if first == "qgenx_jax" and not rest:
+                yield from ((first, alias.name) for alias in node.names)
+            else:
+                yield first, rest or None
+
+
+def test_every_room_has_a_rank():
+    files = {path.stem for path in LIBRARY.glob("*.py")}
+    assert files == set(RANKS), "give a new file its rank here"
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_imports_go_down(name):
+    for package, module in imports_of(LIBRARY / f"{name}.py"):
+        assert package in ALLOWED | STANDARD, f"{name} imports {package}"
+        if package == "qgenx_jax" and module is not None:
+            assert RANKS[module] < RANKS[name], f"{name} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, id=str(p.relative_to(ROOT)))
+        for folder in ("qgenx_jax", "experiments", "tests")
+        for p in sorted((ROOT / folder).rglob("*.py"))
+    ],
+)
+def test_no_file_is_more_than_one_room(path):
+    lines = len(path.read_text().splitlines())
+    limit = 300 if path.parent != ROOT / "tests" else 400
+    assert lines <= limit, f"{lines} lines: split it"

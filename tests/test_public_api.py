@@ -1,0 +1,34 @@
+"""Every public name is documented, has an example that runs, and is in the README."""
+
+import inspect
+import pathlib
+
+import pytest
+
+import qgenx_jax as qgenx
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+NAMES = [name for name in vars(qgenx) if not name.startswith("_")]
+FACTORIES = [
+    name
+    for name in NAMES
+    if inspect.isfunction(getattr(qgenx, name)) and not name.endswith("_params")
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented_and_in_the_readme(name):
+    documentation = inspect.getdoc(getattr(qgenx, name)) or ""
+    assert len(documentation) > 40, f"{name} has no docstring worth the name"
+    assert f"`{name}" in README.read_text(), f"README does not mention `{name}`"
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_functions_have_an_example(name):
+    documentation = inspect.getdoc(getattr(qgenx, name))
+    assert "Example:" in documentation, f"{name} has no example"
+    assert ">>>" in documentation
+
+
+def test_version():
+    assert qgenx.__version__.count(".") == 2
