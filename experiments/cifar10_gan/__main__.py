@@ -1,0 +1,78 @@
+"""Command line: `python -m experiments.cifar10_gan [--field=value ...]`.
+
+`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws finished runs over each
+other, one figure for losses, penalty, scores and bytes.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+from experiments.cifar10_gan.config import EXACT, Config
+
+_DEFINE = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+for _field in dataclasses.fields(Config):
+    _DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+_OUTPUT = flags.DEFINE_string("output", "compare.png", "of compare: the figure")
+
+
+def compare(runs: list[str], output: str) -> None:
+    """Draws the metrics of several runs over each other.
+
+    Raises:
+        ValueError: if no run is named, or a folder holds none.
+    """
+    from experiments.cifar10_gan import report
+
+    if not runs:
+        raise ValueError("compare must be given at least one workdir, got none")
+    labelled = {}
+    for run in map(pathlib.Path, runs):
+        if not (run / "metrics.csv").is_file():
+            raise ValueError(
+                f"compare must be given the workdirs of runs, got {str(run)!r}, which "
+                "has no metrics.csv"
+            )
+        bits = json.loads((run / "config.json").read_text())["bits"]
+        precision = "exact" if bits == EXACT else f"{bits} bits"
+        labelled[f"{run.name}: {precision}"] = run / "metrics.csv"
+    report.plot_curves(labelled, output)
+    print(f"{len(labelled)} runs are drawn in {output}")
+
+
+def main(argv: list[str]) -> None:
+    """Trains with the flags' configuration, or compares."""
+    values = {f.name: getattr(flags.FLAGS, f.name) for f in dataclasses.fields(Config)}
+    config = Config(**values)
+    try:
+        if argv[1:2] == ["compare"]:
+            return compare(argv[2:], _OUTPUT.value)
+        if argv[1:]:
+            raise ValueError(
+                f"arguments must be --field=value or compare RUN ..., got {argv[1:]}; "
+                "see --helpfull"
+            )
+        config.validate()
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import jax
+
+        # one simulated device per worker where there are only CPUs, before JAX starts
+        jax.config.update("jax_num_cpu_devices", config.workers)
+        from experiments.cifar10_gan import train
+
+        train.train(config)
+    except (ValueError, ImportError, FloatingPointError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
