@@ -20,6 +20,9 @@ from experiments.cifar10_gan import convolutions
 Formulation = Literal["fast", "plain"]
 """How convolutions are computed; the same function of the same parameters."""
 
+DEVIATION = 0.02
+"""Standard deviation of the initial kernels."""
+
 _EPSILON = 1e-5
 
 _BLOCK = 1 << 16
@@ -41,7 +44,7 @@ def normal(
 
 @jax.jit
 def _draw_block(key: jax.Array, index: int) -> jax.Array:
-    return 0.02 * jax.random.normal(jax.random.fold_in(key, index), (_BLOCK,))
+    return DEVIATION * jax.random.normal(jax.random.fold_in(key, index), (_BLOCK,))
 
 
 class Convolution(nnx.Module):
