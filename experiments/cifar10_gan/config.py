@@ -43,7 +43,7 @@ class Config:
     )
     bits: int = _field(4, f"per coordinate, 2 to 8, or {EXACT} for an exact exchange")
     bucket_size: int = _field(1024, "coordinates that share a norm")
-    learning_rate_generator: float = _field(5e-4, "of ExtraAdam for G")
+    learning_rate_generator: float = _field(2e-4, "of ExtraAdam for G")
     learning_rate_discriminator: float = _field(1e-3, "of ExtraAdam for D")
     b1: float = _field(0.5, "ExtraAdam's decay of first moments, per half-step")
     b2: float = _field(0.9, "ExtraAdam's decay of second moments, per half-step")
