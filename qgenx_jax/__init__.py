@@ -22,11 +22,14 @@ from qgenx_jax._exchange import Exchange as Exchange
 from qgenx_jax._exchange import ExchangeState as ExchangeState
 from qgenx_jax._exchange import Traffic as Traffic
 from qgenx_jax._exchange import exchange as exchange
-from qgenx_jax._exchange import quantized_mean as quantized_mean
 from qgenx_jax._extragradient import ExtragradientState as ExtragradientState
 from qgenx_jax._extragradient import extra_adam as extra_adam
 from qgenx_jax._extragradient import extra_sgd as extra_sgd
 from qgenx_jax._extragradient import extragradient as extragradient
+from qgenx_jax._families import exponential as exponential
+from qgenx_jax._families import min_max as min_max
+from qgenx_jax._families import uniform as uniform
+from qgenx_jax._families import user_levels as user_levels
 from qgenx_jax._map_workers import init as init
 from qgenx_jax._map_workers import map_workers as map_workers
 from qgenx_jax._operators import game_operator as game_operator
@@ -39,7 +42,7 @@ from qgenx_jax._qgenx import QGenXState as QGenXState
 from qgenx_jax._qgenx import q_genx as q_genx
 from qgenx_jax._quantize import Payload as Payload
 from qgenx_jax._quantize import Quantizer as Quantizer
-from qgenx_jax._quantize import uniform as uniform
+from qgenx_jax._quantized_mean import quantized_mean as quantized_mean
 from qgenx_jax._step_size import StepSize as StepSize
 from qgenx_jax._step_size import adaptive_step_size as adaptive_step_size
 from qgenx_jax._step_size import scheduled_step_size as scheduled_step_size

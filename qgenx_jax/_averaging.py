@@ -17,20 +17,23 @@ class ErgodicAverageState(NamedTuple):
     Attributes:
         count: T, the number of points averaged, int32.
         average: (1/T) sum_{t<=T} X_{t+1/2}, float32 at least; the first point if T = 0.
+        rest: what rounding left out of the average, to be added to the next increment.
     """
 
     count: Array
     average: Params
+    rest: Params
 
 
 class EmaState(NamedTuple):
     """State of `ema`.
 
     Attributes:
-        ema: exponential moving average of X_1, X_2, ..., float32 at least; first X_1.
+        average: exponential moving average of X_1, X_2, ..., float32 at least; first
+            X_1.
     """
 
-    ema: Params
+    average: Params
 
 
 def ergodic_average() -> Observer:
@@ -51,16 +54,24 @@ def ergodic_average() -> Observer:
     """
 
     def init_fn(params: Params) -> ErgodicAverageState:
-        return ErgodicAverageState(jnp.zeros((), jnp.int32), _trees.accumulator(params))
+        average = _trees.copy(_trees.widen(params))
+        zeros = jax.tree.map(jnp.zeros_like, average)
+        return ErgodicAverageState(jnp.zeros((), jnp.int32), average, zeros)
 
     def observe(point: Params, state: ErgodicAverageState) -> ErgodicAverageState:
         count = jnp.asarray(optax.safe_increment(state.count))
-        average = jax.tree.map(
-            lambda mean, x: mean + (x - mean) / count.astype(mean.dtype),
-            state.average,
-            point,
+
+        # In float32 the increments, 1/T of what is averaged, drown in rounding from
+        # T = 10^4 on: what an addition leaves out waits in `rest` (Kahan's summation).
+        def increment(mean: Array, rest: Array, x: Array) -> Array:
+            return (x - mean - rest) / count.astype(mean.dtype) + rest
+
+        steps = jax.tree.map(increment, state.average, state.rest, point)
+        average = jax.tree.map(jnp.add, state.average, steps)
+        rest = jax.tree.map(
+            lambda step, new, old: step - (new - old), steps, average, state.average
         )
-        return ErgodicAverageState(count, average)
+        return ErgodicAverageState(count, average, rest)
 
     return _observer(init_fn, observe, EXTRAPOLATION)
 
@@ -83,15 +94,16 @@ def ema(decay: float = 0.9999) -> Observer:
         >>> import qgenx_jax as qgenx
         >>> pair = qgenx.chain(qgenx.extra_adam(2e-4), qgenx.ema(0.999))
     """
-    if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
-        raise _checks.refuse("decay", "must be in [0, 1)", decay, "0.9999 is usual")
+    _checks.real_number(
+        "decay", decay, "must be in [0, 1)", lambda x: 0 <= x < 1, "0.9999 is usual"
+    )
 
     def init_fn(params: Params) -> EmaState:
-        return EmaState(_trees.accumulator(params))
+        return EmaState(_trees.copy(_trees.widen(params)))
 
     def observe(point: Params, state: EmaState) -> EmaState:
         return EmaState(
-            jax.tree.map(lambda e, x: e + (1 - decay) * (x - e), state.ema, point)
+            jax.tree.map(lambda e, x: e + (1 - decay) * (x - e), state.average, point)
         )
 
     return _observer(init_fn, observe, UPDATE)
@@ -107,7 +119,7 @@ def ergodic_average_params(state: State, params: Params | None = None) -> Params
     Raises:
         ValueError: unless the state contains exactly one such average.
     """
-    return _read(state, ErgodicAverageState, params).average
+    return _read(state, ErgodicAverageState, params)
 
 
 def ema_params(state: State, params: Params | None = None) -> Params:
@@ -120,7 +132,7 @@ def ema_params(state: State, params: Params | None = None) -> Params:
     Raises:
         ValueError: unless the state contains exactly one such average.
     """
-    return _read(state, EmaState, params).ema
+    return _read(state, EmaState, params)
 
 
 def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
@@ -137,7 +149,8 @@ def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
         del extra
 
         def seen() -> State:
-            return observe(optax.apply_updates(params, updates), state)
+            point = jax.tree.map(jnp.add, _trees.widen(params), _trees.widen(updates))
+            return observe(point, state)
 
         def unseen() -> State:
             return state
@@ -160,12 +173,8 @@ def _read(state: State, kind: type, params: Params | None) -> Any:
         raise _checks.refuse(
             "state",
             f"must contain exactly one {kind.__name__}",
-            f"{len(found)} of them",
+            _checks.Text(f"{len(found)} of them"),
             "chain the average after the pair, once, and pass that optimizer's state",
         )
-    if params is None:
-        return found[0]
-    cast = jax.tree.map(
-        lambda x, like: x.astype(jnp.result_type(like)), found[0][-1], params
-    )
-    return found[0]._replace(**{kind._fields[-1]: cast})
+    average = found[0].average
+    return average if params is None else _trees.cast_like(average, params)

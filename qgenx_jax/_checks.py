@@ -1,10 +1,19 @@
 """Checks of arguments: every message names argument, rule, value and the way out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+
+class Text(str):
+    """A description of what was received, printed without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def refuse(argument: str, rule: str, value: Any, way_out: str) -> ValueError:
@@ -13,7 +22,7 @@ def refuse(argument: str, rule: str, value: Any, way_out: str) -> ValueError:
     Args:
         argument: the argument as the caller wrote it, for instance "bits".
         rule: what it has to be, for instance "must be a whole number from 2 to 8".
-        value: what was received.
+        value: what was received; a `Text` where its repr would not help.
         way_out: what to write instead.
 
     Returns:
@@ -22,12 +31,20 @@ def refuse(argument: str, rule: str, value: Any, way_out: str) -> ValueError:
     return ValueError(f"{argument} {rule}, got {value!r}: {way_out}")
 
 
+def leaf_name(path: tuple[Any, ...], argument: str) -> str:
+    """How an error names a leaf: its path in the argument, or the argument itself."""
+    where = jax.tree_util.keystr(path)
+    return f"leaf {where} of {argument}" if where else argument
+
+
 def whole_number(argument: str, value: Any, low: int, high: int | None) -> int:
     """`value` as an int in [low, high]; a bool or a float is not a whole number.
 
     Raises:
         ValueError: if it is anything else.
     """
+    if isinstance(value, np.integer):
+        value = int(value)
     in_range = (
         isinstance(value, int)
         and not isinstance(value, bool)
@@ -38,6 +55,39 @@ def whole_number(argument: str, value: Any, low: int, high: int | None) -> int:
         bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
         raise refuse(argument, f"must be a whole number {bounds}", value, "pass an int")
     return value
+
+
+def real_number(
+    argument: str, value: Any, rule: str, holds: Callable[[float], bool], way_out: str
+) -> Any:
+    """`value` if it is one real number for which a rule holds.
+
+    A traced value (a hyperparameter that optax.inject_hyperparams put in a state) is
+    taken as it is.
+
+    Raises:
+        ValueError: if it is not a real number, or a concrete one that breaks the rule.
+    """
+    if isinstance(value, Tracer):
+        return value
+    is_array = isinstance(value, (jax.Array, np.ndarray, np.generic))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_array:
+        is_number = value.shape == () and np.issubdtype(value.dtype, np.floating)
+    if not is_number or not holds(float(value)):
+        raise refuse(argument, rule, value, way_out)
+    return value
+
+
+def positive(argument: str, value: Any, way_out: str) -> Any:
+    """`value` if it is one positive, finite number; see `real_number`."""
+    return real_number(
+        argument,
+        value,
+        "must be a positive, finite number",
+        lambda x: 0 < x < float("inf"),
+        way_out,
+    )
 
 
 def one_of(argument: str, value: Any, choices: Iterable[Any]) -> Any:
@@ -63,14 +113,16 @@ def floating_leaves(argument: str, tree: Any) -> None:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise refuse(
-                f"leaf {jax.tree_util.keystr(path) or 'of the tree'} of {argument}",
+                leaf_name(path, argument),
                 "must be a real floating-point array",
-                str(dtype),
+                Text(dtype),
                 "cast it, or leave it out (optax.masked, optax.partition)",
             )
 
 
-def same_structure(argument: str, tree: Any, expected_name: str, expected: Any) -> None:
+def same_structure(
+    argument: str, tree: Any, expected_name: str, expected: Any, way_out: str
+) -> None:
     """Checks that two trees have the same structure and the same leaf shapes.
 
     Raises:
@@ -78,12 +130,8 @@ def same_structure(argument: str, tree: Any, expected_name: str, expected: Any) 
     """
     found, wanted = jax.tree.structure(tree), jax.tree.structure(expected)
     if found != wanted:
-        raise refuse(
-            argument,
-            f"must have the tree structure of {expected_name}, {wanted}",
-            found,
-            "pass the dual vector of the parameters that the state was made for",
-        )
+        rule = f"must have the tree structure of {expected_name}, {wanted}"
+        raise refuse(argument, rule, found, way_out)
     pairs = zip(
         jax.tree_util.tree_leaves_with_path(tree),
         jax.tree.leaves(expected),
@@ -91,9 +139,19 @@ def same_structure(argument: str, tree: Any, expected_name: str, expected: Any) 
     )
     for (path, leaf), other in pairs:
         if jnp.shape(leaf) != jnp.shape(other):
-            raise refuse(
-                f"leaf {jax.tree_util.keystr(path)} of {argument}",
-                f"must have the shape {jnp.shape(other)} it has in {expected_name}",
-                jnp.shape(leaf),
-                "pass the dual vector of the parameters that the state was made for",
-            )
+            rule = f"must have the shape {jnp.shape(other)} it has in {expected_name}"
+            raise refuse(leaf_name(path, argument), rule, jnp.shape(leaf), way_out)
+
+
+def leading_axis(
+    argument: str, tree: Any, length: int, what: str, way_out: str
+) -> None:
+    """Checks that every leaf has a leading axis of this length, one entry per `what`.
+
+    Raises:
+        ValueError: for the first leaf that has not, with its path and shape.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not jnp.shape(leaf) or jnp.shape(leaf)[0] != length:
+            rule = f"must have a leading axis of length {length}, one entry per {what}"
+            raise refuse(leaf_name(path, argument), rule, jnp.shape(leaf), way_out)

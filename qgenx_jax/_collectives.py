@@ -1,5 +1,6 @@
 """The collectives: what goes into a worker's buffer, and the mean of what arrives."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +11,14 @@ from qgenx_jax import _trees, _workers
 from qgenx_jax._quantize import Payload, Quantizer
 from qgenx_jax._types import Array, AxisName, DualVector
 
+_UNROLLED = 8  # sums over more workers are loops, to keep programs short
+
 
 class Contribution(NamedTuple):
     """What one worker sends: the contents of its buffer, in this order.
 
     Attributes:
-        payload: codes and norms of the quantized leaves; None without a quantizer.
+        payload: records of the quantized leaves; None without a quantizer.
         exact_leaves: leaves that travel as their own bytes.
         number: one number that rides along, or None.
     """
@@ -27,8 +30,21 @@ class Contribution(NamedTuple):
 
 def number(value: Any) -> Array:
     """A scalar in float32, or in its own dtype where that is wider."""
-    value = jnp.asarray(value)
-    return value.astype(_trees.accumulator_dtype(value)).reshape(())
+    return _trees.widen(jnp.asarray(value)).reshape(())
+
+
+def add_up(count: int, term: Callable[[Any], Any]) -> Any:
+    """term(0) + term(1) + ... + term(count - 1), trees, added in this order."""
+
+    def add(index: Any, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, term(index))
+
+    total = term(0)
+    if count > _UNROLLED:
+        return lax.fori_loop(1, count, add, total)
+    for index in range(1, count):
+        total = add(index, total)
+    return total
 
 
 def all_reduce_mean(
@@ -37,26 +53,22 @@ def all_reduce_mean(
     """The exact mean by an all-reduce; the numbers ride as a vector of length K.
 
     Returns:
-        The mean over workers, in the leaves' own dtypes, added up in float32 at least;
-        the workers' numbers (K,), or None.
+        The mean over workers, in float32 at least; the workers' numbers (K,), or None.
     """
     workers = _workers.axis_size(axis_name)
-    wide = jax.tree.map(lambda x: jnp.asarray(x, _trees.accumulator_dtype(x)), tree)
     row = None
     if number is not None:
         here = jnp.arange(workers) == lax.axis_index(axis_name)
         row = jnp.where(here, number, 0)
-    total, numbers = lax.psum((wide, row), axis_name)
-    mean = jax.tree.map(
-        lambda x, like: (x / workers).astype(jnp.result_type(like)), total, tree
-    )
-    return mean, numbers
+    total, numbers = lax.psum((_trees.widen(tree), row), axis_name)
+    return jax.tree.map(lambda x: x / workers, total), numbers
 
 
 def all_gather_mean(
     sent: Contribution,
     layout: _trees.Layout,
     quantizer: Quantizer | None,
+    levels: Array | None,
     axis_name: AxisName,
 ) -> tuple[DualVector, Array | None]:
     """The mean of what all workers decode from one all-gather of one uint8 buffer.
@@ -66,50 +78,35 @@ def all_gather_mean(
     so this holds whether or not a compiler fuses them with the additions.
 
     Returns:
-        The mean over workers, in the leaves' own dtypes; the workers' numbers (K,), or
-        None.
+        The mean over workers, in float32 at least; the workers' numbers (K,), or None.
     """
     workers = _workers.axis_size(axis_name)
     gathered = _workers.gather(_buffer(sent), axis_name)
-    opened = [
-        _open(gathered[worker], sent, layout, quantizer) for worker in range(workers)
-    ]
-    vector, leaves, _ = opened[0]
-    for other, other_leaves, _ in opened[1:]:
-        vector = vector + other
-        leaves = [a + b for a, b in zip(leaves, other_leaves, strict=True)]
+
+    def decoded(worker: Any) -> tuple[Array, list[Array]]:
+        buffer, end = gathered[worker], 0
+        vector = jnp.zeros(0, layout.vector_dtype)
+        if quantizer is not None and sent.payload is not None:
+            end = sent.payload.nbytes
+            shape, dtype = sent.payload.shape, sent.payload.dtype
+            vector = quantizer.decode(Payload(buffer[:end], shape, dtype), levels)
+        leaves = []
+        for leaf in sent.exact_leaves:
+            start, end = end, end + leaf.size * leaf.dtype.itemsize
+            leaves.append(_trees.from_bytes(buffer[start:end], leaf.shape, leaf.dtype))
+        return vector, _trees.widen(leaves)
+
+    vector, leaves = add_up(workers, decoded)
     mean = layout.join(vector / workers, [x / workers for x in leaves])
-    numbers = [number for _, _, number in opened if number is not None]
-    return mean, jnp.stack(numbers) if numbers else None
+    if sent.number is None:
+        return mean, None
+    tail = gathered[:, -sent.number.dtype.itemsize :]
+    return mean, _trees.from_bytes(tail, (workers,), sent.number.dtype)
 
 
 def _buffer(sent: Contribution) -> Array:
     """The bytes of a contribution, as one uint8 vector."""
-    parts = [] if sent.payload is None else [sent.payload.to_bytes()]
+    parts = [] if sent.payload is None else [sent.payload.data]
     parts += [_trees.to_bytes(leaf) for leaf in sent.exact_leaves]
     parts += [] if sent.number is None else [_trees.to_bytes(sent.number)]
-    return jnp.concatenate([*parts, jnp.zeros(0, jnp.uint8)])
-
-
-def _open(
-    buffer: Array,
-    like: Contribution,
-    layout: _trees.Layout,
-    quantizer: Quantizer | None,
-) -> tuple[Array, list[Array], Array | None]:
-    """The vector, exact leaves (float32 at least) and number in a buffer."""
-    vector, end = jnp.zeros(0), 0
-    if quantizer is not None:
-        size = layout.quantized_size
-        end = quantizer.n_bytes(size)
-        payload = quantizer.from_bytes(buffer[:end], (size,), jnp.dtype("float32"))
-        vector = quantizer.decode(payload)
-    rides = [] if like.number is None else [like.number]
-    values = []
-    for x in [*like.exact_leaves, *rides]:
-        start, end = end, end + x.size * x.dtype.itemsize
-        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        value = _trees.from_bytes(buffer[start:end], shape)
-        values.append(value.astype(_trees.accumulator_dtype(value)))
-    kept = len(like.exact_leaves)
-    return vector, values[:kept], values[kept] if rides else None
+    return _trees.concatenate(parts, "uint8")

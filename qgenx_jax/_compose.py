@@ -18,6 +18,8 @@ from qgenx_jax._pair import (
     make_pair,
     step_of,
 )
+from qgenx_jax._qgenx import ExchangingPair
+from qgenx_jax._quantized_mean import QuantizedMean
 from qgenx_jax._types import Array, AxisName, DualVector, HalfStep, Params, State
 
 
@@ -37,7 +39,8 @@ def chain(
         The pair; oracle-free if the pair in it is.
 
     Raises:
-        ValueError: unless there is exactly one pair that is not an observer, with
+        ValueError: unless there is exactly one pair that is not an observer, with no
+            `quantized_mean` before it if it is `q_genx`, which exchanges itself, with
             nothing but observers after it and no observers before it. A plain
             transformation after a pair would scale a difference of points, which is
             silently wrong.
@@ -57,10 +60,15 @@ def chain(
             "transformations",
             "must be plain optax transformations, then exactly one extra-gradient "
             "pair, then only observers (ergodic_average, ema)",
-            places,
+            _checks.Text(places),
             "put clipping, scaling and quantized_mean before the pair; use optax.chain "
             "where there is no pair",
         )
+    exchanging = [isinstance(t, ExchangingPair) for t in transformations]
+    if any(exchanging) and any(isinstance(t, QuantizedMean) for t in transformations):
+        found = _checks.Text("a quantized_mean before q_genx")
+        rule = "must exchange once, and q_genx does"
+        raise _checks.refuse("transformations", rule, found, "leave quantized_mean out")
     steps: list[tuple[bool, Step]] = []
     for transformation in transformations:
         if isinstance(transformation, ExtragradientPair):
@@ -255,17 +263,15 @@ def iterate(
         return result if has_aux else (result, None)
 
     def step_fn(params: Params, state: State, *inputs: Any) -> tuple:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
-            if not jnp.shape(leaf) or jnp.shape(leaf)[0] != calls:
-                raise _checks.refuse(
-                    f"input {jax.tree_util.keystr(path)}",
-                    f"must have a leading axis of length {calls}, one batch per oracle "
-                    "call",
-                    jnp.shape(leaf),
-                    "stack one batch for each half-step that needs a vector",
-                )
-        auxes = []
+        _checks.leading_axis(
+            "the inputs",
+            inputs,
+            calls,
+            "oracle call",
+            "stack one batch for each half-step that needs a vector",
+        )
         vector: Any = None
+        auxes = []
         if not pair.is_oracle_free:
             vector, aux = oracle(params, jax.tree.map(lambda x: x[0], inputs))
             auxes.append(aux)

@@ -7,13 +7,11 @@ number for the step size) lies in one buffer, so that an exchange is one collect
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import optax
-from jax import lax
+import jax.numpy as jnp
 
 from qgenx_jax import _checks, _collectives, _random, _trees, _workers
 from qgenx_jax._quantize import Quantizer
@@ -26,11 +24,14 @@ class ExchangeState(NamedTuple):
     """State of an exchange.
 
     Attributes:
-        key: PRNG key, the same on all workers; split at every send. Worker k rounds
-            with a stream of its own, this key with k folded in.
+        key: PRNG key, the same on all workers; split at every send. What rounds is this
+            key with the tree's paths and shapes and the worker's index folded in.
+        levels: of `user_levels` (s + 1,), to be replaced by other ones at will; None
+            for the other families.
     """
 
     key: Array
+    levels: Array | None
 
 
 class Traffic(NamedTuple):
@@ -40,7 +41,8 @@ class Traffic(NamedTuple):
         collective: "all_gather" of one uint8 buffer, or "exact", an all-reduce.
         workers: K.
         coordinates: of the whole tree.
-        payload_bytes: of the buffer that a worker contributes; of the tree for "exact".
+        payload_bytes: of the buffer that a worker contributes; for "exact", of the tree
+            in float32 at least, and K numbers.
         sent_bytes: (K - 1) payloads for all_gather; 2 (K - 1) / K of the tree for
             "exact", as a ring all-reduce sends.
         received_bytes: the same number here.
@@ -56,7 +58,7 @@ class Traffic(NamedTuple):
     bits_per_coordinate: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Exchange:
     """Averages trees over workers; made by `exchange`, which documents it."""
 
@@ -67,8 +69,10 @@ class Exchange:
     key: Any
 
     def init(self) -> ExchangeState:
-        """The state before the first send."""
-        return ExchangeState(_random.canonical_key(self.key))
+        """The state before the first send; it shares no buffer with the key given."""
+        key = jnp.array(_random.canonical_key(self.key), copy=True)
+        levels = None if self.quantizer is None else self.quantizer.initial_levels
+        return ExchangeState(key, levels)
 
     def send(
         self,
@@ -87,33 +91,41 @@ class Exchange:
 
         Returns:
             ((mean, own, scalars), state): the mean over workers of the decoded vectors,
-            equal on all workers to the last bit; this worker's own decoded vector; the
-            workers' numbers, shape (K,), or None without `scalar`.
+            equal on all workers to the last bit; this worker's own decoded vector, both
+            in float32, or float64 for float64 leaves; the workers' numbers, shape (K,),
+            or None without `scalar`.
 
         Raises:
             ValueError: if the axis is not bound, a leaf is not a real floating-point
                 array or does not vary over the workers, or no leaf is left to quantize.
         """
         _workers.axis_size(self.axis_name)  # raises where the axis is not bound
-        layout = self._layout(tree)
+        layout = self.layout(tree)
         _workers.refuse_replicated("the tree to exchange", tree, self.axis_name)
         if self._strategy == "exact":
-            number = None if scalar is None else _collectives.number(scalar(tree))
+            own = _trees.widen(tree)
+            number = None if scalar is None else _collectives.number(scalar(own))
             mean, numbers = _collectives.all_reduce_mean(tree, number, self.axis_name)
-            return (mean, tree, numbers), state
-        key, sub = jax.random.split(state.key)
+            return (mean, own, numbers), state
+        kept, key = _random.next_key(state.key)
         vector, exact_leaves = layout.split(tree)
-        own, payload = tree, None
+        payload = None
         if self.quantizer is not None:
-            sub = jax.random.fold_in(sub, lax.axis_index(self.axis_name))
-            payload = self.quantizer.encode(sub, vector)
-            own = layout.join(self.quantizer.decode(payload), exact_leaves)
+            # two exchanges of one program, which may have equal keys, round differently
+            key = jax.random.fold_in(key, layout.fingerprint)
+            key = _workers.stream_key(key, vector, self.axis_name)
+            payload = self.quantizer.encode(key, vector, state.levels)
+            vector = self.quantizer.decode(payload, state.levels)
+        own = layout.join(vector, exact_leaves)
         number = None if scalar is None else _collectives.number(scalar(own))
-        sent = _collectives.Contribution(payload, exact_leaves, number)
         mean, numbers = _collectives.all_gather_mean(
-            sent, layout, self.quantizer, self.axis_name
+            _collectives.Contribution(payload, exact_leaves, number),
+            layout,
+            self.quantizer,
+            state.levels,
+            self.axis_name,
         )
-        return (mean, own, numbers), ExchangeState(key)
+        return (mean, own, numbers), ExchangeState(kept, state.levels)
 
     def traffic(
         self, tree: DualVector, workers: int, *, scalar_bytes: int = 0
@@ -123,8 +135,9 @@ class Exchange:
         Args:
             tree: the tree, or its shapes and dtypes.
             workers: K.
-            scalar_bytes: 4 where a float32 number rides along (the adaptive step size,
-                at the update), 8 in float64.
+            scalar_bytes: 4 where a float32 number rides along (for the adaptive step
+                size, with every vector but that of a separate extrapolation), 8 in
+                float64.
 
         Raises:
             ValueError: as `send` does for the tree.
@@ -136,15 +149,18 @@ class Exchange:
             1056768
         """
         workers = _checks.whole_number("workers", workers, 1, None)
-        layout = self._layout(tree)
-        coordinates = sum(math.prod(leaf.shape) for leaf in layout.leaves)
-        payload = layout.exact_bytes + scalar_bytes
+        _checks.whole_number("scalar_bytes", scalar_bytes, 0, None)
+        layout = self.layout(tree)
         if self._strategy == "exact":
+            payload = layout.accumulator_bytes + workers * scalar_bytes
             sent = -(-2 * (workers - 1) * payload // workers)
         else:
+            payload = layout.exact_bytes + scalar_bytes
             if self.quantizer is not None:
-                payload += self.quantizer.n_bytes(layout.quantized_size)
+                size, dtype = layout.quantized_size, layout.vector_dtype
+                payload += self.quantizer.n_bytes(size, dtype)
             sent = (workers - 1) * payload
+        coordinates = layout.coordinates
         bits = 8 * payload / coordinates if coordinates else 0.0
         return Traffic(self._strategy, workers, coordinates, payload, sent, sent, bits)
 
@@ -154,7 +170,12 @@ class Exchange:
             return "exact" if self.quantizer is None else "all_gather"
         return self.collective
 
-    def _layout(self, tree: DualVector) -> _trees.Layout:
+    def layout(self, tree: DualVector) -> _trees.Layout:
+        """How the leaves of a tree travel.
+
+        Raises:
+            ValueError: as `send` does for the tree.
+        """
         _checks.floating_leaves("the tree to exchange", tree)
         exact = self.exact if self.quantizer is not None else _every_leaf
         layout = _trees.layout(tree, exact)
@@ -162,7 +183,7 @@ class Exchange:
             raise _checks.refuse(
                 "exact",
                 f"must leave {self.quantizer} at least one leaf to quantize",
-                f"all {len(layout.leaves)} leaves exact",
+                _checks.Text(f"all {len(layout.leaves)} leaves exact"),
                 "pass quantizer=None for an exact exchange, or exact=None to quantize "
                 "every leaf (quantized_mean keeps leaves of fewer than 2 dimensions or "
                 "1024 elements exact unless told otherwise)",
@@ -192,7 +213,8 @@ def exchange(
             "auto": "exact" without a quantizer, "all_gather" with one.
         exact: leaves that travel as their own bytes, chosen by
             `exact(path, shape_and_dtype)`, for instance `qgenx_jax.small_leaves`.
-        key: PRNG key or seed of the rounding; the same on all workers.
+        key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
+            trees of other paths or shapes round differently also where keys are equal.
 
     Returns:
         An `Exchange` with `init()`, `send(tree, state, scalar=)` and
@@ -218,6 +240,13 @@ def exchange(
     """
     _checks.one_of("collective", collective, COLLECTIVES)
     _check_quantizer(quantizer)
+    if exact is not None and not callable(exact):
+        raise _checks.refuse(
+            "exact",
+            "must be a function of a leaf's path and shape, or None",
+            exact,
+            "pass for instance qgenx_jax.small_leaves",
+        )
     if collective == "exact" and quantizer is not None:
         raise _checks.refuse(
             "collective",
@@ -227,62 +256,6 @@ def exchange(
         )
     _random.canonical_key(key)
     return Exchange(axis_name, quantizer, collective, exact, key)
-
-
-def quantized_mean(
-    axis_name: AxisName,
-    quantizer: Quantizer | None,
-    *,
-    collective: str = "auto",
-    exact: LeafPredicate | None = _trees.small_leaves,
-    key: _random.KeyOrSeed = 0,
-) -> optax.GradientTransformation:
-    """Replaces each worker's updates by their mean over workers, exchanged in b bits.
-
-    The first link of a chain for data-parallel training: updates <- (1/K) sum_k Q(g_k).
-
-    Args:
-        axis_name: the axis over workers.
-        quantizer: what each worker's updates are rounded to; None for an exact mean.
-        collective: as in `exchange`.
-        exact: leaves that travel exactly; by default `small_leaves`, those of fewer
-            than 2 dimensions or under 1024 elements.
-        key: PRNG key or seed of the rounding; the same on all workers.
-
-    Returns:
-        An optax transformation whose state is an `ExchangeState`.
-
-    Raises:
-        ValueError: as `exchange` does, and at the update as `Exchange.send` does.
-
-    Example:
-        >>> import optax, qgenx_jax as qgenx
-        >>> optimizer = optax.chain(
-        ...     qgenx.quantized_mean("data", qgenx.uniform(bits=4, bucket_size=1024)),
-        ...     optax.adam(1e-3),
-        ... )
-
-    References:
-        Alistarh et al., QSGD, NeurIPS 2017.
-    """
-    worker_mean = exchange(
-        axis_name, quantizer, collective=collective, exact=exact, key=key
-    )
-
-    def init_fn(params: optax.Params) -> ExchangeState:
-        del params
-        return worker_mean.init()
-
-    def update_fn(
-        updates: optax.Updates,
-        state: Any,
-        params: optax.Params | None = None,
-    ) -> tuple[optax.Updates, ExchangeState]:
-        del params
-        (mean, _, _), state = worker_mean.send(updates, state)
-        return mean, state
-
-    return optax.GradientTransformation(init_fn, update_fn)
 
 
 def _every_leaf(path: str, leaf: jax.ShapeDtypeStruct) -> bool:

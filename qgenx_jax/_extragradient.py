@@ -3,10 +3,9 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from qgenx_jax import _trees
+from qgenx_jax import _checks, _trees
 from qgenx_jax._pair import ExtragradientPair, make_pair, pick
 from qgenx_jax._types import DualVector, HalfStep, Params, State
 
@@ -31,7 +30,8 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
 
     where u(V) is the base optimizer's update (which contains the minus sign). Its state
     advances at *both* half-steps: moments take in both vectors, a schedule inside it
-    advances twice per iteration, so write decay in half-steps.
+    advances twice per iteration, so write decay in half-steps. What is done to the
+    parameters at X_{t+1/2} from outside is undone by the update, which starts from X_t.
 
     Args:
         base: any optax transformation. It gets the point that the vector was taken at
@@ -40,6 +40,9 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
     Returns:
         The pair; no exchange in it, so chain `quantized_mean` before it to train across
         workers: `qgenx_jax.chain(quantized_mean(...), extragradient(...))`.
+
+    Raises:
+        ValueError: if base is not a transformation.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -50,6 +53,15 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
         Inequality Perspective on Generative Adversarial Networks, ICLR 2019,
         algorithm 4 (ExtraAdam).
     """
+    if isinstance(base, ExtragradientPair) or not isinstance(
+        base, optax.GradientTransformation
+    ):
+        raise _checks.refuse(
+            "base",
+            "must be an optax.GradientTransformation",
+            base,
+            "pass what a factory returns, for instance optax.adam(1e-3)",
+        )
     base = optax.with_extra_args_support(base)
 
     def init_fn(params: Params) -> ExtragradientState:
@@ -57,22 +69,20 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
 
     def step_fn(
         updates: DualVector,
-        state: ExtragradientState,
+        state: State,
         params: Params,
         *,
         half_step: HalfStep,
         **extra: Any,
     ) -> tuple[Params, ExtragradientState]:
         moves, base_state = base.update(updates, state.base, params, **extra)
-        anchor = pick(half_step, lambda: params, lambda: state.anchor)
+        anchor = pick(half_step, lambda: _trees.copy(params), lambda: state.anchor)
 
         def from_anchor() -> Params:
-            return jax.tree.map(
-                lambda a, u, p: ((a + u) - p).astype(jnp.result_type(u)),
-                state.anchor,
-                moves,
-                params,
-            )
+            # in float32 at least, where params and moves may have few bits
+            x_t, u, x_half = map(_trees.widen, (state.anchor, moves, params))
+            delta = jax.tree.map(lambda a, b, c: (a + b) - c, x_t, u, x_half)
+            return _trees.cast_like(delta, moves)
 
         delta = pick(half_step, lambda: moves, from_anchor)
         return delta, ExtragradientState(anchor, base_state)

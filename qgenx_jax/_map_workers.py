@@ -1,11 +1,12 @@
 """Running a step on every worker: on the devices of a mesh, or by vmap on one."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from qgenx_jax import _checks, _workers
 from qgenx_jax._types import Array, AxisName, Params, State
@@ -52,7 +53,15 @@ def init(
         >>> state.inner.per_worker["x"].shape
         (3, 5)
     """
-    count = _n_workers(mesh, axis_name, workers)
+    mesh, count = _mesh_and_count(mesh, axis_name, workers)
+    _workers.refuse_reserved_name(params)
+    if not callable(getattr(optimizer, "init", None)):
+        raise _checks.refuse(
+            "optimizer",
+            "must have an init: an optax transformation or an extra-gradient pair",
+            optimizer,
+            "pass what a factory returns, for instance optax.adam(1e-3)",
+        )
 
     def tile(path: tuple[Any, ...], x: Array) -> Array:
         return jnp.repeat(x, count, axis=0) if _workers.is_per_worker(path) else x
@@ -80,8 +89,10 @@ def map_workers(
     Args:
         step: `step(params, state, *inputs) -> (params, state, *outputs)`, for one
             worker, with collectives over `axis_name` inside.
-        axis_name: name of the axis over workers.
+        axis_name: name of the axis over workers; with a mesh also a tuple of axes.
         mesh: one worker per index of the mesh axis `axis_name` (`jax.shard_map`).
+            Parameters that lie on the mesh already (`jax.device_put` with a replicated
+            `NamedSharding`) spare a second compilation, at the second call.
         workers: K workers on one device (`jax.vmap`); for small problems and tests.
         donate: whether the buffers of params and state are reused for the results.
 
@@ -111,10 +122,16 @@ def map_workers(
         >>> round(float(params[0, 0]), 3)  # half of the way to the mean, 2
         1.0
     """
-    count = _n_workers(mesh, axis_name, workers)
+    mesh, count = _mesh_and_count(mesh, axis_name, workers)
 
     def mapped(params: Params, state: State, *inputs: Any) -> tuple:
-        _check_inputs(inputs, count)
+        _checks.leading_axis(
+            "the inputs",
+            inputs,
+            count,
+            "worker",
+            "reshape a global batch (K * b, ...) to (K, b, ...)",
+        )
         with_path, treedef = jax.tree_util.tree_flatten_with_path(state)
         own = [_workers.is_per_worker(path) for path, _ in with_path]
         leaves = [leaf for _, leaf in with_path]
@@ -134,6 +151,13 @@ def map_workers(
             return params, shared, per_worker, outputs
 
         shared, per_worker = _partition(own, leaves)
+        _checks.leading_axis(
+            "the state's per-worker leaves",
+            per_worker,
+            count,
+            "worker",
+            "make the state by qgenx_jax.init, for this number of workers",
+        )
         if mesh is None:
             run = _vmapped(one_worker, axis_name, count)
         else:
@@ -180,7 +204,10 @@ def _sharded(one_worker: Callable, axis_name: AxisName, mesh: Mesh) -> Callable:
     return jax.shard_map(entry, mesh=mesh, in_specs=specs, out_specs=specs)
 
 
-def _n_workers(mesh: Mesh | None, axis_name: AxisName, workers: int | None) -> int:
+def _mesh_and_count(
+    mesh: Mesh | None, axis_name: AxisName, workers: int | None
+) -> tuple[Mesh | None, int]:
+    """The mesh, with Auto axes, and K."""
     if (mesh is None) == (workers is None):
         raise _checks.refuse(
             "mesh and workers",
@@ -189,26 +216,28 @@ def _n_workers(mesh: Mesh | None, axis_name: AxisName, workers: int | None) -> i
             "give mesh= to use one device per worker, workers= to use vmap",
         )
     if mesh is None:
-        return _checks.whole_number("workers", workers, 1, None)
-    if axis_name not in mesh.shape:
-        raise _checks.refuse(
-            "axis_name",
-            f"must be an axis of the mesh, one of {tuple(mesh.shape)}",
-            axis_name,
-            "name the mesh axis over workers",
-        )
-    return mesh.shape[axis_name]
-
-
-def _check_inputs(inputs: Any, count: int) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
-        if not jnp.shape(leaf) or jnp.shape(leaf)[0] != count:
+        if isinstance(axis_name, tuple):
+            rule = "must be one name where there is no mesh"
+            raise _checks.refuse("axis_name", rule, axis_name, 'for instance "data"')
+        return None, _checks.whole_number("workers", workers, 1, None)
+    if not isinstance(mesh, Mesh):
+        rule = "must be a jax.sharding.Mesh"
+        raise _checks.refuse("mesh", rule, mesh, "make one by jax.make_mesh")
+    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    for axis in axes:
+        if axis not in mesh.shape:
             raise _checks.refuse(
-                f"input {jax.tree_util.keystr(path)}",
-                f"must have a leading axis of length {count}, one entry per worker",
-                jnp.shape(leaf),
-                "reshape a global batch (K * b, ...) to (K, b, ...)",
+                "axis_name",
+                f"must be an axis of the mesh, one of {tuple(mesh.shape)}, or a tuple "
+                "of such",
+                axis_name,
+                "name the mesh axis over workers",
             )
+    # shard_map wants inputs placed by hand where axes are Explicit, jax.make_mesh's
+    # default; a step sees no difference
+    auto = (AxisType.Auto,) * len(mesh.axis_names)
+    mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
+    return mesh, math.prod(mesh.shape[axis] for axis in axes)
 
 
 def _partition(own: list[bool], leaves: list) -> tuple[list, list]:

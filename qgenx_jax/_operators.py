@@ -25,7 +25,7 @@ def game_operator(
         has_aux: whether each loss returns (scalar, aux).
 
     Returns:
-        `operator(params, *batch) -> dual vector`, a dict over the players; with
+        `operator(params, *batch) -> dual vector`, a mapping as the params are; with
         `has_aux`, (dual vector, dict of (loss, aux) by player).
 
     Raises:
@@ -62,15 +62,17 @@ def game_operator(
                 found,
                 "give each player's parameters under its name",
             )
+        # mappings of the parameters' own type, so that vectors have their structure
+        kind: Any = type(params)
         vector, values = {}, {}
-        for player, loss in losses.items():
+        for player in params:
 
-            def own_loss(own: Any, player: str = player, loss: Any = loss) -> Any:
-                return loss({**params, player: own}, *batch)
+            def own_loss(own: Any, player: str = player) -> Any:
+                return losses[player](kind({**params, player: own}), *batch)
 
             values[player], vector[player] = jax.value_and_grad(
                 own_loss, has_aux=has_aux
             )(params[player])
-        return (vector, values) if has_aux else vector
+        return (kind(vector), values) if has_aux else kind(vector)
 
     return operator

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from qgenx_jax import _checks
+from qgenx_jax import _checks, _workers
 from qgenx_jax._types import DualVector, HalfStep, Params, State
 
 EXTRAPOLATION = 0
@@ -58,7 +58,25 @@ class BeforeUpdate(NamedTuple):
     inner: State
 
 
-class OracleFree(optax.GradientTransformationExtraArgs):
+class HalfStepTransformation(optax.GradientTransformationExtraArgs):
+    """One side of a pair, an optax transformation on its own.
+
+    Calling it is a mistake that optax makes when it is given a pair.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuses.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "an extra-gradient pair is not one optax transformation: wrap it in "
+            "qgenx_jax.alternating(pair), or compose it by qgenx_jax.chain"
+        )
+
+
+class OracleFree(HalfStepTransformation):
     """An extrapolation that needs no dual vector: its `update` takes None.
 
     Dual averaging (X_{t+1/2} = X_t) and the optimistic method (which uses its last
@@ -129,9 +147,9 @@ class _HalfStepUpdate:
             raise _checks.refuse(
                 "state",
                 f"must be that of a pair whose {name} comes next ({awaited.__name__})",
-                type(state).__name__,
-                f"call {other}.update first: the half-steps take turns, beginning with "
-                "the extrapolation",
+                _checks.Text(type(state).__name__),
+                f"make it by the pair's init, and call {other}.update first: the "
+                "half-steps take turns, beginning with the extrapolation",
             )
         delta, inner = self.step(
             updates, state.inner, given(params), half_step=self.half_step, **extra
@@ -156,12 +174,13 @@ def make_pair(
     """
 
     def init_fn(params: Params) -> BeforeExtrapolation:
+        _workers.refuse_reserved_name(params)
         return BeforeExtrapolation(init(params))
 
-    side = OracleFree if oracle_free else optax.GradientTransformationExtraArgs
+    side = OracleFree if oracle_free else HalfStepTransformation
     return kind(
         side(init_fn, _HalfStepUpdate(step, EXTRAPOLATION)),
-        optax.GradientTransformationExtraArgs(init_fn, _HalfStepUpdate(step, UPDATE)),
+        HalfStepTransformation(init_fn, _HalfStepUpdate(step, UPDATE)),
     )
 
 

@@ -11,10 +11,11 @@ All V are quantized. V_{k,t+1/2} is worker k's dual vector at X_{t+1/2}; V_{k,t}
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from qgenx_jax import _checks, _step_size, _trees, _workers
+from qgenx_jax import _checks, _collectives, _step_size, _trees, _workers
 from qgenx_jax._exchange import ExchangeState, exchange
 from qgenx_jax._pair import UPDATE, ExtragradientPair, make_pair, pick
 from qgenx_jax._quantize import Quantizer
@@ -61,11 +62,11 @@ def q_genx(
     *,
     variant: str = "dual_extrapolation",
     step_size: _step_size.StepSizeLike = None,
-    gamma0: float = 1.0,
+    gamma0: chex.Numeric | None = None,
     collective: str = "auto",
     exact: LeafPredicate | None = None,
     key: KeyOrSeed = 0,
-) -> ExtragradientPair:
+) -> "ExchangingPair":
     """Q-GenX: extra-gradient across K workers with quantized exchange of dual vectors.
 
     For monotone operators, and with the adaptive step size, the ergodic average of the
@@ -80,16 +81,17 @@ def q_genx(
             "dual_averaging": one of each, no extrapolation.
         step_size: a `StepSize`, a positive number or an optax schedule of the completed
             iterations; None for `adaptive_step_size(gamma0)`.
-        gamma0: factor of the adaptive rule. The first extrapolation has length
-            gamma0 K ||A(X_1)||: lower it where that overshoots.
+        gamma0: factor of the adaptive rule, 1 by default. The first extrapolation has
+            length gamma0 K ||A(X_1)||: lower it where that overshoots.
         collective: as in `exchange`.
         exact: leaves that travel exactly, as in `exchange`; None quantizes all.
         key: PRNG key or seed of the rounding; the same on all workers.
 
     Returns:
-        The pair. The update restarts from X_1: parameters edited between calls are not
-        seen. The state's `per_worker` field differs between workers; `state_specs`,
-        `init` and `map_workers` lay it out.
+        The pair. It contains the exchange: no `quantized_mean` belongs before it. The
+        update restarts from X_1: parameters edited between calls are not seen. The
+        state's `per_worker` field differs between workers; `state_specs`, `init` and
+        `map_workers` lay it out.
 
     Raises:
         ValueError: for an unknown variant or collective, a gamma0 or step size that is
@@ -120,18 +122,17 @@ def q_genx(
     worker_mean = exchange(
         axis_name, quantizer, collective=collective, exact=exact, key=key
     )
-    keeps_own = rule.needs_sum and variant != "dual_averaging"
     optimistic = variant == "optimistic"
+    keeps_own = rule.needs_sum and variant != "dual_averaging"
 
     def init_fn(params: Params) -> QGenXState:
-        _checks.floating_leaves("params", params)
-        accumulator = _trees.accumulator(params)
-        zeros = jax.tree.map(jnp.zeros_like, accumulator)
-        own = jax.tree.map(lambda y: jnp.zeros_like(y)[None], zeros)
+        worker_mean.layout(params)  # raises where there is no leaf to quantize
+        dual = jax.tree.map(jnp.zeros_like, _trees.widen(params))
+        own = jax.tree.map(lambda y: jnp.zeros_like(y)[None], dual)
         return QGenXState(
             anchor=_trees.copy(params),
-            dual=zeros,
-            extrapolation=jax.tree.map(jnp.zeros_like, zeros) if optimistic else None,
+            dual=dual,
+            extrapolation=jax.tree.map(jnp.zeros_like, dual) if optimistic else None,
             per_worker=own if keeps_own else None,
             step_size=rule.init(),
             exchange=worker_mean.init(),
@@ -146,12 +147,14 @@ def q_genx(
         **extra: Any,
     ) -> tuple[Params, QGenXState]:
         del extra
-        _checks.same_structure("params", params, "the state", state.anchor)
+        _check_state(state, params, like)
         if variant != "dual_extrapolation" and half_step != UPDATE:
             if not optimistic:
                 return jax.tree.map(jnp.zeros_like, params), state
-            return _as_move(state.extrapolation, params), state
-        _checks.same_structure("updates", updates, "params", params)
+            return _trees.cast_like(state.extrapolation, params), state
+        _checks.same_structure(
+            "updates", updates, "params", params, "pass the dual vector at these params"
+        )
         workers = _workers.axis_size(axis_name)
         static_extrapolation = isinstance(half_step, int) and half_step != UPDATE
         sends_number = rule.needs_sum and not static_extrapolation
@@ -160,21 +163,21 @@ def q_genx(
             state.exchange,
             scalar=_distance_from(state.per_worker) if sends_number else None,
         )
-        mean = jax.tree.map(lambda v, y: v.astype(y.dtype), mean, state.dual)
+        mean = _trees.cast_like(mean, state.dual)
 
         def extrapolated() -> tuple[Params, Params, State]:
             gamma = rule.value(state.step_size, workers)
-            return _as_move(_times(-gamma, mean), params), state.dual, state.step_size
+            delta = _trees.cast_like(_times(-gamma, mean), params)
+            return delta, state.dual, state.step_size
 
         def updated() -> tuple[Params, Params, State]:
             total = jnp.zeros(()) if numbers is None else _sum_in_order(numbers)
             rule_state = rule.update(state.step_size, total)
             dual = jax.tree.map(jnp.subtract, state.dual, mean)
             moved = _times(rule.value(rule_state, workers), dual)
-            delta = jax.tree.map(
-                lambda x1, m, x: (x1 + m) - x, state.anchor, moved, params
-            )
-            return _as_move(delta, params), dual, rule_state
+            x1, x_half = _trees.widen(state.anchor), _trees.widen(params)
+            delta = jax.tree.map(lambda a, b, c: (a + b) - c, x1, moved, x_half)
+            return _trees.cast_like(delta, params), dual, rule_state
 
         delta, dual, rule_state = pick(half_step, extrapolated, updated)
         state = state._replace(dual=dual, step_size=rule_state, exchange=exchange_state)
@@ -182,11 +185,22 @@ def q_genx(
             gamma = rule.value(rule_state, workers)
             state = state._replace(extrapolation=_times(-gamma, mean))
         if keeps_own:
-            own = jax.tree.map(lambda v, y: v.astype(y.dtype)[None], own, dual)
+            own = jax.tree.map(lambda v: v[None], _trees.cast_like(own, dual))
             state = state._replace(per_worker=own)
         return delta, state
 
-    return make_pair(init_fn, step_fn, oracle_free=variant != "dual_extrapolation")
+    # the fields of a state of this configuration, whatever the parameters
+    like = QGenXState(
+        anchor=(),
+        dual=(),
+        extrapolation=() if optimistic else None,
+        per_worker=() if keeps_own else None,
+        step_size=jax.eval_shape(rule.init),
+        exchange=jax.eval_shape(worker_mean.init),
+    )
+    return ExchangingPair(
+        *make_pair(init_fn, step_fn, oracle_free=variant != "dual_extrapolation")
+    )
 
 
 def _distance_from(per_worker: Params | None) -> Callable[[DualVector], Array]:
@@ -195,26 +209,59 @@ def _distance_from(per_worker: Params | None) -> Callable[[DualVector], Array]:
     def distance(own: DualVector) -> Array:
         if per_worker is None:
             return _trees.sum_of_squares(own)
+        own = _trees.cast_like(own, per_worker)
         return _trees.sum_of_squares(
-            jax.tree.map(lambda a, b: a[0] - b.astype(a.dtype), per_worker, own)
+            jax.tree.map(lambda a, b: a[0] - b, per_worker, own)
         )
 
     return distance
 
 
-def _times(gamma: Array, tree: Params) -> Params:
+def _times(gamma: chex.Numeric, tree: Params) -> Params:
     """gamma * tree in the tree's dtypes."""
-    return jax.tree.map(lambda x: gamma.astype(x.dtype) * x, tree)
-
-
-def _as_move(tree: Params, params: Params) -> Params:
-    """A tree in the dtypes of the parameters, as optax updates are."""
-    return jax.tree.map(lambda x, p: x.astype(jnp.result_type(p)), tree, params)
+    return jax.tree.map(lambda x: jnp.asarray(gamma, x.dtype) * x, tree)
 
 
 def _sum_in_order(numbers: Array) -> Array:
     """Sum in the order of the workers: the same bits however the program is mapped."""
-    total = numbers[0]
-    for worker in range(1, numbers.shape[0]):
-        total = total + numbers[worker]
-    return total
+    return _collectives.add_up(numbers.shape[0], lambda worker: numbers[worker])
+
+
+def _check_state(state: Any, params: Params, like: QGenXState) -> None:
+    """Checks that a state is that of this configuration, and these parameters.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+    """
+    way_out = "make the state by init of this very pair"
+    if not isinstance(state, QGenXState):
+        found = _checks.Text(type(state).__name__)
+        raise _checks.refuse("state", "must be a QGenXState", found, way_out)
+    for field, mine, wanted in zip(state._fields, state, like, strict=True):
+        is_tree_of_params = field not in ("step_size", "exchange")
+        if is_tree_of_params:
+            fits = (mine is None) == (wanted is None)
+        else:
+            fits = jax.tree.structure(mine) == jax.tree.structure(wanted)
+        if not fits:
+            kind = "a tree" if is_tree_of_params else type(wanted).__name__
+            rule = f"must be {'None' if wanted is None else kind}"
+            raise _checks.refuse(
+                f"state.{field}",
+                f"{rule} for this variant and step size",
+                _checks.Text(type(mine).__name__),
+                way_out,
+            )
+    _checks.same_structure("params", params, "state.anchor", state.anchor, way_out)
+    if state.per_worker is not None:
+        _checks.leading_axis(
+            "state.per_worker",
+            state.per_worker,
+            1,
+            "worker, of which there is one inside the mapped function",
+            "map it over the worker axis, as qgenx_jax.map_workers does",
+        )
+
+
+class ExchangingPair(ExtragradientPair):
+    """A pair that contains an exchange: what `q_genx` returns."""

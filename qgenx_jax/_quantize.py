@@ -1,20 +1,10 @@
-"""The quantizer: bucket norm, unbiased rounding to levels, codes and back.
+"""The quantizer: a static description, and arrays to payloads and back.
 
-For a bucket v with norm n and s + 1 equal steps, coordinate i becomes, independently,
+For a bucket v with norm n = ||v||_q, coordinate i becomes, independently,
 
     Q(v)_i = n sign(v_i) (l_{tau+1} with probability xi, else l_tau),    E Q(v) = v,
 
-l_tau = tau / (s + 1) and l_{tau+1} being the levels around |v_i| / n, and xi the place
-of |v_i| / n between them. Rounding is done in integers. With the step U = n / (s + 1),
-
-    c = nearest whole number to v_i / U,     f = round(2^16 (v_i - c U) / U),
-    code = c + floor((f + r) / 2^16),        r uniform on 0 .. 2^16 - 1,
-
-whose mean over r is c + f / 2^16 without error: the bias is that of f alone, at most
-2^-17 of a step, and a value on a level (f = 0) never moves. U is rounded *up* to so few
-significant bits that every code * U is exact in float32. So v_i - c U is exact too, no
-|code| exceeds s + 1, and a compiler that fuses a multiplication with an addition gets
-the same bits as one that does not.
+l_tau <= |v_i| / n <= l_{tau+1} being neighbouring levels and xi the place between them.
 """
 
 import dataclasses
@@ -25,55 +15,53 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax import _checks, _packing, _random
+from qgenx_jax import _checks, _levels, _packing, _random, _rounding, _trees
 from qgenx_jax._types import Array
 
 _NORMS = (1, 2, math.inf)
-# Buckets below this are scaled up by _LIFT first, so that no intermediate of theirs
-# becomes subnormal, which XLA flushes to zero on some devices.
-_SMALL = 2.0**-64
-_LIFT = 2.0**64
+FAMILIES = ("uniform", "exponential", "levels", "min_max")
+SOURCES = ("counter", "threefry")
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Payload:
-    """What one worker sends for one array: packed codes and one number per bucket.
+    """What one worker sends for one array: a record for each bucket.
+
+    A record is the bucket's packed codes and then what its coordinates share, as
+    float32 or, for a float64 array, float64: a scale, which is the norm up to a factor
+    between 1/2 and 1, or for `min_max` the minimum and a scale. NaN marks a bucket that
+    held a NaN or an infinity. `Quantizer.records` opens them.
 
     Attributes:
-        codes: uint8, densely packed codes, bucket after bucket.
-        scales: float32 of shape (buckets,); scale = 2^(bits - 2) U with the step U, the
-            bucket's norm up to a factor between 1/2 and 1. NaN marks a bucket that held
-            a NaN or an infinity.
+        data: uint8 of shape (bytes,), record after record.
         shape: shape of the array.
         dtype: dtype of the array.
     """
 
-    codes: Array
-    scales: Array
+    data: Array
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     dtype: np.dtype = dataclasses.field(metadata={"static": True})
 
     @property
     def nbytes(self) -> int:
-        """Bytes on the wire: the codes, and 4 for each bucket."""
-        return self.codes.size + 4 * self.scales.size
-
-    def to_bytes(self) -> Array:
-        """One uint8 vector of `nbytes`, codes first."""
-        scales = lax.bitcast_convert_type(self.scales, jnp.uint8).reshape(-1)
-        return jnp.concatenate([self.codes, scales])
+        """Bytes on the wire."""
+        return self.data.size
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantizer:
-    """A static, hashable description of a quantizer; made by `uniform`.
+    """A static, hashable description of a quantizer.
+
+    Made by `uniform`, `exponential`, `min_max` and `user_levels`, which document it.
 
     Attributes:
-        family: the levels, "uniform".
-        bits: per coordinate, sign included, 2 to 8.
-        norm: q of the bucket norm ||v||_q: 1, 2 or infinity.
+        family: "uniform", "exponential", "levels" or "min_max".
+        bits: per coordinate, sign included.
+        norm: q of the bucket norm ||v||_q: 1, 2 or infinity; infinity for "min_max".
         bucket_size: coordinates that share a norm; None for one bucket.
+        source: of the random bits, "counter" (fused) or "threefry" (jax.random).
+        levels: l_1 < ... < l_{s+1} = 1 of "exponential" and "levels"; () otherwise.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -83,55 +71,58 @@ class Quantizer:
     bits: int
     norm: float
     bucket_size: int | None
+    source: str = "counter"
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _checks.one_of("family", self.family, ["uniform"])
-        _checks.whole_number("bits", self.bits, 2, 8)
+        _checks.one_of("family", self.family, FAMILIES)
+        least = 1 if self.family in ("uniform", "min_max") else 2
+        _checks.whole_number("bits", self.bits, least, 8)
         _checks.one_of("norm", self.norm, _NORMS)
+        _checks.one_of("source", self.source, SOURCES)
         if self.bucket_size is not None:
             _checks.whole_number("bucket_size", self.bucket_size, 1, None)
 
-    @property
-    def steps(self) -> int:
-        """s + 1, the number of steps between 0 and the norm: 2^(bits - 1) - 1."""
-        return 2 ** (self.bits - 1) - 1
-
     def buckets(self, size: int) -> tuple[tuple[int, int], ...]:
         """How `size` coordinates are cut: (rows, length) of the full and the short."""
-        length = min(self.bucket_size or size, size)
         if size == 0:
             return ()
+        length = min(self.bucket_size or size, size)
         full, rest = divmod(size, length)
         return ((full, length),) + (((1, rest),) if rest else ())
 
-    def n_buckets(self, size: int) -> int:
-        """Number of buckets of a vector of `size` coordinates."""
-        return sum(rows for rows, _ in self.buckets(size))
-
-    def n_code_bytes(self, size: int) -> int:
-        """Bytes of the packed codes of a vector of `size` coordinates."""
+    def n_bytes(self, size: int, dtype: np.dtype | str = "float32") -> int:
+        """Bytes on the wire for a vector of `size` coordinates of a dtype."""
         return sum(
-            rows * _packing.packed_size(length, self.bits)
+            rows * self._record_bytes(length, wire_dtype(dtype))
             for rows, length in self.buckets(size)
         )
 
-    def n_bytes(self, size: int) -> int:
-        """Bytes on the wire for a vector of `size` coordinates: codes and scales."""
-        return self.n_code_bytes(size) + 4 * self.n_buckets(size)
+    def _record_bytes(self, length: int, wide: np.dtype) -> int:
+        packed = _packing.packed_size(length, self.bits)
+        return packed + self._meta * wide.itemsize
 
-    def encode(self, key: _random.KeyOrSeed, x: Array) -> Payload:
+    def encode(
+        self, key: _random.KeyOrSeed, x: Array, levels: Array | None = None
+    ) -> Payload:
         """Rounds an array at random, without bias, and packs it.
 
         Args:
             key: PRNG key or seed; equal keys give equal bytes.
-            x: floating-point array of any shape. It is quantized as float32; a float64
-                is rounded to that first.
+            x: floating-point array of any shape. Arithmetic is float32, float64 for a
+                float64 array.
+            levels: for the family "levels", other levels than the quantizer's own:
+                increasing, the last one 1, of the same number; may be traced, and are
+                truncated to 12 significant bits.
 
         Returns:
-            The payload; `decode` gives an array of mean x, of x's shape and dtype.
+            The payload. The mean of what `decode` gives over all keys is x, to 2^-17 of
+            the distance of the two levels around each coordinate (16 random bits decide
+            a rounding), before it is rounded to the nearest of x's dtype.
 
         Raises:
-            ValueError: if x is not a real floating-point array.
+            ValueError: if x is not a real floating-point array, or levels are given to
+                another family or in another number.
 
         Example:
             >>> import jax, qgenx_jax as qgenx
@@ -144,29 +135,32 @@ class Quantizer:
         """
         _checks.floating_leaves("x", x)
         x = jnp.asarray(x)
-        key = _random.canonical_key(key)
-        flat = x.reshape(-1).astype(jnp.float32)
-        codes, scales, start = [], [], 0
+        codec = self._codec(levels)
+        key = _random.typed(_random.canonical_key(key))
+        flat = x.reshape(-1).astype(wire_dtype(x.dtype))
+        records, start = [], 0
         for rows, length in self.buckets(flat.size):
             end = start + rows * length
             bucket = flat[start:end].reshape(rows, length)
-            r16 = _random.counter_bits(key, (rows, length), offset=start)
-            code, scale = self._round(bucket, r16)
-            codes.append(_packing.pack(code, self.bits).reshape(-1))
-            scales.append(scale.reshape(-1))
+            if self.source == "counter":
+                r16 = _random.counter_bits(key, (rows, length), offset=start)
+            else:
+                r16 = _random.threefry_bits(key, (rows, length), offset=start)
+            codes, scales = codec.encode(bucket, r16)
+            packed = _packing.pack(codes, self.bits)
+            as_bytes = lax.bitcast_convert_type(scales, jnp.uint8).reshape(rows, -1)
+            record = jnp.concatenate([packed, as_bytes], axis=1)
+            records.append(record.reshape(-1))
             start = end
-        return Payload(
-            codes=jnp.concatenate([*codes, jnp.zeros(0, jnp.uint8)]),
-            scales=jnp.concatenate([*scales, jnp.zeros(0, jnp.float32)]),
-            shape=x.shape,
-            dtype=np.dtype(x.dtype),
-        )
+        data = _trees.concatenate(records, "uint8")
+        return Payload(data, x.shape, np.dtype(x.dtype))
 
-    def decode(self, payload: Payload) -> Array:
-        """The array that a payload stands for: code * U for each coordinate.
+    def decode(self, payload: Payload, levels: Array | None = None) -> Array:
+        """The array that a payload stands for.
 
         Args:
             payload: from `encode` of an equal quantizer.
+            levels: those given to `encode`.
 
         Returns:
             Array of the payload's shape and dtype. A bucket that held a NaN or an
@@ -175,123 +169,83 @@ class Quantizer:
         Raises:
             ValueError: if the payload's sizes are not those of this quantizer.
         """
-        size = math.prod(payload.shape)
-        expected = (self.n_code_bytes(size),), (self.n_buckets(size),)
-        if (payload.codes.shape, payload.scales.shape) != expected:
-            raise _checks.refuse(
-                "payload",
-                f"must have codes of shape {expected[0]} and scales of shape "
-                f"{expected[1]} for {self} and an array of shape {payload.shape}",
-                (payload.codes.shape, payload.scales.shape),
-                "decode it with the quantizer that encoded it",
-            )
-        values, code_start, scale_start = [], 0, 0
-        for rows, length in self.buckets(size):
-            n_codes = rows * _packing.packed_size(length, self.bits)
-            packed = payload.codes[code_start : code_start + n_codes].reshape(rows, -1)
-            code = _packing.unpack(packed, length, self.bits).astype(jnp.int32)
-            scale = payload.scales[scale_start : scale_start + rows, None]
-            # code * 2^(2 - bits) is exact, so this is code * U, rounded nowhere
-            unit_code = (code - self.steps).astype(jnp.float32) * self._unit
-            values.append((unit_code * scale).reshape(-1))
-            code_start += n_codes
-            scale_start += rows
-        flat = jnp.concatenate([*values, jnp.zeros(0, jnp.float32)])
+        codec = self._codec(levels)
+        values = [
+            codec.decode(codes, scales).reshape(-1)
+            for codes, scales in self.records(payload)
+        ]
+        flat = _trees.concatenate(values, wire_dtype(payload.dtype))
         return flat.reshape(payload.shape).astype(payload.dtype)
 
-    def from_bytes(
-        self, buffer: Array, shape: tuple[int, ...], dtype: np.dtype
-    ) -> Payload:
-        """Inverse of `Payload.to_bytes`, for an array of this shape and dtype."""
-        n_codes = self.n_code_bytes(math.prod(shape))
-        scales = lax.bitcast_convert_type(
-            buffer[n_codes:].reshape(-1, 4), jnp.float32
-        ).reshape(-1)
-        return Payload(buffer[:n_codes], scales, shape, dtype)
+    def records(self, payload: Payload) -> list[tuple[Array, Array]]:
+        """Opens a payload: unsigned codes (rows, length) and scales (rows, m).
+
+        Returns:
+            A list with the full buckets and, where there is one, the short last one.
+
+        Raises:
+            ValueError: if the payload's size is not that of this quantizer.
+        """
+        size, wide = math.prod(payload.shape), wire_dtype(payload.dtype)
+        if payload.data.shape != (self.n_bytes(size, payload.dtype),):
+            raise _checks.refuse(
+                "payload",
+                f"must have {self.n_bytes(size, payload.dtype)} bytes for {self} and "
+                f"an array of shape {payload.shape}",
+                payload.data.shape,
+                "decode it with the quantizer that encoded it",
+            )
+        opened, start = [], 0
+        for rows, length in self.buckets(size):
+            n_bytes = self._record_bytes(length, wide)
+            end = start + rows * n_bytes
+            record = payload.data[start:end].reshape(rows, n_bytes)
+            packed = n_bytes - self._meta * wide.itemsize
+            codes = _packing.unpack(record[:, :packed], length, self.bits)
+            words = record[:, packed:].reshape(rows, self._meta, wide.itemsize)
+            opened.append((codes, lax.bitcast_convert_type(words, wide)))
+            start = end
+        return opened
 
     @property
-    def _unit(self) -> float:
-        """U / scale = 2^(2 - bits), a power of two."""
-        return 2.0 ** (2 - self.bits)
+    def initial_levels(self) -> Array | None:
+        """What a state holds for the family "levels", and None for the others."""
+        if self.family != "levels":
+            return None
+        return jnp.asarray(self.levels, jnp.float32)
 
-    def _round(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
-        """Codes (rows, length) as uint8 with s + 1 for zero, scales (rows, 1)."""
-        norm = bucket_norm(bucket, self.norm)
-        lift = jnp.where(norm < _SMALL, jnp.float32(_LIFT), jnp.float32(1))
-        scale = self._scale(norm * lift)
-        step = scale * self._unit
-        inverse = 1 / jnp.where(step > 0, step, 1)
-        v = bucket * lift
-        nearest = jnp.round(v * inverse)
-        rest = jnp.round((v - nearest * step) * (inverse * 2.0**16))
-        code = nearest.astype(jnp.int32) + ((rest.astype(jnp.int32) + r16) >> 16)
-        code = jnp.clip(code, -self.steps, self.steps) + self.steps
-        return code.astype(jnp.uint8), scale / lift
+    @property
+    def _meta(self) -> int:
+        return 2 if self.family == "min_max" else 1
 
-    def _scale(self, norm: Array) -> Array:
-        """The smallest scale of few significant bits with (s + 1) U >= norm.
-
-        A code has bits - 1 significant bits (one of which is free for the code 1), so
-        the scale keeps 25 - bits of float32's 24 for their product to be exact.
-        """
-        ratio = self.steps * self._unit  # norm / scale, in [1, 2)
-        drop = 0 if self.steps == 1 else self.bits - 1
-        as_bits = lax.bitcast_convert_type(norm * (1 / ratio), jnp.uint32)
-        half, grid = (1 << drop) >> 1, 1 << drop
-        # to the nearest first, then up where that is short: the division's own rounding
-        # must not push a norm that is on the grid to the grid's next point
-        nearest = (as_bits + jnp.uint32(half)) & ~jnp.uint32(grid - 1)
-        scale = lax.bitcast_convert_type(nearest, jnp.float32)
-        above = lax.bitcast_convert_type(nearest + jnp.uint32(grid), jnp.float32)
-        scale = jnp.where(scale * ratio < norm, above, scale)
-        # within 2^-16 of float32's end, rounding up would make the top level infinite
-        fraction, exponent = math.frexp(float(np.finfo(np.float32).max) / ratio)
-        largest = math.floor(math.ldexp(fraction, 24 - drop))
-        scale = jnp.minimum(scale, math.ldexp(largest, exponent - 24 + drop))
-        return jnp.where(jnp.isfinite(norm), scale, jnp.nan)
+    def _codec(self, levels: Array | None) -> _rounding.Codec:
+        if levels is not None:
+            if self.family != "levels":
+                raise _checks.refuse(
+                    "levels",
+                    "must be left out where the family fixes them",
+                    f"levels for {self.family!r}",
+                    "make the quantizer by qgenx_jax.user_levels",
+                )
+            if jnp.shape(levels) != (len(self.levels),):
+                raise _checks.refuse(
+                    "levels",
+                    f"must have the shape {(len(self.levels),)} of the quantizer's own",
+                    jnp.shape(levels),
+                    "make another quantizer for another number of levels",
+                )
+            table = _levels.truncate(jnp.asarray(levels))
+            return _rounding.Levels(self.bits, self.norm, table)
+        if self.family == "min_max":
+            return _rounding.MinMax(self.bits)
+        if self.family == "uniform":
+            if self.bits == 1:
+                return _rounding.Sign(self.norm)
+            return _rounding.Uniform(self.bits, self.norm)
+        table = jnp.asarray(self.levels, jnp.float32)
+        return _rounding.Levels(self.bits, self.norm, table)
 
 
-def uniform(
-    bits: int = 8, *, norm: float = math.inf, bucket_size: int | None = 1024
-) -> Quantizer:
-    """Equal steps between -||v||_q and ||v||_q: QSGD (q = 2), QSGD-inf (q = infinity).
-
-    Args:
-        bits: per coordinate, sign included, 2 to 8; 2^(bits - 1) - 1 steps on each side
-            of zero, so that 2 bits are ternary.
-        norm: q, one of 1, 2 and infinity.
-        bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
-
-    Returns:
-        The quantizer. It costs bits / 8 + 4 / bucket_size bytes per coordinate.
-
-    Raises:
-        ValueError: for values outside these ranges.
-
-    Example:
-        >>> import qgenx_jax as qgenx
-        >>> qgenx.uniform(bits=4).n_bytes(1_000_000)  # float32 takes 4,000,000
-        503908
-
-    References:
-        Alistarh et al., QSGD, NeurIPS 2017; Ramezani-Kebrya et al., Distributed
-        Extra-gradient with Optimal Complexity and Communication Guarantees, ICLR 2023,
-        section 3.
-    """
-    return Quantizer("uniform", bits, norm, bucket_size)
-
-
-def bucket_norm(bucket: Array, q: float) -> Array:
-    """||v||_q over the last axis, kept; q = 1, 2 or infinity, with no overflow inside.
-
-    Computed as M ||v / M||_q with M = max |v|, and never less than M.
-    """
-    largest = jnp.max(jnp.abs(bucket), axis=-1, keepdims=True)
-    if q == math.inf:
-        return largest
-    ratio = bucket / jnp.where(largest > 0, largest, 1)
-    if q == 1:
-        relative = jnp.sum(jnp.abs(ratio), axis=-1, keepdims=True)
-    else:
-        relative = jnp.sqrt(jnp.sum(ratio * ratio, axis=-1, keepdims=True))
-    return largest * jnp.maximum(relative, 1)
+def wire_dtype(dtype: np.dtype | str) -> np.dtype:
+    """The dtype of arithmetic and of scales: float64 for float64, else float32."""
+    return np.dtype("float64" if np.dtype(dtype) == np.float64 else "float32")

@@ -8,6 +8,7 @@ gamma_{t+1}.
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+import chex
 import jax.numpy as jnp
 import optax
 
@@ -38,7 +39,8 @@ class AdaptiveStepSizeState(NamedTuple):
 
     Attributes:
         sum_of_squares: scalar, sum_{i<t} sum_k ||V_{k,i} - V_{k,i+1/2}||^2; 0 before
-            the first iteration. float32, float64 where the dual vectors are.
+            the first iteration. float64 where JAX is set to it (jax_enable_x64), else
+            float32.
     """
 
     sum_of_squares: Array
@@ -54,7 +56,7 @@ class ScheduledStepSizeState(NamedTuple):
     count: Array
 
 
-def adaptive_step_size(gamma0: float = 1.0) -> StepSize:
+def adaptive_step_size(gamma0: chex.Numeric = 1.0) -> StepSize:
     """The rule of Q-GenX, which needs no Lipschitz constant, noise level or horizon.
 
         gamma_t = gamma0 K (1 + sum_{i<t} sum_k ||V_{k,i} - V_{k,i+1/2}||^2)^(-1/2)
@@ -82,16 +84,13 @@ def adaptive_step_size(gamma0: float = 1.0) -> StepSize:
         Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
         Communication Guarantees, ICLR 2023, theorem 3.
     """
-    if not isinstance(gamma0, (int, float)) or not 0 < gamma0 < float("inf"):
-        raise _checks.refuse(
-            "gamma0", "must be a positive, finite number", gamma0, "the paper uses 1.0"
-        )
+    _checks.positive("gamma0", gamma0, "the paper uses 1.0")
 
     def init_fn() -> AdaptiveStepSizeState:
         return AdaptiveStepSizeState(jnp.zeros(()))
 
     def value_fn(state: AdaptiveStepSizeState, workers: int) -> Array:
-        return gamma0 * workers / jnp.sqrt(1 + state.sum_of_squares)
+        return jnp.asarray(gamma0) * workers / jnp.sqrt(1 + state.sum_of_squares)
 
     def update_fn(
         state: AdaptiveStepSizeState, sum_of_squares: Array
@@ -102,7 +101,7 @@ def adaptive_step_size(gamma0: float = 1.0) -> StepSize:
     return StepSize(init_fn, value_fn, update_fn)
 
 
-def scheduled_step_size(schedule: float | optax.Schedule) -> StepSize:
+def scheduled_step_size(schedule: chex.Numeric | optax.Schedule) -> StepSize:
     """gamma_t = schedule(t - 1), or a constant; the workers are not counted in.
 
     Args:
@@ -121,15 +120,9 @@ def scheduled_step_size(schedule: float | optax.Schedule) -> StepSize:
         >>> float(rule.value(state, 4))
         0.5
     """
-    if not callable(schedule) and not (
-        isinstance(schedule, (int, float)) and 0 < schedule < float("inf")
-    ):
-        raise _checks.refuse(
-            "step_size",
-            "must be a positive, finite number, an optax schedule or a StepSize",
-            schedule,
-            "leave it out for the adaptive rule",
-        )
+    if not callable(schedule):
+        way_out = "or pass an optax schedule or a StepSize; None is the adaptive rule"
+        _checks.positive("step_size", schedule, way_out)
 
     def init_fn() -> ScheduledStepSizeState:
         return ScheduledStepSizeState(jnp.zeros((), jnp.int32))
@@ -147,17 +140,17 @@ def scheduled_step_size(schedule: float | optax.Schedule) -> StepSize:
     return StepSize(init_fn, value_fn, update_fn, needs_sum=False)
 
 
-StepSizeLike: TypeAlias = StepSize | float | optax.Schedule | None
+StepSizeLike: TypeAlias = StepSize | chex.Numeric | optax.Schedule | None
 
 
-def lift(step_size: StepSizeLike, gamma0: float) -> StepSize:
+def lift(step_size: StepSizeLike, gamma0: chex.Numeric | None) -> StepSize:
     """The rule for what a user gave: None is the adaptive rule with factor gamma0."""
     if step_size is None:
-        return adaptive_step_size(gamma0)
-    if gamma0 != 1.0:
+        return adaptive_step_size(1.0 if gamma0 is None else gamma0)
+    if gamma0 is not None:
         raise _checks.refuse(
             "gamma0",
-            "must be left at 1.0 where step_size is given, which has its own scale",
+            "must be left out where step_size is given, which has its own scale",
             gamma0,
             "pass step_size=qgenx_jax.adaptive_step_size(gamma0), or scale step_size",
         )

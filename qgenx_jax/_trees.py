@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -34,44 +35,73 @@ class Layout:
 
     Attributes:
         treedef: structure of the tree.
-        leaves: shape and dtype of each leaf, in order.
+        paths: path of each leaf, in order, as `jax.tree_util.keystr` prints it.
+        leaves: shape and dtype of each leaf.
         exact: for each leaf, whether it travels as its own bytes.
     """
 
     treedef: Any
+    paths: tuple[str, ...]
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     exact: tuple[bool, ...]
 
     @property
+    def coordinates(self) -> int:
+        """Coordinates of the whole tree."""
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
+
+    @property
     def quantized_size(self) -> int:
         """Coordinates of the flat vector that is quantized."""
-        sizes = map(_size, self.leaves)
-        return sum(n for n, e in zip(sizes, self.exact, strict=True) if not e)
+        return sum(math.prod(leaf.shape) for leaf in self._quantized)
+
+    @property
+    def vector_dtype(self) -> np.dtype:
+        """Of that vector: float64 if a quantized leaf is, else float32."""
+        return _widest(accumulator_dtype(leaf) for leaf in self._quantized)
 
     @property
     def exact_bytes(self) -> int:
         """Bytes of the leaves that travel exact, in their own dtypes."""
         pairs = zip(self.leaves, self.exact, strict=True)
-        return sum(_size(leaf) * leaf.dtype.itemsize for leaf, e in pairs if e)
+        return sum(math.prod(x.shape) * x.dtype.itemsize for x, e in pairs if e)
+
+    @property
+    def accumulator_bytes(self) -> int:
+        """Bytes of the whole tree in the dtypes that sums are kept in."""
+        return sum(
+            math.prod(leaf.shape) * accumulator_dtype(leaf).itemsize
+            for leaf in self.leaves
+        )
+
+    @property
+    def fingerprint(self) -> int:
+        """A number of 32 bits that tells trees of other paths or shapes apart."""
+        shapes = [leaf.shape for leaf in self.leaves]
+        return zlib.crc32(repr((self.paths, shapes, self.exact)).encode())
+
+    @property
+    def _quantized(self) -> list[jax.ShapeDtypeStruct]:
+        pairs = zip(self.leaves, self.exact, strict=True)
+        return [leaf for leaf, e in pairs if not e]
 
     def split(self, tree: Any) -> tuple[Array, list[Array]]:
-        """The flat float32 vector (quantized_size,), and the exact leaves."""
-        leaves = jax.tree.leaves(tree)
-        pairs = list(zip(leaves, self.exact, strict=True))
-        flat = [jnp.ravel(x).astype(jnp.float32) for x, e in pairs if not e]
-        vector = flat[0] if len(flat) == 1 else _concatenate(flat, np.dtype("float32"))
-        return vector, [jnp.asarray(x) for x, e in pairs if e]
+        """The flat vector (quantized_size,), and the exact leaves."""
+        pairs = list(zip(jax.tree.leaves(tree), self.exact, strict=True))
+        dtype = self.vector_dtype
+        flat = [jnp.ravel(x).astype(dtype) for x, e in pairs if not e]
+        return concatenate(flat, dtype), [jnp.asarray(x) for x, e in pairs if e]
 
     def join(self, vector: Array, exact_leaves: Sequence[Array]) -> Any:
-        """Inverse of `split`: every leaf in its own shape and dtype."""
+        """Inverse of `split`; leaves in dtypes that sums can be kept in."""
         exact, start, leaves = iter(exact_leaves), 0, []
         for leaf, is_exact in zip(self.leaves, self.exact, strict=True):
             if is_exact:
                 value = next(exact)
             else:
-                value = vector[start : start + _size(leaf)]
-                start += _size(leaf)
-            leaves.append(value.reshape(leaf.shape).astype(leaf.dtype))
+                end = start + math.prod(leaf.shape)
+                value, start = vector[start:end], end
+            leaves.append(value.reshape(leaf.shape).astype(accumulator_dtype(leaf)))
         return jax.tree.unflatten(self.treedef, leaves)
 
 
@@ -86,12 +116,12 @@ def layout(tree: Any, exact: LeafPredicate | None) -> Layout:
     leaves = tuple(
         jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for _, x in with_path
     )
-    paths = [jax.tree_util.keystr(path) for path, _ in with_path]
+    paths = tuple(jax.tree_util.keystr(path) for path, _ in with_path)
     chosen = tuple(
         exact is not None and bool(exact(path, leaf))
         for path, leaf in zip(paths, leaves, strict=True)
     )
-    return Layout(treedef, leaves, chosen)
+    return Layout(treedef, paths, leaves, chosen)
 
 
 def to_bytes(x: Array) -> Array:
@@ -100,11 +130,10 @@ def to_bytes(x: Array) -> Array:
     return as_bytes.reshape(-1)
 
 
-def from_bytes(buffer: Array, like: jax.ShapeDtypeStruct) -> Array:
+def from_bytes(buffer: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Inverse of `to_bytes` for an array of this shape and dtype."""
-    itemsize = like.dtype.itemsize
-    shape = (*like.shape, itemsize) if itemsize > 1 else like.shape
-    return lax.bitcast_convert_type(buffer.reshape(shape), like.dtype)
+    bytes_each = (dtype.itemsize,) if dtype.itemsize > 1 else ()
+    return lax.bitcast_convert_type(buffer.reshape(*shape, *bytes_each), dtype)
 
 
 def copy(tree: Any) -> Any:
@@ -113,29 +142,35 @@ def copy(tree: Any) -> Any:
 
 
 def accumulator_dtype(x: Any) -> np.dtype:
-    """float32, or the array's own dtype where that is wider."""
-    return jnp.promote_types(jnp.result_type(x), jnp.float32)
+    """The dtype that sums of such values are kept in: float32, or float64 for it."""
+    dtype = np.dtype(jnp.result_type(x))
+    return np.dtype("float32") if dtype.itemsize < 4 else dtype
 
 
-def accumulator(tree: Any) -> Any:
-    """A copy of a tree in dtypes that sums can be kept in."""
-    return jax.tree.map(
-        lambda x: jnp.array(x, dtype=accumulator_dtype(x), copy=True), tree
-    )
+def widen(tree: Any) -> Any:
+    """A tree in dtypes that sums can be kept in."""
+    return jax.tree.map(lambda x: jnp.asarray(x, accumulator_dtype(x)), tree)
+
+
+def cast_like(tree: Any, like: Any) -> Any:
+    """A tree in the dtypes of another one."""
+    return jax.tree.map(lambda x, y: x.astype(jnp.result_type(y)), tree, like)
 
 
 def sum_of_squares(tree: Any) -> Array:
     """||tree||_2^2, accumulated in float32 or wider; 0 for an empty tree."""
-    total = jnp.zeros((), jnp.float32)
-    for leaf in jax.tree.leaves(tree):
-        wide = jnp.asarray(leaf, accumulator_dtype(leaf))
-        total = total + jnp.sum(wide * wide)
-    return total
+    sums = [jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(widen(tree))]
+    widest = _widest(np.dtype(x.dtype) for x in sums)
+    return sum((x.astype(widest) for x in sums), jnp.zeros((), widest))
 
 
-def _size(leaf: jax.ShapeDtypeStruct) -> int:
-    return math.prod(leaf.shape)
+def _widest(dtypes: Iterable[np.dtype]) -> np.dtype:
+    """The widest of some dtypes, float32 if there is none."""
+    return max(dtypes, key=lambda dtype: dtype.itemsize, default=np.dtype("float32"))
 
 
-def _concatenate(parts: Sequence[Array], dtype: np.dtype) -> Array:
-    return jnp.concatenate([*parts, jnp.zeros(0, dtype)])
+def concatenate(parts: Sequence[Array], dtype: np.dtype | str) -> Array:
+    """The parts as one vector, also where there is none."""
+    return (
+        parts[0] if len(parts) == 1 else jnp.concatenate([*parts, jnp.zeros(0, dtype)])
+    )

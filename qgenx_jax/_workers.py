@@ -59,6 +59,9 @@ def local_params(tree: Params, axis_name: AxisName) -> Params:
     `local_params(params, axis_name)` instead. Elsewhere this is the identity, as it is
     for leaves that vary already.
 
+    What is differentiated is to be the worker's own loss: a `lax.pmean` in it is scaled
+    differently by shard_map and by vmap.
+
     Args:
         tree: parameters (any pytree).
         axis_name: the axis over workers, or a tuple of axes.
@@ -91,15 +94,29 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
     tracked = _tracked(axis_name)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not tracked <= _varying(leaf):
-            where = jax.tree_util.keystr(path)
             raise _checks.refuse(
-                f"leaf {where or 'of the tree'} of {argument}",
+                _checks.leaf_name(path, argument),
                 f"must vary over the worker axis {axis_name!r}; this one is constant, "
-                "or JAX has summed it over the workers already, in full precision",
-                str(jax.typeof(leaf)),
+                "was averaged by an exchange before, or was summed over the workers by "
+                "jax.grad, in full precision",
+                _checks.Text(jax.typeof(leaf)),
                 "differentiate with respect to "
-                f"qgenx_jax.local_params(params, {axis_name!r})",
+                f"qgenx_jax.local_params(params, {axis_name!r}), which "
+                "qgenx_jax.iterate(..., axis_name=...) does, and exchange once",
             )
+
+
+def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:
+    """This worker's key: no two workers share a stream of rounding bits.
+
+    Where JAX tracks that `like` varies over further axes of the mesh (shards of a
+    model), nor do two of their indices; over other axes results stay replicated.
+    """
+    key = jax.random.fold_in(key, lax.axis_index(axis_name))
+    others = _varying(like) - _tracked(axis_name)
+    for other in sorted(others, key=str):
+        key = jax.random.fold_in(key, lax.axis_index(other))
+    return key
 
 
 def gather(x: Array, axis_name: AxisName) -> Array:
@@ -110,6 +127,23 @@ def gather(x: Array, axis_name: AxisName) -> Array:
     if _tracked(axis_name):
         return lax.all_gather(x, axis_name, to="invarying")
     return lax.all_gather(x, axis_name)
+
+
+def refuse_reserved_name(params: Any) -> None:
+    """Checks that no parameter is named as the states' fields that differ.
+
+    Raises:
+        ValueError: for the first parameter below the name "per_worker".
+    """
+    for path, _ in jax.tree_util.tree_leaves_with_path(params):
+        if is_per_worker(path):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "params"),
+                f"must not lie below the name {PER_WORKER!r}, by which states mark "
+                "what differs between workers",
+                jax.tree_util.keystr(path),
+                "rename the parameter",
+            )
 
 
 def is_per_worker(path: tuple[Any, ...]) -> bool:

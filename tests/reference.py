@@ -74,23 +74,24 @@ def hash_bits(words, positions):
     out = []
     for position in positions:
         x = (position + int(words[0])) % 2**32
-        x = ((x ^ (x >> 16)) * 0x21F0AAAD) % 2**32
+        x = ((x ^ (x >> 17)) * 0xED5AD4BB) % 2**32
         x = (x + int(words[1])) % 2**32
-        x = ((x ^ (x >> 15)) * 0x735A2D97) % 2**32
-        x ^= x >> 15
+        x = ((x ^ (x >> 11)) * 0xAC4C1B51) % 2**32
+        x = ((x ^ (x >> 15)) * 0x31848BAB) % 2**32
+        x ^= x >> 14
         out.append(x >> 16)
     return np.array(out, int)
 
 
 def encode(vector, words, bits, q, bucket_size):
-    """Bytes of the codes, and the steps U, of a whole vector."""
-    packed, steps = [], []
+    """The records of a whole vector: packed codes, then 2^(bits - 2) U as float32."""
+    records = []
     size = bucket_size or max(len(vector), 1)
     for start in range(0, len(vector), size):
         bucket = vector[start : start + size]
         step = step_size_of_bucket(bucket, bits, q)
         r16 = hash_bits(words, range(start, start + len(bucket)))
         codes = round_bucket(bucket, r16, bits, step) + 2 ** (bits - 1) - 1
-        packed.append(pack(codes, bits))
-        steps.append(step)
-    return np.concatenate([*packed, np.zeros(0, np.uint8)]), np.array(steps)
+        scale = np.array([step * 2.0 ** (bits - 2)], np.float32).view(np.uint8)
+        records += [pack(codes, bits), scale]
+    return np.concatenate([*records, np.zeros(0, np.uint8)])

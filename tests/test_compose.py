@@ -59,6 +59,21 @@ def test_chains_that_would_be_wrong_are_refused(transformations):
         qgenx.chain(*transformations)
 
 
+def test_exchanging_twice_is_refused():
+    with pytest.raises(ValueError, match=r"must exchange once, and q_genx does"):
+        qgenx.chain(qgenx.quantized_mean(AXIS, None), qgenx.q_genx(AXIS, None))
+
+
+def test_a_pair_where_a_transformation_is_wanted_says_so():
+    optimizer = optax.chain(optax.clip(1.0), qgenx.extra_sgd(0.1))
+    x = jnp.ones(2)
+    with pytest.raises(TypeError, match=r"wrap it in qgenx_jax.alternating\(pair\)"):
+        optimizer.update(x, optimizer.init(x), x)
+    for base in (qgenx.extra_sgd(0.1), optax.adam, None):
+        with pytest.raises(ValueError, match=r"base must be an optax.Gradient"):
+            qgenx.extragradient(base)
+
+
 def test_other_wrong_arguments_say_what_to_do():
     with pytest.raises(ValueError, match=r"transformation 0 must be an optax"):
         qgenx.chain(qgenx.extra_sgd)
@@ -76,7 +91,7 @@ def test_other_wrong_arguments_say_what_to_do():
     with pytest.raises(ValueError, match=r"params must be given"):
         optimizer.update(x, optimizer.init(x))
     step = qgenx.iterate(qgenx.extra_sgd(0.1), lambda x, b: x)
-    with pytest.raises(ValueError, match=r"leading axis of length 2, one batch per"):
+    with pytest.raises(ValueError, match=r"leading axis of length 2, one entry per"):
         step(x, qgenx.extra_sgd(0.1).init(x), jnp.zeros((3, 4)))
 
 
@@ -118,7 +133,7 @@ def test_averages_are_read_once_or_not_at_all():
     state = pair.init(x)
     assert qgenx.ema_params(state)["a"].dtype == jnp.float32
     assert qgenx.ema_params(state, x)["a"].dtype == jnp.bfloat16
-    with pytest.raises(ValueError, match=r"exactly one ErgodicAverageState, got '0 of"):
+    with pytest.raises(ValueError, match=r"exactly one ErgodicAverageState, got 0 of"):
         qgenx.ergodic_average_params(state)
     with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), got 1"):
         qgenx.ema(1)

@@ -108,6 +108,10 @@ def test_any_optax_optimizer_converges_on_a_bilinear_game():
     for _ in range(2000):
         x, state = step(x, state)
     assert float(jnp.linalg.norm(x - problem.solution)) < 0.2 * start
+    y = problem.solution + 1.0
+    for _ in range(200):
+        y = y - 0.5 * problem.operator(y)
+    assert float(jnp.linalg.norm(y - problem.solution)) > 2 * start
 
 
 def test_a_schedule_counts_half_steps():

@@ -87,6 +87,12 @@ def test_oracle_free_variants_exchange_once(variant, bits):
     assert_only_quantized_traffic(hlo, buffers, COORDINATES)
 
 
+def test_a_constant_step_size_sends_no_number():
+    pair = qgenx.q_genx(AXIS, qgenx.uniform(4), variant="dual_averaging", step_size=0.1)
+    buffers = [payload_bytes(number=False)]
+    assert_only_quantized_traffic(compiled_step(pair), buffers, COORDINATES)
+
+
 def test_dual_extrapolation_exchanges_twice():
     # the number for the step size rides only with the second vector
     buffers = [payload_bytes(number=False), payload_bytes(number=True)]

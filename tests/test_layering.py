@@ -17,19 +17,23 @@ RANKS = {
     "_map_workers": 3,
     "_operators": 2,
     "problems": 2,
-    "_quantize": 3,
+    "_levels": 2,
+    "_rounding": 3,
+    "_quantize": 4,
+    "_families": 5,
     "_step_size": 3,
     "_pair": 3,
-    "_collectives": 4,
-    "_exchange": 5,
+    "_collectives": 5,
+    "_exchange": 6,
+    "_quantized_mean": 7,
     "_extragradient": 4,
     "_averaging": 4,
-    "_compose": 4,
-    "_qgenx": 6,
-    "__init__": 7,
+    "_compose": 8,
+    "_qgenx": 7,
+    "__init__": 9,
 }
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
-STANDARD = {"collections", "dataclasses", "functools", "math", "typing"}
+STANDARD = {"zlib", "collections", "dataclasses", "functools", "math", "typing"}
 
 
 def imports_of(path):

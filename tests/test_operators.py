@@ -1,5 +1,7 @@
 """Operators of games, and the problems with known solutions."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,9 @@ def test_game_operator_is_each_players_gradient_of_its_own_loss():
     vector, values = qgenx.game_operator(with_aux, has_aux=True)(params, 2.0)
     np.testing.assert_allclose(vector["g"], 2 * params["d"] ** 2)
     np.testing.assert_allclose(values["d"][0], losses["d"](params, 2.0))
+    ordered = collections.OrderedDict(params)
+    vector = qgenx.game_operator(losses)(ordered, 2.0)
+    assert jax.tree.structure(vector) == jax.tree.structure(ordered)
     with pytest.raises(
         ValueError, match=r"exactly the players \['d', 'g'\], got \['g'"
     ):

@@ -190,7 +190,7 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.q_genx(AXIS, None, variant="extra")
     with pytest.raises(ValueError, match=r"gamma0 must be a positive.*got 0"):
         qgenx.q_genx(AXIS, None, gamma0=0)
-    with pytest.raises(ValueError, match=r"gamma0 must be left at 1.0"):
+    with pytest.raises(ValueError, match=r"gamma0 must be left out"):
         qgenx.q_genx(AXIS, None, gamma0=2.0, step_size=0.1)
     with pytest.raises(ValueError, match=r"step_size must be a positive.*got -1.0"):
         qgenx.q_genx(AXIS, None, step_size=-1.0)

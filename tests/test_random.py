@@ -19,6 +19,22 @@ def test_equals_the_reference_at_every_shape_and_offset():
         np.testing.assert_array_equal(bits, expected.reshape(shape))
 
 
+def test_positions_at_the_widths_of_matrices_are_independent():
+    """Lags that are powers of two, where a weak hash shows: 16 keys, 3 thresholds."""
+    size, keys = 2**20, 16
+    lags = [1, 2, 3, *(2**e for e in range(2, 18)), 4095, 4097]
+    source = jax.jit(lambda key: _random.counter_bits(key, (size,)))
+    for fraction in (0.5, 0.1, 0.01):
+        squares = np.zeros(len(lags))
+        for seed in range(keys):
+            up = np.asarray(source(jax.random.key(seed))) < fraction * 2**16
+            u = (up - up.mean()).astype(np.float32)
+            for index, lag in enumerate(lags):
+                z = (u[lag:] @ u[:-lag]) / u.var() / np.sqrt(size - lag)
+                squares[index] += z**2 / keys
+        within_5_sigma(squares, 1, np.sqrt(2 / keys), f"z^2 at fraction {fraction}")
+
+
 def test_bits_are_uniform_and_keys_independent():
     """5 sigma on the mean of every bit, on chi-square of bytes and on correlations."""
     size = 2**20

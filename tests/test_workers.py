@@ -1,5 +1,6 @@
 """Running workers: the three ways agree, replicas stay identical, mistakes raise."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,8 +77,13 @@ def test_trajectories_agree_in_shard_map_and_vmap(variant):
         results.append((x, state))
     (x, a), (y, b) = results
     np.testing.assert_allclose(x["x"], y["x"], rtol=1e-5, atol=1e-5)
-    chex_shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(a)]
-    assert chex_shapes == [jnp.shape(leaf) for leaf in jax.tree.leaves(b)]
+    keys = a.inner[0].exchange.key, b.inner[0].exchange.key
+    assert (jax.random.key_data(keys[0]) == jax.random.key_data(keys[1])).all()
+    a, b = (
+        s.inner[0]._replace(exchange=None, step_size=s.inner[0].step_size)
+        for s in (a, b)
+    )
+    chex.assert_trees_all_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_one_trace_for_placed_inputs():
@@ -140,6 +146,31 @@ def test_replicated_gradients_are_refused():
     state = qgenx.init(optimizer, x, mesh_of(3), AXIS)
     with pytest.raises(ValueError, match=r"\['x'\].* must vary over the worker axis"):
         run(x, state, jnp.asarray(vectors(3, 5)))
+
+
+def test_a_parameter_of_the_reserved_name_is_refused():
+    params = {"per_worker": jnp.zeros(5)}
+    reserved = r"must not lie below the name 'per_worker'"
+    for make in (optax.sgd(0.1), qgenx.extra_sgd(0.1)):
+        with pytest.raises(ValueError, match=reserved):
+            qgenx.init(make, params, workers=3)
+    with pytest.raises(ValueError, match=reserved):
+        qgenx.extra_sgd(0.1).init(params)
+
+
+def test_a_state_for_another_number_of_workers_is_refused():
+    pair, step, x, targets = setting("optimistic", 3, qgenx.uniform(8))
+    run = qgenx.map_workers(step, AXIS, workers=3)
+    for state in (pair.init(x), qgenx.init(pair, x, workers=4)):
+        with pytest.raises(ValueError, match=r"make the state by qgenx_jax.init"):
+            run(x, state, targets)
+
+
+def test_donation_reuses_the_buffers():
+    pair, step, x, targets = setting("dual_extrapolation", 3, qgenx.uniform(8))
+    run = qgenx.map_workers(step, AXIS, workers=3, donate=True)
+    run(x, qgenx.init(pair, x, workers=3), targets)
+    assert x["x"].is_deleted()
 
 
 def test_wrong_arguments_say_what_to_do():

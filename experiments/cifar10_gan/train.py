@@ -11,7 +11,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,9 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import data, losses, models, report, score
+from experiments.cifar10_gan import data, losses, models, report
 from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.evaluate import create_scorer, score_and_sample
 
 AXIS = "data"
 HALF_STEPS = 2
@@ -110,32 +111,6 @@ def create_step(
     return qgenx.map_workers(step, AXIS, mesh=mesh, donate=True)
 
 
-class Scorer(NamedTuple):
-    """Draws pictures from fixed latents, and their distance from held-out ones.
-
-    Attributes:
-        generate: (generator's params, latents) to pictures.
-        latents: (score_samples, latent).
-        real: (score_samples, 32, 32, 3) in [-1, 1].
-    """
-
-    generate: Callable[..., jax.Array]
-    latents: jax.Array
-    real: np.ndarray
-
-    def samples(self, params: Any) -> np.ndarray:
-        """Pictures in [-1, 1], (score_samples, 32, 32, 3), in parts of 100."""
-        parts = [
-            np.asarray(self.generate(params, self.latents[start : start + 100]))
-            for start in range(0, len(self.latents), 100)
-        ]
-        return np.concatenate(parts)
-
-    def distance(self, samples: np.ndarray) -> float:
-        """Sliced Wasserstein distance of samples from the real pictures."""
-        return float(score.sliced_wasserstein(samples, self.real))
-
-
 def train(config: Config) -> pathlib.Path:
     """Trains, and leaves in the workdir what there is to see.
 
@@ -176,7 +151,7 @@ def train(config: Config) -> pathlib.Path:
     traffic = exchange.traffic(params, config.workers)
     announce(config, params, traffic)
     root = jax.random.key(config.seed)
-    scorer = create_scorer(config, pair, pictures, jax.random.fold_in(root, 0))
+    scorer = create_scorer(config, pair, jax.random.fold_in(root, 0))
     report.sample_grid(scorer.real[:64], workdir / "samples_real.png")
 
     progress = report.Progress(config.iterations, every_seconds=5.0)
@@ -237,42 +212,6 @@ def prepare_workdir(config: Config) -> pathlib.Path:
             f"({error}); pass another --workdir"
         ) from error
     return workdir
-
-
-def create_scorer(
-    config: Config, pair: models.Pair, pictures: np.ndarray, key: jax.Array
-) -> Scorer:
-    """A scorer against pictures drawn by the seed, the same for every precision."""
-    rng = np.random.default_rng(config.seed)
-    count = min(config.score_samples, len(pictures))
-    chosen = rng.choice(len(pictures), count, replace=False)
-    latents = jax.random.normal(key, (count, config.latent))
-    real = data.to_signed(pictures[chosen])
-    return Scorer(jax.jit(pair.generate), latents, real)
-
-
-def score_and_sample(
-    csv: report.CsvWriter,
-    scorer: Scorer,
-    params: Any,
-    state: Any,
-    iteration: int,
-    workdir: pathlib.Path,
-) -> None:
-    """Writes one row of scores and two sample grids: raw weights and their average."""
-    row: dict[str, Any] = {"iteration": iteration}
-    weights = {"": params, "_ema": qgenx.ema_params(state, params)}
-    for suffix, tree in weights.items():
-        samples = scorer.samples(tree["generator"])
-        row[f"score{suffix}"] = scorer.distance(samples)
-        name = f"{iteration:06d}{suffix}.png"
-        report.sample_grid(samples[:64], workdir / "samples" / name)
-    csv.write(row)
-    print(
-        f"iteration {iteration}: sliced Wasserstein distance {row['score']:.4f}, "
-        f"of averaged weights {row['score_ema']:.4f}",
-        flush=True,
-    )
 
 
 def check_finite(means: dict[str, float], iteration: int) -> None:

@@ -1,0 +1,111 @@
+"""Levels 0 = l_0 < l_1 < ... < l_s < l_{s+1} = 1 that magnitudes are rounded to."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from qgenx_jax._checks import refuse
+from qgenx_jax._types import Array
+
+SIGNIFICANT_BITS = 12
+"""Of a level, and of a norm that multiplies it: the product is exact in float32."""
+
+
+def steps_of(bits: int) -> int:
+    """s + 1 = 2^(bits - 1) - 1: the levels above zero that b bits can tell apart."""
+    return 2 ** (bits - 1) - 1
+
+
+def bits_for(levels: int) -> int:
+    """The fewest bits, sign included, for this many levels above zero."""
+    return math.ceil(math.log2(2 * levels + 1))
+
+
+def exponential_levels(bits: int, base: float) -> tuple[float, ...]:
+    """l_1, ..., l_{s+1} = 1 with l_j = base^(s+1-j), to SIGNIFICANT_BITS bits.
+
+    With base 1/2 and 8 bits the lowest would be 2^-126; they stop at 2^-50, so that
+    products with norms stay away from float32's end, and lower ones repeat that one.
+    """
+    count = steps_of(bits)
+    exact = [max(base ** (count - j), 2.0**-50) for j in range(1, count + 1)]
+    return tuple(float(value) for value in round_to_bits(np.array(exact)))
+
+
+def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    """User levels l_1 < ... < l_{s+1} = 1, rounded to SIGNIFICANT_BITS bits.
+
+    Args:
+        levels: increasing numbers in (0, 1]; a leading 0 is allowed and dropped, a 1
+            at the end is needed.
+
+    Raises:
+        ValueError: if they are not finite, not increasing, outside [0, 1], do not end
+            in 1, are more than 127, or are too near each other to tell apart in
+            SIGNIFICANT_BITS bits.
+    """
+    values = np.asarray(levels, np.float64)
+    if values.ndim == 1 and values.size and values[0] == 0:
+        values = values[1:]
+    wrong = (
+        values.ndim != 1
+        or not values.size
+        or not np.isfinite(values).all()
+        or values[0] <= 0
+        or values[-1] != 1
+        or (np.diff(values) <= 0).any()
+    )
+    if wrong:
+        raise refuse(
+            "levels",
+            "must be increasing numbers in (0, 1] that end in 1",
+            levels,
+            "zero is a level always, and negative values mirror positive ones",
+        )
+    if values.size > steps_of(8):
+        raise refuse(
+            "levels",
+            f"must be at most {steps_of(8)}, which 8 bits can tell apart",
+            f"{values.size} levels",
+            "drop some",
+        )
+    rounded = np.asarray(round_to_bits(values))
+    if (np.diff(rounded) <= 0).any():
+        raise refuse(
+            "levels",
+            f"must differ in their first {SIGNIFICANT_BITS} significant bits",
+            levels,
+            "drop one of the two nearest",
+        )
+    return tuple(map(float, rounded))
+
+
+def round_to_bits(values: np.ndarray) -> np.ndarray:
+    """To the nearest numbers of SIGNIFICANT_BITS significant bits."""
+    fraction, exponent = np.frexp(values)
+    scale = 2.0**SIGNIFICANT_BITS
+    return np.ldexp(np.round(fraction * scale) / scale, exponent)
+
+
+def truncate(levels: Array) -> Array:
+    """The same for a traced float32 array: to SIGNIFICANT_BITS bits, downward."""
+    drop = jnp.uint32(2 ** (24 - SIGNIFICANT_BITS) - 1)
+    as_bits = lax.bitcast_convert_type(levels.astype(jnp.float32), jnp.uint32)
+    return lax.bitcast_convert_type(as_bits & ~drop, jnp.float32)
+
+
+def place(magnitude: Array, thresholds: Array) -> Array:
+    """How many of the thresholds (..., s) are at most the magnitudes (..., n)."""
+    count = jnp.zeros(magnitude.shape, jnp.int32)
+    for index in range(thresholds.shape[-1]):
+        count += (magnitude >= thresholds[..., index : index + 1]).astype(jnp.int32)
+    return count
+
+
+def lookup(table: Array, index: Array) -> Array:
+    """table[row, index] for a table (rows, m) and indices (rows, n)."""
+    return jax.vmap(lambda row, i: row[i])(table, index)

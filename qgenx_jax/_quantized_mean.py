@@ -1,0 +1,72 @@
+"""The mean of an exchange as an optax transformation: data-parallel training."""
+
+from typing import Any
+
+import optax
+
+from qgenx_jax import _random, _trees
+from qgenx_jax._exchange import exchange
+from qgenx_jax._quantize import Quantizer
+from qgenx_jax._types import AxisName, LeafPredicate
+
+
+def quantized_mean(
+    axis_name: AxisName,
+    quantizer: Quantizer | None,
+    *,
+    collective: str = "auto",
+    exact: LeafPredicate | None = _trees.small_leaves,
+    key: _random.KeyOrSeed = 0,
+) -> "QuantizedMean":
+    """Replaces each worker's updates by their mean over workers, exchanged in b bits.
+
+    The first link of a chain for data-parallel training: updates <- (1/K) sum_k Q(g_k).
+    A transformation that may skip an update (optax.apply_if_finite, optax.MultiSteps)
+    goes after it, never around it: all workers must take part in every exchange.
+
+    Args:
+        axis_name: the axis over workers.
+        quantizer: what each worker's updates are rounded to; None for an exact mean.
+        collective: as in `exchange`.
+        exact: leaves that travel exactly; by default `small_leaves`, those of fewer
+            than 2 dimensions or under 1024 elements.
+        key: PRNG key or seed of the rounding; the same on all workers.
+
+    Returns:
+        An optax transformation whose state is an `ExchangeState`.
+
+    Raises:
+        ValueError: as `exchange` does, and at the update as `Exchange.send` does.
+
+    Example:
+        >>> import optax, qgenx_jax as qgenx
+        >>> optimizer = optax.chain(
+        ...     qgenx.quantized_mean("data", qgenx.uniform(bits=4, bucket_size=1024)),
+        ...     optax.adam(1e-3),
+        ... )
+
+    References:
+        Alistarh et al., QSGD, NeurIPS 2017.
+    """
+    worker_mean = exchange(
+        axis_name, quantizer, collective=collective, exact=exact, key=key
+    )
+
+    def init_fn(params: optax.Params) -> Any:
+        del params
+        return worker_mean.init()
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, Any]:
+        del params
+        (mean, _, _), state = worker_mean.send(updates, state)
+        return _trees.cast_like(mean, updates), state
+
+    return QuantizedMean(init_fn, update_fn)
+
+
+class QuantizedMean(optax.GradientTransformation):
+    """What `quantized_mean` returns: a transformation that contains an exchange."""

@@ -1,0 +1,193 @@
+"""All families of quantizers: unbiased, of the stated variance, in any dtype."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+from qgenx_jax import _levels
+from tests.helpers import within_5_sigma
+
+QUANTIZERS = {
+    "sign": qgenx.uniform(1, bucket_size=64),
+    "sign L2": qgenx.uniform(1, norm=2, bucket_size=64),
+    "uniform 3": qgenx.uniform(3, bucket_size=64),
+    "exponential 3": qgenx.exponential(3, bucket_size=64),
+    "exponential 8": qgenx.exponential(8, norm=math.inf, bucket_size=64),
+    "exponential L1": qgenx.exponential(4, norm=1, bucket_size=64),
+    "user": qgenx.user_levels([0.03, 0.2, 0.45, 1.0], bucket_size=64),
+    "min_max 1": qgenx.min_max(1, bucket_size=64),
+    "min_max 4": qgenx.min_max(4, bucket_size=64),
+    "min_max 8": qgenx.min_max(8, bucket_size=64),
+    "threefry": qgenx.uniform(4, source="threefry", bucket_size=64),
+}
+
+
+def neighbours(quantizer, vector):
+    """The levels around every coordinate, in float64, from the scales on the wire."""
+    ((_, scales),) = quantizer.records(quantizer.encode(0, vector))
+    scales = np.asarray(scales, np.float64)[0]
+    if quantizer.family == "min_max":
+        unit = scales[1] * 2.0 ** (2 - quantizer.bits)
+        levels = scales[0] + unit * np.arange(2**quantizer.bits)
+    elif quantizer.bits == 1:
+        levels = scales[0] * np.array([-1.0, 1.0])
+    else:
+        if quantizer.family == "uniform":
+            count = 2 ** (quantizer.bits - 1) - 1
+            positive = scales[0] * 2.0 ** (2 - quantizer.bits) * np.arange(1, count + 1)
+        else:
+            positive = scales[0] * np.array(quantizer.levels)
+        levels = np.unique(np.concatenate([-positive, [0], positive]))
+    v = np.asarray(vector, np.float64)
+    index = np.clip(np.searchsorted(levels, v, side="right"), 1, len(levels) - 1)
+    return levels[index - 1], levels[index]
+
+
+@pytest.mark.parametrize("name", [n for n in QUANTIZERS if n != "threefry"])
+def test_unbiased_by_enumeration_of_all_rounding_values(name):
+    """Within 2^-16 of the distance of the neighbouring levels, at every point."""
+    quantizer = QUANTIZERS[name]
+    rng = np.random.default_rng(5)
+    vector = np.concatenate([rng.normal(size=62), [0.0, 1e-3]]).astype(np.float32)
+    low, high = neighbours(quantizer, jnp.asarray(vector))
+    codec = quantizer._codec(None)
+
+    @jax.jit
+    def mean_of(start):
+        r16 = start + jnp.arange(4096, dtype=jnp.int32)[:, None]
+        rows = jnp.broadcast_to(vector, (4096, 64))
+        codes, meta = codec.encode(rows, jnp.broadcast_to(r16, rows.shape))
+        # levels away from the lower neighbour: 0 or 1
+        values = codec.decode(codes, meta)
+        return values > ((low + high) / 2).astype(np.float32)[None]
+
+    ups = sum(np.asarray(mean_of(s), np.float64).sum(0) for s in range(0, 2**16, 4096))
+    probability = (vector.astype(np.float64) - low) / (high - low)
+    bias = np.abs(ups / 2**16 - probability)
+    assert bias.max() < 2.0**-16, f"{name}: bias of {bias.max():.2e} of the distance"
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_mean_and_exact_variance(name):
+    """Var Q(v)_i = (high - v_i)(v_i - low), over the source's own bits."""
+    draws, quantizer = 4096, QUANTIZERS[name]
+    vector = jnp.asarray(np.random.default_rng(6).normal(size=64), jnp.float32)
+    low, high = neighbours(quantizer, vector)
+    v = np.asarray(vector, np.float64)
+    keys = jax.random.split(jax.random.key(1), draws)
+    roundtrip = jax.vmap(lambda key: quantizer.decode(quantizer.encode(key, vector)))
+    samples = np.asarray(jax.jit(roundtrip)(keys), np.float64)
+    variance = (high - v) * (v - low)
+    width = high - low
+    often = draws * variance > 25 * width**2
+    assert often.sum() > 10
+    within_5_sigma(
+        samples.mean(axis=0)[often],
+        v[often],
+        np.sqrt(variance / draws)[often],
+        f"mean of {name}",
+    )
+    deviation = np.sqrt(variance) * np.abs(high + low - 2 * v)
+    within_5_sigma(
+        ((samples - v) ** 2).mean(axis=0)[often],
+        variance[often],
+        (deviation / np.sqrt(draws) + 1e-5 * variance)[often],
+        f"variance of {name}",
+    )
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_extremes_zeros_and_what_is_not_finite(name):
+    quantizer = QUANTIZERS[name]
+
+    def roundtrip(values):
+        x = jnp.asarray(values, jnp.float32)
+        return np.asarray(quantizer.decode(quantizer.encode(3, x)))
+
+    np.testing.assert_array_equal(roundtrip(np.zeros(70)), np.zeros(70))
+    pattern = np.array([1.0, -1.0, 1.0, -1.0])
+    for size in (3e38, 3.4028235e38, 1e20, 1e-20, 1e-36):
+        values = roundtrip(pattern * size)
+        assert np.isfinite(values).all(), f"{size}: {values}"
+        assert np.abs(values).max() > 0.4 * size, f"{size} decoded to {values}"
+    for bad in (np.nan, np.inf, -np.inf):
+        assert np.isnan(roundtrip([1.0, bad, 0.0])).all(), f"{bad} was hidden"
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_float64_keeps_its_range_and_its_precision(name):
+    quantizer = QUANTIZERS[name]
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=100)) * 1e200
+        payload = quantizer.encode(0, x)
+        y = quantizer.decode(payload)
+        assert y.dtype == jnp.float64
+        assert payload.nbytes == quantizer.n_bytes(100, "float64")
+        assert np.isfinite(y).all()
+        again = quantizer.decode(quantizer.encode(1, y))
+        if quantizer.norm == math.inf:
+            np.testing.assert_array_equal(again, y)  # on levels: nothing moves
+
+
+def test_levels_from_a_state_replace_the_quantizers_own():
+    quantizer = qgenx.user_levels([0.1, 0.5, 1.0], bucket_size=None)
+    exchange = qgenx.exchange("data", quantizer)
+    state = exchange.init()
+    np.testing.assert_allclose(state.levels, [0.1, 0.5, 1.0], rtol=2.0**-11)
+    vector = jnp.asarray([1.0, 0.25, -0.25, 0.75])
+    traces = []
+
+    @jax.jit
+    def mean(levels):
+        traces.append(1)
+
+        def run(v):
+            return exchange.send(v, state._replace(levels=levels))[0][0]
+
+        return jax.vmap(run, axis_name="data", out_axes=None)(vector[None])
+
+    exact = mean(jnp.array([0.25, 0.75, 1.0]))
+    np.testing.assert_array_equal(exact, vector)
+    assert not np.array_equal(mean(state.levels), vector)
+    assert len(traces) == 1, "new levels must not recompile"
+
+
+def test_exponential_levels_are_geometric():
+    assert qgenx.exponential(4, base=0.5).levels == tuple(
+        2.0 ** (j - 7) for j in range(1, 8)
+    )
+    thirds = qgenx.exponential(3, base=1 / 3).levels
+    np.testing.assert_allclose(thirds, [1 / 9, 1 / 3, 1], rtol=2.0**-12)
+
+
+def test_wrong_levels_say_what_to_do():
+    for levels in ([0.5, 0.2, 1.0], [0.5], [0.5, 2.0], [-0.5, 1.0], [], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match=r"levels must be increasing numbers"):
+            qgenx.user_levels(levels)
+    with pytest.raises(ValueError, match=r"levels must be at most 127"):
+        qgenx.user_levels(np.linspace(0, 1, 200))
+    with pytest.raises(ValueError, match=r"levels must differ in their first 12"):
+        qgenx.user_levels([0.5, 0.50001, 1.0])
+    with pytest.raises(ValueError, match=r"levels must be left out"):
+        qgenx.uniform(4).encode(0, jnp.ones(3), levels=jnp.ones(7))
+    with pytest.raises(ValueError, match=r"levels must have the shape \(2,\)"):
+        qgenx.user_levels([0.5, 1]).encode(0, jnp.ones(3), levels=jnp.ones(3))
+    with pytest.raises(ValueError, match=r"base must be in \(0, 1\), got 1"):
+        qgenx.exponential(4, base=1)
+    with pytest.raises(ValueError, match=r"source must be one of .*got 'rbg'"):
+        qgenx.uniform(4, source="rbg")
+    with pytest.raises(ValueError, match=r"bits must be a whole number from 2 to 8"):
+        qgenx.exponential(1)
+    with pytest.raises(ValueError, match=r"bits must be a whole number from 1 to 8"):
+        qgenx.min_max(0)
+
+
+def test_truncation_is_that_of_the_significant_bits():
+    values = np.array([0.1, 1.0, 0.3333])
+    truncated = np.asarray(_levels.truncate(jnp.asarray(values, jnp.float32)))
+    assert (truncated <= values + 1e-7).all()
+    np.testing.assert_allclose(truncated, values, rtol=2.0**-11)
