@@ -29,6 +29,7 @@ CURVES: Mapping[str, str] = {
     "wasserstein": "mean D(x) − mean D(G(z))",
     "penalty": "gradient penalty",
     "score": "sliced Wasserstein distance",
+    "score_ema": "the same, averaged weights",
     "bytes": "bytes sent per worker",
 }
 """Columns that `plot_curves` knows, and the labels of their axes."""

@@ -17,8 +17,8 @@ from experiments.cifar10_gan.config import Config
 TINY = Config(
     iterations=4,
     batch_size=2,
-    width=2,
-    latent=4,
+    width=4,
+    latent=16,
     log_every=2,
     score_every=2,
     score_samples=8,
@@ -48,7 +48,7 @@ def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
     assert {"curves.png", "samples_real.png"} <= names
     saved = json.loads((finished / "config.json").read_text())
     assert saved["bits"] == 4
-    assert saved["width"] == 2
+    assert saved["width"] == 4
     table = rows(finished)
     logged = [row for row in table if row["penalty"]]
     assert [int(row["iteration"]) for row in logged] == [2, 4]
@@ -74,7 +74,9 @@ def test_bytes_are_those_of_two_exchanges(finished, tmp_path):
     row = next(row for row in rows(finished) if row["bytes_per_iteration"])
     exchange, _ = train.create_optimizer(TINY)
     pair = train.models.split_pair(
-        *train.models.create_pair(TINY.model, width=2, latent=4, rngs=train.nnx.Rngs(0))
+        *train.models.create_pair(
+            TINY.model, width=4, latent=16, rngs=train.nnx.Rngs(0)
+        )
     )
     traffic = exchange.traffic(pair.params, TINY.workers)
     assert int(row["bytes_per_iteration"]) == 2 * traffic.sent_bytes
@@ -86,7 +88,7 @@ def test_workers_have_their_own_pictures_and_latents(tmp_path):
     """Metrics differ between workers and half-steps: only the weights are shared."""
     mesh = train.create_mesh(3)
     modules = train.models.create_pair(
-        "dcgan", width=2, latent=4, rngs=train.nnx.Rngs(0)
+        "dcgan", width=4, latent=16, rngs=train.nnx.Rngs(0)
     )
     pair = train.models.split_pair(*modules)
     _, optimizer = train.create_optimizer(TINY)
