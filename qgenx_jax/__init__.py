@@ -8,6 +8,8 @@ The way of a dual vector, and the rooms it passes through:
 
 # Operators: where dual vectors come from.
 from qgenx_jax import problems as problems
+from qgenx_jax._accumulate import AccumulateState as AccumulateState
+from qgenx_jax._accumulate import accumulate as accumulate
 from qgenx_jax._averaging import EmaState as EmaState
 from qgenx_jax._averaging import ErgodicAverageState as ErgodicAverageState
 from qgenx_jax._averaging import ema as ema

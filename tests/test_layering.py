@@ -14,6 +14,7 @@ RANKS = {
     "_random": 2,
     "_trees": 2,
     "_workers": 2,
+    "_accumulate": 3,
     "_map_workers": 3,
     "_operators": 2,
     "problems": 2,
