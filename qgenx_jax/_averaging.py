@@ -164,11 +164,7 @@ def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
 
 
 def _read(state: State, kind: type, params: Params | None) -> Any:
-    found = [
-        node
-        for node in jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
-        if isinstance(node, kind)
-    ]
+    found = _trees.find(state, kind)
     if len(found) != 1:
         raise _checks.refuse(
             "state",

@@ -39,6 +39,7 @@ class QGenXState(NamedTuple):
     Attributes:
         anchor: X_1, a copy of the first parameters.
         dual: Y_t, float32 at least; 0 at t = 1.
+        gamma: the step size that made X_t = X_1 + gamma_t Y_t, a scalar; 0 at t = 1.
         extrapolation: optimistic only, else None: the coming extrapolation's move,
             -(gamma_t / K) sum_k V_{k,t-1/2}; 0 at t = 1.
         per_worker: this worker's own quantized vector, with a leading worker axis:
@@ -50,6 +51,7 @@ class QGenXState(NamedTuple):
 
     anchor: Params
     dual: Params
+    gamma: Array
     extrapolation: Params | None
     per_worker: Params | None
     step_size: State
@@ -132,6 +134,7 @@ def q_genx(
         return QGenXState(
             anchor=_trees.copy(params),
             dual=dual,
+            gamma=jnp.zeros(()),
             extrapolation=jax.tree.map(jnp.zeros_like, dual) if optimistic else None,
             per_worker=own if keeps_own else None,
             step_size=rule.init(),
@@ -165,27 +168,29 @@ def q_genx(
         )
         mean = _trees.cast_like(mean, state.dual)
 
-        def extrapolated() -> tuple[Params, Params, State]:
+        def extrapolated() -> tuple[Params, QGenXState]:
             gamma = rule.value(state.step_size, workers)
-            delta = _trees.cast_like(_times(-gamma, mean), params)
-            return delta, state.dual, state.step_size
+            return _trees.cast_like(_times(-gamma, mean), params), state
 
-        def updated() -> tuple[Params, Params, State]:
+        def updated() -> tuple[Params, QGenXState]:
             total = jnp.zeros(()) if numbers is None else _sum_in_order(numbers)
             rule_state = rule.update(state.step_size, total)
             dual = jax.tree.map(jnp.subtract, state.dual, mean)
-            moved = _times(rule.value(rule_state, workers), dual)
+            gamma = rule.value(rule_state, workers)
+            moved = _times(gamma, dual)
             x1, x_half = _trees.widen(state.anchor), _trees.widen(params)
             delta = jax.tree.map(lambda a, b, c: (a + b) - c, x1, moved, x_half)
-            return _trees.cast_like(delta, params), dual, rule_state
+            return _trees.cast_like(delta, params), state._replace(
+                dual=dual,
+                gamma=jnp.asarray(gamma, state.gamma.dtype),
+                extrapolation=_times(-gamma, mean) if optimistic else None,
+                step_size=rule_state,
+            )
 
-        delta, dual, rule_state = pick(half_step, extrapolated, updated)
-        state = state._replace(dual=dual, step_size=rule_state, exchange=exchange_state)
-        if optimistic:
-            gamma = rule.value(rule_state, workers)
-            state = state._replace(extrapolation=_times(-gamma, mean))
+        delta, state = pick(half_step, extrapolated, updated)
+        state = state._replace(exchange=exchange_state)
         if keeps_own:
-            own = jax.tree.map(lambda v: v[None], _trees.cast_like(own, dual))
+            own = jax.tree.map(lambda v: v[None], _trees.cast_like(own, state.dual))
             state = state._replace(per_worker=own)
         return delta, state
 
@@ -193,6 +198,7 @@ def q_genx(
     like = QGenXState(
         anchor=(),
         dual=(),
+        gamma=jnp.zeros(()),
         extrapolation=() if optimistic else None,
         per_worker=() if keeps_own else None,
         step_size=jax.eval_shape(rule.init),
@@ -238,7 +244,7 @@ def _check_state(state: Any, params: Params, like: QGenXState) -> None:
         found = _checks.Text(type(state).__name__)
         raise _checks.refuse("state", "must be a QGenXState", found, way_out)
     for field, mine, wanted in zip(state._fields, state, like, strict=True):
-        is_tree_of_params = field not in ("step_size", "exchange")
+        is_tree_of_params = field not in ("gamma", "step_size", "exchange")
         if is_tree_of_params:
             fits = (mine is None) == (wanted is None)
         else:

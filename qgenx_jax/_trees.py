@@ -157,6 +157,15 @@ def cast_like(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda x, y: x.astype(jnp.result_type(y)), tree, like)
 
 
+def find(tree: Any, kind: type | tuple[type, ...]) -> list[Any]:
+    """The nodes of these types in a tree, outermost ones only."""
+
+    def wanted(node: Any) -> bool:
+        return isinstance(node, kind)
+
+    return [node for node in jax.tree.leaves(tree, is_leaf=wanted) if wanted(node)]
+
+
 def sum_of_squares(tree: Any) -> Array:
     """||tree||_2^2, accumulated in float32 or wider; 0 for an empty tree."""
     sums = [jnp.sum(leaf * leaf) for leaf in jax.tree.leaves(widen(tree))]

@@ -30,8 +30,9 @@ RANKS = {
     "_extragradient": 4,
     "_averaging": 4,
     "_compose": 8,
+    "_readers": 9,
     "_qgenx": 7,
-    "__init__": 9,
+    "__init__": 10,
 }
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
 STANDARD = {"zlib", "collections", "dataclasses", "functools", "math", "typing"}

@@ -119,10 +119,16 @@ def test_alternating_equals_the_pair(variant):
         run = qgenx.map_workers(call, AXIS, workers=WORKERS)
         x = jnp.asarray(x1)
         state = qgenx.init(optimizer, x, workers=WORKERS)
-        seen = [np.asarray(x)]
+        seen, read = [np.asarray(x)], [np.asarray(qgenx.x_t(state, x))]
         for _ in range(ITERATIONS * (1 if pair.is_oracle_free else 2)):
             x, state = run(x, state, jnp.asarray(matrices), jnp.asarray(offsets))
             seen.append(np.asarray(x))
+            read.append(np.asarray(qgenx.x_t(state, x)))
+        # X_t can be read at any time, whatever the parameters are
+        starts = np.concatenate([[x1], points])
+        if not pair.is_oracle_free:
+            starts = np.repeat(starts, 2, axis=0)[:-1]
+        np.testing.assert_allclose(read, starts, rtol=1e-12, atol=1e-12)
         if pair.is_oracle_free:
             np.testing.assert_allclose(seen[:-1], leading, rtol=1e-12, atol=1e-12)
         else:
