@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from qgenx_jax import _trees, _workers
-from qgenx_jax._quantize import Payload, Quantizer
+from qgenx_jax._quantize import Payload
 from qgenx_jax._types import Array, AxisName, DualVector
 
 _UNROLLED = 8  # sums over more workers are loops, to keep programs short
@@ -18,12 +18,12 @@ class Contribution(NamedTuple):
     """What one worker sends: the contents of its buffer, in this order.
 
     Attributes:
-        payload: records of the quantized leaves; None without a quantizer.
+        payloads: records of the quantized leaves, by group.
         exact_leaves: leaves that travel as their own bytes.
         number: one number that rides along, or None.
     """
 
-    payload: Payload | None
+    payloads: dict[str, Payload]
     exact_leaves: list[Array]
     number: Array | None
 
@@ -67,8 +67,7 @@ def all_reduce_mean(
 def all_gather_mean(
     sent: Contribution,
     layout: _trees.Layout,
-    quantizer: Quantizer | None,
-    levels: Array | None,
+    decode: Callable[[str, Payload], Array],
     axis_name: AxisName,
 ) -> tuple[DualVector, Array | None]:
     """The mean of what all workers decode from one all-gather of one uint8 buffer.
@@ -77,27 +76,32 @@ def all_gather_mean(
     however they are mapped, get the same bits. Products of codes and steps are exact,
     so this holds whether or not a compiler fuses them with the additions.
 
+    Args:
+        sent: what this worker contributes.
+        layout: how the tree's leaves travel.
+        decode: a group's vector from its payload.
+        axis_name: the axis over workers.
+
     Returns:
         The mean over workers, in float32 at least; the workers' numbers (K,), or None.
     """
     workers = _workers.axis_size(axis_name)
     gathered = _workers.gather(_buffer(sent), axis_name)
 
-    def decoded(worker: Any) -> tuple[Array, list[Array]]:
+    def decoded(worker: Any) -> tuple[dict[str, Array], list[Array]]:
         buffer, end = gathered[worker], 0
-        vector = jnp.zeros(0, layout.vector_dtype)
-        if quantizer is not None and sent.payload is not None:
-            end = sent.payload.nbytes
-            shape, dtype = sent.payload.shape, sent.payload.dtype
-            vector = quantizer.decode(Payload(buffer[:end], shape, dtype), levels)
-        leaves = []
+        vectors, leaves = {}, []
+        for group, like in sent.payloads.items():
+            start, end = end, end + like.nbytes
+            received = Payload(buffer[start:end], like.shape, like.dtype)
+            vectors[group] = decode(group, received)
         for leaf in sent.exact_leaves:
             start, end = end, end + leaf.size * leaf.dtype.itemsize
             leaves.append(_trees.from_bytes(buffer[start:end], leaf.shape, leaf.dtype))
-        return vector, _trees.widen(leaves)
+        return vectors, _trees.widen(leaves)
 
-    vector, leaves = add_up(workers, decoded)
-    mean = layout.join(vector / workers, [x / workers for x in leaves])
+    total = add_up(workers, decoded)
+    mean = layout.join(*jax.tree.map(lambda x: x / workers, total))
     if sent.number is None:
         return mean, None
     tail = gathered[:, -sent.number.dtype.itemsize :]
@@ -106,7 +110,7 @@ def all_gather_mean(
 
 def _buffer(sent: Contribution) -> Array:
     """The bytes of a contribution, as one uint8 vector."""
-    parts = [] if sent.payload is None else [sent.payload.data]
+    parts = [payload.data for payload in sent.payloads.values()]
     parts += [_trees.to_bytes(leaf) for leaf in sent.exact_leaves]
     parts += [] if sent.number is None else [_trees.to_bytes(sent.number)]
     return _trees.concatenate(parts, "uint8")

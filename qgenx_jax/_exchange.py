@@ -7,14 +7,15 @@ number for the step size) lies in one buffer, so that an exchange is one collect
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from qgenx_jax import _checks, _collectives, _random, _trees, _workers
-from qgenx_jax._quantize import Quantizer
+from qgenx_jax import _checks, _collectives, _groups, _random, _trees, _workers
+from qgenx_jax._groups import Labels
+from qgenx_jax._quantize import Payload, Quantizer
 from qgenx_jax._types import Array, AxisName, DualVector, LeafPredicate
 
 COLLECTIVES = ("auto", "exact", "all_gather")
@@ -26,12 +27,12 @@ class ExchangeState(NamedTuple):
     Attributes:
         key: PRNG key, the same on all workers; split at every send. What rounds is this
             key with the tree's paths and shapes and the worker's index folded in.
-        levels: of `user_levels` (s + 1,), to be replaced by other ones at will; None
-            for the other families.
+        levels: of each group whose quantizer is `user_levels`, an array (s + 1,), to be
+            replaced by other ones at will; the group of a single quantizer is "all".
     """
 
     key: Array
-    levels: Array | None
+    levels: dict[str, Array]
 
 
 class Traffic(NamedTuple):
@@ -63,7 +64,8 @@ class Exchange:
     """Averages trees over workers; made by `exchange`, which documents it."""
 
     axis_name: AxisName
-    quantizer: Quantizer | None
+    quantizers: Mapping[str, Quantizer | None]
+    labels: Labels | None
     collective: str
     exact: LeafPredicate | None
     key: Any
@@ -71,7 +73,11 @@ class Exchange:
     def init(self) -> ExchangeState:
         """The state before the first send; it shares no buffer with the key given."""
         key = jnp.array(_random.canonical_key(self.key), copy=True)
-        levels = None if self.quantizer is None else self.quantizer.initial_levels
+        levels = {
+            group: quantizer.initial_levels
+            for group, quantizer in self.quantizers.items()
+            if quantizer is not None and quantizer.initial_levels is not None
+        }
         return ExchangeState(key, levels)
 
     def send(
@@ -108,22 +114,25 @@ class Exchange:
             mean, numbers = _collectives.all_reduce_mean(tree, number, self.axis_name)
             return (mean, own, numbers), state
         kept, key = _random.next_key(state.key)
-        vector, exact_leaves = layout.split(tree)
-        payload = None
-        if self.quantizer is not None:
-            # two exchanges of one program, which may have equal keys, round differently
-            key = jax.random.fold_in(key, layout.fingerprint)
-            key = _workers.stream_key(key, vector, self.axis_name)
-            payload = self.quantizer.encode(key, vector, state.levels)
-            vector = self.quantizer.decode(payload, state.levels)
-        own = layout.join(vector, exact_leaves)
+        # two exchanges of one program, which may have equal keys, round differently
+        key = jax.random.fold_in(key, layout.fingerprint)
+        vectors, exact_leaves = layout.split(tree)
+        payloads, decoded = {}, {}
+        for index, (group, vector) in enumerate(vectors.items()):
+            group_key = jax.random.fold_in(key, index)
+            group_key = _workers.stream_key(group_key, vector, self.axis_name)
+            levels = state.levels.get(group)
+            payloads[group] = self._quantizer(group).encode(group_key, vector, levels)
+            decoded[group] = self._quantizer(group).decode(payloads[group], levels)
+        own = layout.join(decoded, exact_leaves)
         number = None if scalar is None else _collectives.number(scalar(own))
+
+        def decode(group: str, payload: Payload) -> Array:
+            return self._quantizer(group).decode(payload, state.levels.get(group))
+
+        sent = _collectives.Contribution(payloads, exact_leaves, number)
         mean, numbers = _collectives.all_gather_mean(
-            _collectives.Contribution(payload, exact_leaves, number),
-            layout,
-            self.quantizer,
-            state.levels,
-            self.axis_name,
+            sent, layout, decode, self.axis_name
         )
         return (mean, own, numbers), ExchangeState(kept, state.levels)
 
@@ -156,9 +165,9 @@ class Exchange:
             sent = -(-2 * (workers - 1) * payload // workers)
         else:
             payload = layout.exact_bytes + scalar_bytes
-            if self.quantizer is not None:
-                size, dtype = layout.quantized_size, layout.vector_dtype
-                payload += self.quantizer.n_bytes(size, dtype)
+            for group in layout.groups:
+                vector = layout.vector(group)
+                payload += self._quantizer(group).n_bytes(vector.size, vector.dtype)
             sent = (workers - 1) * payload
         coordinates = layout.coordinates
         bits = 8 * payload / coordinates if coordinates else 0.0
@@ -167,8 +176,13 @@ class Exchange:
     @property
     def _strategy(self) -> str:
         if self.collective == "auto":
-            return "exact" if self.quantizer is None else "all_gather"
+            return "all_gather" if any(self.quantizers.values()) else "exact"
         return self.collective
+
+    def _quantizer(self, group: str) -> Quantizer:
+        quantizer = self.quantizers[group]
+        assert quantizer is not None  # leaves of such a group are exact
+        return quantizer
 
     def layout(self, tree: DualVector) -> _trees.Layout:
         """How the leaves of a tree travel.
@@ -177,24 +191,34 @@ class Exchange:
             ValueError: as `send` does for the tree.
         """
         _checks.floating_leaves("the tree to exchange", tree)
-        exact = self.exact if self.quantizer is not None else _every_leaf
-        layout = _trees.layout(tree, exact)
-        if self.quantizer is not None and layout.leaves and all(layout.exact):
-            raise _checks.refuse(
-                "exact",
-                f"must leave {self.quantizer} at least one leaf to quantize",
-                _checks.Text(f"all {len(layout.leaves)} leaves exact"),
-                "pass quantizer=None for an exact exchange, or exact=None to quantize "
-                "every leaf (quantized_mean keeps leaves of fewer than 2 dimensions or "
-                "1024 elements exact unless told otherwise)",
-            )
+        labels = iter(_groups.labels_of(tree, self.labels, self.quantizers))
+
+        def label(path: str, leaf: jax.ShapeDtypeStruct) -> str | None:
+            group = next(labels)
+            if self.quantizers[group] is None:
+                return None
+            return None if self.exact is not None and self.exact(path, leaf) else group
+
+        layout = _trees.layout(tree, label)
+        for group, quantizer in self.quantizers.items():
+            if quantizer is not None and layout.leaves and group not in layout.groups:
+                whose = "" if self.labels is None else f" of group {group!r}"
+                raise _checks.refuse(
+                    "exact",
+                    f"must leave {quantizer}{whose} at least one leaf to quantize",
+                    _checks.Text(f"none of {len(layout.leaves)} leaves"),
+                    "pass quantizer=None for an exact exchange, or exact=None to "
+                    "quantize every leaf (quantized_mean keeps leaves of fewer than 2 "
+                    "dimensions or 1024 elements exact unless told otherwise)",
+                )
         return layout
 
 
 def exchange(
     axis_name: AxisName,
-    quantizer: Quantizer | None,
+    quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
+    labels: Labels | None = None,
     collective: str = "auto",
     exact: LeafPredicate | None = None,
     key: _random.KeyOrSeed = 0,
@@ -206,7 +230,10 @@ def exchange(
 
     Args:
         axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap.
-        quantizer: what each vector is rounded to; None exchanges exactly.
+        quantizer: what each vector is rounded to; None exchanges exactly. With labels,
+            one for each group of leaves: a mapping from label to quantizer or None.
+        labels: with such a mapping, the leaves' labels, as in optax.partition: a tree
+            of strings, a prefix of the vectors' tree, or a function from it to that.
         collective: "all_gather": one all-gather of one uint8 buffer, of which each
             worker decodes all K, (K - 1) payloads sent per worker; "exact": an
             all-reduce in the leaves' precision or float32, only with quantizer=None;
@@ -239,7 +266,7 @@ def exchange(
         Communication Guarantees, ICLR 2023, algorithm 1.
     """
     _checks.one_of("collective", collective, COLLECTIVES)
-    _check_quantizer(quantizer)
+    quantizers = _groups.quantizers_of(quantizer, labels)
     if exact is not None and not callable(exact):
         raise _checks.refuse(
             "exact",
@@ -247,7 +274,7 @@ def exchange(
             exact,
             "pass for instance qgenx_jax.small_leaves",
         )
-    if collective == "exact" and quantizer is not None:
+    if collective == "exact" and any(quantizers.values()):
         raise _checks.refuse(
             "collective",
             "must not be 'exact' where a quantizer is given",
@@ -255,19 +282,4 @@ def exchange(
             "pass quantizer=None for an exact exchange",
         )
     _random.canonical_key(key)
-    return Exchange(axis_name, quantizer, collective, exact, key)
-
-
-def _every_leaf(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
-    del path, leaf
-    return True
-
-
-def _check_quantizer(quantizer: Any) -> None:
-    if quantizer is not None and not isinstance(quantizer, Quantizer):
-        raise _checks.refuse(
-            "quantizer",
-            "must be a quantizer, or None for an exact exchange",
-            quantizer,
-            "make one by qgenx_jax.uniform(bits=...)",
-        )
+    return Exchange(axis_name, quantizers, labels, collective, exact, key)

@@ -8,7 +8,7 @@ All V are quantized. V_{k,t+1/2} is worker k's dual vector at X_{t+1/2}; V_{k,t}
 0 (dual averaging), its vector at X_t (dual extrapolation), or V_{k,t-1/2} (optimistic).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks, _collectives, _step_size, _trees, _workers
 from qgenx_jax._exchange import ExchangeState, exchange
+from qgenx_jax._groups import Labels
 from qgenx_jax._pair import UPDATE, ExtragradientPair, make_pair, pick
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._random import KeyOrSeed
@@ -60,8 +61,9 @@ class QGenXState(NamedTuple):
 
 def q_genx(
     axis_name: AxisName,
-    quantizer: Quantizer | None,
+    quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
+    labels: Labels | None = None,
     variant: str = "dual_extrapolation",
     step_size: _step_size.StepSizeLike = None,
     gamma0: chex.Numeric | None = None,
@@ -77,7 +79,9 @@ def q_genx(
 
     Args:
         axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap.
-        quantizer: what each worker's dual vectors are rounded to; None for exact.
+        quantizer: what each worker's dual vectors are rounded to; None for exact. A
+            mapping from labels for groups of leaves.
+        labels: of the leaves, with a mapping, as in `exchange`.
         variant: "dual_extrapolation": two oracle calls and two exchanges per iteration;
             "optimistic": one of each, the last vector is used again to extrapolate;
             "dual_averaging": one of each, no extrapolation.
@@ -122,7 +126,12 @@ def q_genx(
     _checks.one_of("variant", variant, VARIANTS)
     rule = _step_size.lift(step_size, gamma0)
     worker_mean = exchange(
-        axis_name, quantizer, collective=collective, exact=exact, key=key
+        axis_name,
+        quantizer,
+        labels=labels,
+        collective=collective,
+        exact=exact,
+        key=key,
     )
     optimistic = variant == "optimistic"
     keeps_own = rule.needs_sum and variant != "dual_averaging"

@@ -1,19 +1,22 @@
 """The mean of an exchange as an optax transformation: data-parallel training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import optax
 
 from qgenx_jax import _random, _trees
 from qgenx_jax._exchange import exchange
+from qgenx_jax._groups import Labels
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import AxisName, LeafPredicate
 
 
 def quantized_mean(
     axis_name: AxisName,
-    quantizer: Quantizer | None,
+    quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
+    labels: Labels | None = None,
     collective: str = "auto",
     exact: LeafPredicate | None = _trees.small_leaves,
     key: _random.KeyOrSeed = 0,
@@ -26,7 +29,9 @@ def quantized_mean(
 
     Args:
         axis_name: the axis over workers.
-        quantizer: what each worker's updates are rounded to; None for an exact mean.
+        quantizer: what each worker's updates are rounded to; None for an exact mean. A
+            mapping from labels for groups of leaves.
+        labels: of the leaves, with a mapping, as in `exchange`.
         collective: as in `exchange`.
         exact: leaves that travel exactly; by default `small_leaves`, those of fewer
             than 2 dimensions or under 1024 elements.
@@ -49,7 +54,12 @@ def quantized_mean(
         Alistarh et al., QSGD, NeurIPS 2017.
     """
     worker_mean = exchange(
-        axis_name, quantizer, collective=collective, exact=exact, key=key
+        axis_name,
+        quantizer,
+        labels=labels,
+        collective=collective,
+        exact=exact,
+        key=key,
     )
 
     def init_fn(params: optax.Params) -> Any:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax._types import Array, LeafPredicate
+from qgenx_jax._types import Array
 
 
 def small_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
@@ -31,19 +31,24 @@ def small_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How the leaves of a tree travel: which are quantized, which go exact.
+    """How the leaves of a tree travel: quantized in groups, or exact.
 
     Attributes:
         treedef: structure of the tree.
         paths: path of each leaf, in order, as `jax.tree_util.keystr` prints it.
         leaves: shape and dtype of each leaf.
-        exact: for each leaf, whether it travels as its own bytes.
+        labels: of each leaf its group, None if it travels as its own bytes.
     """
 
     treedef: Any
     paths: tuple[str, ...]
     leaves: tuple[jax.ShapeDtypeStruct, ...]
-    exact: tuple[bool, ...]
+    labels: tuple[str | None, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The labels that occur, in order."""
+        return tuple(dict.fromkeys(x for x in self.labels if x is not None))
 
     @property
     def coordinates(self) -> int:
@@ -51,20 +56,10 @@ class Layout:
         return sum(math.prod(leaf.shape) for leaf in self.leaves)
 
     @property
-    def quantized_size(self) -> int:
-        """Coordinates of the flat vector that is quantized."""
-        return sum(math.prod(leaf.shape) for leaf in self._quantized)
-
-    @property
-    def vector_dtype(self) -> np.dtype:
-        """Of that vector: float64 if a quantized leaf is, else float32."""
-        return _widest(accumulator_dtype(leaf) for leaf in self._quantized)
-
-    @property
     def exact_bytes(self) -> int:
         """Bytes of the leaves that travel exact, in their own dtypes."""
-        pairs = zip(self.leaves, self.exact, strict=True)
-        return sum(math.prod(x.shape) * x.dtype.itemsize for x, e in pairs if e)
+        exact = self._of(None)
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in exact)
 
     @property
     def accumulator_bytes(self) -> int:
@@ -78,50 +73,55 @@ class Layout:
     def fingerprint(self) -> int:
         """A number of 32 bits that tells trees of other paths or shapes apart."""
         shapes = [leaf.shape for leaf in self.leaves]
-        return zlib.crc32(repr((self.paths, shapes, self.exact)).encode())
+        return zlib.crc32(repr((self.paths, shapes, self.labels)).encode())
 
-    @property
-    def _quantized(self) -> list[jax.ShapeDtypeStruct]:
-        pairs = zip(self.leaves, self.exact, strict=True)
-        return [leaf for leaf, e in pairs if not e]
+    def vector(self, label: str) -> jax.ShapeDtypeStruct:
+        """A group's flat vector: its shape; float64 if one of its leaves is, or float32."""
+        leaves = self._of(label)
+        dtype = _widest(accumulator_dtype(leaf) for leaf in leaves)
+        return jax.ShapeDtypeStruct((sum(math.prod(x.shape) for x in leaves),), dtype)
 
-    def split(self, tree: Any) -> tuple[Array, list[Array]]:
-        """The flat vector (quantized_size,), and the exact leaves."""
-        pairs = list(zip(jax.tree.leaves(tree), self.exact, strict=True))
-        dtype = self.vector_dtype
-        flat = [jnp.ravel(x).astype(dtype) for x, e in pairs if not e]
-        return concatenate(flat, dtype), [jnp.asarray(x) for x, e in pairs if e]
+    def split(self, tree: Any) -> tuple[dict[str, Array], list[Array]]:
+        """Each group's flat vector, and the exact leaves."""
+        pairs = list(zip(jax.tree.leaves(tree), self.labels, strict=True))
+        vectors = {}
+        for group in self.groups:
+            dtype = self.vector(group).dtype
+            flat = [jnp.ravel(x).astype(dtype) for x, label in pairs if label == group]
+            vectors[group] = concatenate(flat, dtype)
+        return vectors, [jnp.asarray(x) for x, label in pairs if label is None]
 
-    def join(self, vector: Array, exact_leaves: Sequence[Array]) -> Any:
+    def join(self, vectors: Mapping[str, Array], exact: Sequence[Array]) -> Any:
         """Inverse of `split`; leaves in dtypes that sums can be kept in."""
-        exact, start, leaves = iter(exact_leaves), 0, []
-        for leaf, is_exact in zip(self.leaves, self.exact, strict=True):
-            if is_exact:
-                value = next(exact)
+        kept, starts, leaves = iter(exact), dict.fromkeys(vectors, 0), []
+        for leaf, label in zip(self.leaves, self.labels, strict=True):
+            if label is None:
+                value = next(kept)
             else:
-                end = start + math.prod(leaf.shape)
-                value, start = vector[start:end], end
+                start = starts[label]
+                starts[label] = start + math.prod(leaf.shape)
+                value = vectors[label][start : starts[label]]
             leaves.append(value.reshape(leaf.shape).astype(accumulator_dtype(leaf)))
         return jax.tree.unflatten(self.treedef, leaves)
 
+    def _of(self, label: str | None) -> list[jax.ShapeDtypeStruct]:
+        pairs = zip(self.leaves, self.labels, strict=True)
+        return [leaf for leaf, own in pairs if own == label]
 
-def layout(tree: Any, exact: LeafPredicate | None) -> Layout:
+
+def layout(tree: Any, label: Callable[[str, jax.ShapeDtypeStruct], Any]) -> Layout:
     """The layout of a tree of arrays (or of their shapes and dtypes).
 
     Args:
         tree: any pytree.
-        exact: which leaves go exact, by path and shape; None for none.
+        label: the group of a leaf by its path, shape and dtype; None for exact.
     """
     with_path, treedef = jax.tree_util.tree_flatten_with_path(tree)
     leaves = tuple(
         jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for _, x in with_path
     )
     paths = tuple(jax.tree_util.keystr(path) for path, _ in with_path)
-    chosen = tuple(
-        exact is not None and bool(exact(path, leaf))
-        for path, leaf in zip(paths, leaves, strict=True)
-    )
-    return Layout(treedef, paths, leaves, chosen)
+    return Layout(treedef, paths, leaves, tuple(map(label, paths, leaves)))
 
 
 def to_bytes(x: Array) -> Array:

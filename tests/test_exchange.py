@@ -32,12 +32,14 @@ def one_worker(exchange):
             tree, state, scalar=lambda own: jnp.max(own["kernel"] ** 2)
         )
         payload = None
-        if exchange.quantizer is not None:
+        quantizer = exchange.quantizers["all"]
+        if quantizer is not None:
             layout = exchange.layout(tree)
-            key = jax.random.fold_in(jax.random.split(state.key)[1], layout.fingerprint)
-            key = jax.random.fold_in(key, lax.axis_index(AXIS))
-            vector, _ = layout.split(tree)
-            payload = exchange.quantizer.encode(key, vector).data[None]
+            key = jax.random.split(state.key)[1]
+            for part in (layout.fingerprint, 0, lax.axis_index(AXIS)):
+                key = jax.random.fold_in(key, part)
+            vectors, _ = layout.split(tree)
+            payload = quantizer.encode(key, vectors["all"]).data[None]
         # a value per worker gets a worker axis
         return (
             (mean, scalars, jax.random.key_data(after.key)),

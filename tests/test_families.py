@@ -137,7 +137,7 @@ def test_levels_from_a_state_replace_the_quantizers_own():
     quantizer = qgenx.user_levels([0.1, 0.5, 1.0], bucket_size=None)
     exchange = qgenx.exchange("data", quantizer)
     state = exchange.init()
-    np.testing.assert_allclose(state.levels, [0.1, 0.5, 1.0], rtol=2.0**-11)
+    np.testing.assert_allclose(state.levels["all"], [0.1, 0.5, 1.0], rtol=2.0**-11)
     vector = jnp.asarray([1.0, 0.25, -0.25, 0.75])
     traces = []
 
@@ -146,13 +146,13 @@ def test_levels_from_a_state_replace_the_quantizers_own():
         traces.append(1)
 
         def run(v):
-            return exchange.send(v, state._replace(levels=levels))[0][0]
+            return exchange.send(v, state._replace(levels={"all": levels}))[0][0]
 
         return jax.vmap(run, axis_name="data", out_axes=None)(vector[None])
 
     exact = mean(jnp.array([0.25, 0.75, 1.0]))
     np.testing.assert_array_equal(exact, vector)
-    assert not np.array_equal(mean(state.levels), vector)
+    assert not np.array_equal(mean(state.levels["all"]), vector)
     assert len(traces) == 1, "new levels must not recompile"
 
 

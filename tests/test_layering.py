@@ -22,6 +22,7 @@ RANKS = {
     "_rounding": 3,
     "_quantize": 4,
     "_families": 5,
+    "_groups": 5,
     "_step_size": 3,
     "_pair": 3,
     "_collectives": 5,
