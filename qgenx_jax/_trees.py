@@ -76,7 +76,7 @@ class Layout:
         return zlib.crc32(repr((self.paths, shapes, self.labels)).encode())
 
     def vector(self, label: str) -> jax.ShapeDtypeStruct:
-        """A group's flat vector: its shape; float64 if one of its leaves is, or float32."""
+        """Shape and dtype of a group's flat vector, float32 or float64 if a leaf is."""
         leaves = self._of(label)
         dtype = _widest(accumulator_dtype(leaf) for leaf in leaves)
         return jax.ShapeDtypeStruct((sum(math.prod(x.shape) for x in leaves),), dtype)
