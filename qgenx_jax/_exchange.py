@@ -73,12 +73,7 @@ class Exchange:
     def init(self) -> ExchangeState:
         """The state before the first send; it shares no buffer with the key given."""
         key = jnp.array(_random.canonical_key(self.key), copy=True)
-        levels = {
-            group: quantizer.initial_levels
-            for group, quantizer in self.quantizers.items()
-            if quantizer is not None and quantizer.initial_levels is not None
-        }
-        return ExchangeState(key, levels)
+        return ExchangeState(key, self._initial_levels())
 
     def send(
         self,
@@ -113,6 +108,7 @@ class Exchange:
             number = None if scalar is None else _collectives.number(scalar(own))
             mean, numbers = _collectives.all_reduce_mean(tree, number, self.axis_name)
             return (mean, own, numbers), state
+        _groups.check_levels(state.levels, self._initial_levels())
         kept, key = _random.next_key(state.key)
         # two exchanges of one program, which may have equal keys, round differently
         key = jax.random.fold_in(key, layout.fingerprint)
@@ -178,6 +174,13 @@ class Exchange:
         if self.collective == "auto":
             return "all_gather" if any(self.quantizers.values()) else "exact"
         return self.collective
+
+    def _initial_levels(self) -> dict[str, Array]:
+        return {
+            group: quantizer.initial_levels
+            for group, quantizer in self.quantizers.items()
+            if quantizer is not None and quantizer.initial_levels is not None
+        }
 
     def _quantizer(self, group: str) -> Quantizer:
         quantizer = self.quantizers[group]

@@ -7,6 +7,7 @@ import jax
 
 from qgenx_jax import _checks
 from qgenx_jax._quantize import Quantizer
+from qgenx_jax._types import Array
 
 Labels: TypeAlias = Callable[[Any], Any] | Any
 """A tree of labels, a prefix of the vectors' tree, or a function that makes it."""
@@ -56,3 +57,20 @@ def labels_of(tree: Any, labels: Any, known: Mapping[str, Any]) -> list[str]:
     for label in found:
         _checks.one_of("labels", label, known)
     return found
+
+
+def check_levels(levels: Any, expected: Mapping[str, Array]) -> None:
+    """Checks that a state holds levels for the groups of `user_levels`, and no others.
+
+    Raises:
+        ValueError: if it is the state of another configuration.
+    """
+    found = levels if isinstance(levels, Mapping) else {}
+    shapes = [{group: x.shape for group, x in d.items()} for d in (found, expected)]
+    if shapes[0] != shapes[1]:
+        raise _checks.refuse(
+            "state.levels",
+            f"must hold levels of the shapes {shapes[1]}, by group",
+            shapes[0],
+            "make the state by init of this very exchange",
+        )

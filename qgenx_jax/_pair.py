@@ -53,9 +53,12 @@ class BeforeUpdate(NamedTuple):
 
     Attributes:
         inner: the state that both half-steps share.
+        extrapolated: empty; where a checkpoint keeps names of fields but not types,
+            it tells this half-step from the other.
     """
 
     inner: State
+    extrapolated: tuple[()] = ()
 
 
 class HalfStepTransformation(optax.GradientTransformationExtraArgs):

@@ -1,0 +1,172 @@
+"""Processes joined by sockets: the bits of simulated devices, identical replicas."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import process_worker
+from tests.helpers import mesh_of
+
+ROOT = pathlib.Path(__file__).parent.parent
+TIMEOUT = 120  # seconds
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_together(commands, folder, timeout):
+    """Runs all commands at once; kills all when one fails, or at the timeout.
+
+    Returns:
+        The processes, all ended.
+
+    Raises:
+        AssertionError: unless all exit with 0, with what each of them printed.
+    """
+    environment = dict(os.environ)
+    inherited = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), *([inherited] if inherited else [])]
+    )
+    logs = [folder / f"output_{index}.txt" for index in range(len(commands))]
+    processes = []
+    deadline = time.monotonic() + timeout
+    try:
+        for command, log in zip(commands, logs, strict=True):
+            with log.open("wb") as output:
+                processes.append(
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+        why = f"not all ended within {timeout} s"
+        while time.monotonic() < deadline:
+            codes = [process.poll() for process in processes]
+            if all(code == 0 for code in codes):
+                return processes
+            if any(codes):  # a number other than 0: the others would wait for it
+                why = f"one failed, of exit codes {codes}"
+                break
+            time.sleep(0.05)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    printed = "\n".join(
+        f"--- process {index}:\n{log.read_text(errors='replace')}"
+        for index, log in enumerate(logs)
+    )
+    raise AssertionError(f"{why}\n{printed}")
+
+
+def results_of_processes(count, folder):
+    """{name: array} of every process."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    files = [folder / f"process_{process}.npz" for process in range(count)]
+    program = str(pathlib.Path(process_worker.__file__))
+    arguments = [
+        [coordinator, str(count), str(process), str(file)]
+        for process, file in enumerate(files)
+    ]
+    processes = run_together(
+        [[sys.executable, program, *each] for each in arguments], folder, TIMEOUT
+    )
+    assert all(p.poll() is not None for p in processes), "left running"
+    found = []
+    for file in files:
+        with np.load(file) as arrays:
+            found.append(dict(arrays))
+    return found
+
+
+def as_bytes(array):
+    """Every bit, of NaNs and signed zeros too."""
+    return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_get_the_bits_of_simulated_devices(count, tmp_path):
+    """One worker per process, its data known to itself only."""
+    found = results_of_processes(count, tmp_path)
+    simulated = {
+        name: np.asarray(array)
+        for name, array in process_worker.results(mesh_of(count)).items()
+    }
+    exchanges = trajectories = 0
+    for process, arrays in enumerate(found):
+        assert arrays.keys() == simulated.keys(), "other results than simulated"
+        for name, array in arrays.items():
+            of_worker = process_worker.is_per_worker(name)
+            expected = simulated[name]
+            if of_worker:
+                expected = expected[process : process + 1]
+            else:
+                np.testing.assert_array_equal(
+                    as_bytes(array),
+                    as_bytes(found[0][name]),
+                    err_msg=f"replica {process} differs from replica 0 in {name}",
+                )
+            assert array.shape == expected.shape, name
+            assert array.dtype == expected.dtype, name
+            where = f"{name} of process {process} differs from the simulated device's"
+            if name.startswith("['exchange']"):
+                exchanges += 1
+                np.testing.assert_array_equal(
+                    as_bytes(array), as_bytes(expected), err_msg=where
+                )
+            elif array.dtype == np.float32:
+                trajectories += 1
+                np.testing.assert_allclose(
+                    array, expected, rtol=1e-5, atol=1e-5, err_msg=where
+                )
+            else:  # keys and counters
+                np.testing.assert_array_equal(array, expected, err_msg=where)
+    # of each process: mean, own vector, numbers and key at each number of bits
+    assert exchanges == count * 4 * len(process_worker.BITS)
+    assert trajectories >= count * 6 * len(process_worker.VARIANTS)
+    for variant in process_worker.VARIANTS:
+        moved = np.abs(found[0][f"['q_genx']['{variant}']['x']['x']"]).max()
+        assert moved > 0.01, f"{variant} went nowhere"
+    for bits in process_worker.BITS:
+        own = [arrays[f"['exchange'][{bits}]['own']"] for arrays in found]
+        assert not np.array_equal(own[0], own[1]), "workers have the same data"
+        mean = np.mean(np.stack(own).astype(np.float64), axis=(0, 1))
+        np.testing.assert_allclose(
+            found[0][f"['exchange'][{bits}]['mean']"],
+            mean,
+            atol=1e-6,
+            err_msg="the mean is not that of the processes' own vectors",
+        )
+
+
+def test_the_timeout_ends_all_processes_and_shows_their_output(tmp_path):
+    """The harness itself: nothing hangs, and nothing is left running."""
+    sleep = "import os, time; print('process', os.getpid(), flush=True); time.sleep(60)"
+    fail = "import time; time.sleep(0.2); raise SystemExit('lost')"
+    commands = [[sys.executable, "-c", sleep]] * 2
+    with pytest.raises(AssertionError, match=r"within 2 s(.|\n)*process \d+") as caught:
+        run_together(commands, tmp_path, timeout=2)
+    printed = [line.split() for line in str(caught.value).splitlines()]
+    pids = [int(words[1]) for words in printed if words[:1] == ["process"]]
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    begin = time.monotonic()
+    commands = [[sys.executable, "-c", sleep], [sys.executable, "-c", fail]]
+    with pytest.raises(AssertionError, match=r"one failed(.|\n)*lost"):
+        run_together(commands, tmp_path, timeout=60)
+    assert time.monotonic() - begin < 30, "waited for a process that had lost another"
