@@ -70,13 +70,14 @@ def quantized_mean(
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        **extra: Any,
     ) -> tuple[optax.Updates, Any]:
-        del params
+        del params, extra
         (mean, _, _), state = worker_mean.send(updates, state)
         return _trees.cast_like(mean, updates), state
 
     return QuantizedMean(init_fn, update_fn)
 
 
-class QuantizedMean(optax.GradientTransformation):
+class QuantizedMean(optax.GradientTransformationExtraArgs):
     """What `quantized_mean` returns: a transformation that contains an exchange."""

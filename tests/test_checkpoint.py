@@ -335,7 +335,7 @@ def test_a_state_without_levels_is_refused_by_q_genx(tmp_path):
         qgenx.alternating(q_genx("dual_averaging", quantizer=quantizer))
         for quantizer in (qgenx.uniform(4), LEVELS)
     )
-    with pytest.raises(ValueError, match="exchange.levels"):
+    with pytest.raises(ValueError, match=r"exchange\.levels"):
         call_with_the_state_of(saved, wanted, tmp_path)
 
 
