@@ -36,6 +36,7 @@ def test_the_state_shares_no_buffer_with_the_key():
     for _ in range(2):
         state = transformation.init(None)
         jax.jit(lambda state: state, donate_argnums=0)(state)
+    assert not key.is_deleted(), "donating the state took the user's key with it"
     jax.random.key_data(key).block_until_ready()
 
 

@@ -6,7 +6,6 @@ import pytest
 from experiments.cifar10_gan.pictures import draw_pictures
 from experiments.cifar10_gan.score import (
     directions,
-    patch_distances,
     sliced_wasserstein,
 )
 
@@ -56,21 +55,6 @@ def test_directions_are_unit_vectors():
     assert np.allclose(np.linalg.norm(units, axis=0), 1, atol=1e-6)
 
 
-def test_patches_tell_coarse_from_fine():
-    pictures = draw_pictures(64, seed=0)
-    assert patch_distances(pictures, pictures) == {32: 0, 16: 0, 8: 0}
-    x = np.random.default_rng(0).standard_normal((32, 32, 32, 3)).astype(np.float32)
-    shifted = patch_distances(x, x + np.float32(1))
-    assert shifted[32] < 1e-5, "a constant is no detail"
-    assert shifted[16] < 1e-5
-    along = directions(128, 7 * 7 * 3, seed=0).sum(0)
-    assert shifted[8] == pytest.approx(np.sqrt(np.mean(along**2)), rel=1e-4)
-    checker = np.indices((32, 32)).sum(0)[None, :, :, None] % 2 * 2.0 - 1
-    fine = patch_distances(x, x + checker.astype(np.float32))
-    assert fine[32] > 0.5, "a checkerboard is all detail"
-    assert max(fine[16], fine[8]) < 1e-5
-
-
 def test_errors():
     x = np.zeros((4, 8, 8, 3))
     with pytest.raises(ValueError, match=r"one shape .* got \(4, 8, 8, 3\) and \(3, 8"):
@@ -79,7 +63,3 @@ def test_errors():
         sliced_wasserstein(x, x + np.nan)
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         sliced_wasserstein(x, x, projections=0)
-    with pytest.raises(ValueError, match="no less than size 7, got 2"):
-        patch_distances(x, x, levels=2)
-    with pytest.raises(ValueError, match="one shape"):
-        patch_distances(x, x[:2])
