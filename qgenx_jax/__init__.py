@@ -32,7 +32,6 @@ from qgenx_jax._families import exponential as exponential
 from qgenx_jax._families import min_max as min_max
 from qgenx_jax._families import uniform as uniform
 from qgenx_jax._families import user_levels as user_levels
-from qgenx_jax._map_workers import init as init
 from qgenx_jax._map_workers import map_workers as map_workers
 from qgenx_jax._operators import game_operator as game_operator
 from qgenx_jax._pair import BeforeExtrapolation as BeforeExtrapolation
@@ -40,6 +39,8 @@ from qgenx_jax._pair import BeforeUpdate as BeforeUpdate
 from qgenx_jax._pair import ExtragradientPair as ExtragradientPair
 from qgenx_jax._pair import Observer as Observer
 from qgenx_jax._pair import OracleFree as OracleFree
+from qgenx_jax._placement import init as init
+from qgenx_jax._placement import lay_out as lay_out
 from qgenx_jax._qgenx import QGenXState as QGenXState
 from qgenx_jax._qgenx import q_genx as q_genx
 from qgenx_jax._quantize import Payload as Payload

@@ -1,79 +1,14 @@
 """Running a step on every worker: on the devices of a mesh, or by vmap on one."""
 
-import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
 
-from qgenx_jax import _checks, _workers
-from qgenx_jax._types import Array, AxisName, Params, State
-
-
-class HasInit(Protocol):
-    """Anything with optax's init: a transformation, or an extra-gradient pair."""
-
-    @property
-    def init(self) -> Callable[[Params], State]:
-        """Makes the state for parameters."""
-        ...
-
-
-def init(
-    optimizer: HasInit,
-    params: Params,
-    mesh: Mesh | None = None,
-    axis_name: AxisName = None,
-    *,
-    workers: int | None = None,
-) -> State:
-    """The optimizer's state, with its per-worker leaves laid out over the workers.
-
-    Args:
-        optimizer: an optax transformation or an extra-gradient pair.
-        params: the parameters.
-        mesh: places the state on this mesh: per-worker leaves over `axis_name`, the
-            others replicated.
-        axis_name: the mesh axis over workers; needed with `mesh`.
-        workers: K, for `map_workers(..., workers=K)`, where there is no mesh.
-
-    Returns:
-        The state as `map_workers` takes it: `per_worker` leaves of shape (K, ...).
-
-    Raises:
-        ValueError: unless exactly one of mesh and workers is given, or if the mesh has
-            no such axis.
-
-    Example:
-        >>> import jax.numpy as jnp, qgenx_jax as qgenx
-        >>> pair = qgenx.q_genx("data", qgenx.uniform(bits=8), variant="optimistic")
-        >>> state = qgenx.init(pair, {"x": jnp.zeros(5)}, workers=3)
-        >>> state.inner.per_worker["x"].shape
-        (3, 5)
-    """
-    mesh, count = _mesh_and_count(mesh, axis_name, workers)
-    _workers.refuse_reserved_name(params)
-    if not callable(getattr(optimizer, "init", None)):
-        raise _checks.refuse(
-            "optimizer",
-            "must have an init: an optax transformation or an extra-gradient pair",
-            optimizer,
-            "pass what a factory returns, for instance optax.adam(1e-3)",
-        )
-
-    def tile(path: tuple[Any, ...], x: Array) -> Array:
-        return jnp.repeat(x, count, axis=0) if _workers.is_per_worker(path) else x
-
-    def make(params: Params) -> State:
-        return jax.tree_util.tree_map_with_path(tile, optimizer.init(params))
-
-    if mesh is None:
-        return jax.jit(make)(params)
-    specs = _workers.state_specs(jax.eval_shape(make, params), axis_name)
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
-    return jax.jit(make, out_shardings=shardings)(params)
+from qgenx_jax import _checks, _placement, _workers
+from qgenx_jax._types import AxisName, Params, State
 
 
 def map_workers(
@@ -94,6 +29,9 @@ def map_workers(
             Parameters that lie on the mesh already (`jax.device_put` with a replicated
             `NamedSharding`) spare a second compilation, at the second call.
         workers: K workers on one device (`jax.vmap`); for small problems and tests.
+            With a mesh, K workers on its D devices, K / D on each: then `axis_name` is
+            a tuple whose last name is not of the mesh, for instance ("data", "local"),
+            here and in the optimizer.
         donate: whether the buffers of params and state are reused for the results.
 
     Returns:
@@ -103,8 +41,8 @@ def map_workers(
         does not see: it gets, and returns, its own entry.
 
     Raises:
-        ValueError: unless exactly one of mesh and workers is given; if the mesh has no
-            such axis; when called, if an input's leading axis is not K.
+        ValueError: if neither mesh nor workers is given; if the mesh has no such axis
+            or K does not go into it; when called, if an input's leading axis is not K.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, qgenx_jax as qgenx
@@ -122,13 +60,13 @@ def map_workers(
         >>> round(float(params[0, 0]), 3)  # half of the way to the mean, 2
         1.0
     """
-    mesh, count = _mesh_and_count(mesh, axis_name, workers)
+    where = _placement.where_workers_run(mesh, axis_name, workers)
 
     def mapped(params: Params, state: State, *inputs: Any) -> tuple:
         _checks.leading_axis(
             "the inputs",
             inputs,
-            count,
+            where.workers,
             "worker",
             "reshape a global batch (K * b, ...) to (K, b, ...)",
         )
@@ -154,14 +92,11 @@ def map_workers(
         _checks.leading_axis(
             "the state's per-worker leaves",
             per_worker,
-            count,
+            where.workers,
             "worker",
             "make the state by qgenx_jax.init, for this number of workers",
         )
-        if mesh is None:
-            run = _vmapped(one_worker, axis_name, count)
-        else:
-            run = _sharded(one_worker, axis_name, mesh)
+        run = _runner(one_worker, where, (params, shared, per_worker, inputs))
         params, shared, per_worker, outputs = run(params, shared, per_worker, inputs)
         state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
         return (params, state, *outputs)
@@ -169,14 +104,35 @@ def map_workers(
     return jax.jit(mapped, donate_argnums=(0, 1) if donate else ())
 
 
-def _vmapped(one_worker: Callable, axis_name: AxisName, count: int) -> Callable:
-    """One copy of params and shared state, K entries of everything else."""
+def _runner(
+    one_worker: Callable, where: _placement.Where, arguments: tuple
+) -> Callable:
+    """`one_worker` on all workers, in shard_map, in vmap, or in vmap in shard_map."""
+    if where.mesh is None:
+        return _vmapped(one_worker, where)
+    if where.lane is None:
+        return _sharded(_alone(one_worker), where.mesh, where.axes)
+    # JAX does not track what varies in a vmap in a shard_map; so look at the step once
+    # as if each worker had its device, for the errors that this gives
+    mesh = AbstractMesh(
+        (*where.mesh.shape.values(), where.lanes),
+        (*where.mesh.axis_names, where.lane),
+        (AxisType.Auto,) * (len(where.mesh.axis_names) + 1),
+    )
+    first = where.axes if isinstance(where.axes, tuple) else (where.axes,)
+    axes = (*first, where.lane)
+    jax.eval_shape(_sharded(_alone(one_worker), mesh, axes), *arguments)
+    return _sharded(_vmapped(one_worker, where), where.mesh, where.axes, tracked=False)
+
+
+def _vmapped(one_worker: Callable, where: _placement.Where) -> Callable:
+    """One copy of params and shared state, an entry per worker of everything else."""
     run = jax.vmap(
         one_worker,
         in_axes=(None, None, 0, 0),
         out_axes=(None, None, 0, 0),
-        axis_name=axis_name,
-        axis_size=count,
+        axis_name=where.lane,
+        axis_size=where.lanes,
     )
 
     def call(params: Params, shared: list, per_worker: list, inputs: Any) -> tuple:
@@ -188,12 +144,10 @@ def _vmapped(one_worker: Callable, axis_name: AxisName, count: int) -> Callable:
     return call
 
 
-def _sharded(one_worker: Callable, axis_name: AxisName, mesh: Mesh) -> Callable:
-    """One worker per device: in shard_map an entry keeps its axis, of length 1."""
-    everywhere, one_each = PartitionSpec(), PartitionSpec(axis_name)
-    specs = (everywhere, everywhere, one_each, one_each)
+def _alone(one_worker: Callable) -> Callable:
+    """One worker on a device: in shard_map an entry keeps its axis, of length 1."""
 
-    def entry(params: Params, shared: list, per_worker: list, inputs: Any) -> tuple:
+    def call(params: Params, shared: list, per_worker: list, inputs: Any) -> tuple:
         inputs = jax.tree.map(lambda x: jnp.squeeze(x, 0), inputs)
         params, shared, per_worker, outputs = one_worker(
             params, shared, per_worker, inputs
@@ -201,43 +155,17 @@ def _sharded(one_worker: Callable, axis_name: AxisName, mesh: Mesh) -> Callable:
         outputs = jax.tree.map(lambda x: jnp.expand_dims(x, 0), outputs)
         return params, shared, per_worker, outputs
 
-    return jax.shard_map(entry, mesh=mesh, in_specs=specs, out_specs=specs)
+    return call
 
 
-def _mesh_and_count(
-    mesh: Mesh | None, axis_name: AxisName, workers: int | None
-) -> tuple[Mesh | None, int]:
-    """The mesh, with Auto axes, and K."""
-    if (mesh is None) == (workers is None):
-        raise _checks.refuse(
-            "mesh and workers",
-            "must not both be given or both be missing",
-            (mesh, workers),
-            "give mesh= to use one device per worker, workers= to use vmap",
-        )
-    if mesh is None:
-        if isinstance(axis_name, tuple):
-            rule = "must be one name where there is no mesh"
-            raise _checks.refuse("axis_name", rule, axis_name, 'for instance "data"')
-        return None, _checks.whole_number("workers", workers, 1, None)
-    if not isinstance(mesh, Mesh):
-        rule = "must be a jax.sharding.Mesh"
-        raise _checks.refuse("mesh", rule, mesh, "make one by jax.make_mesh")
-    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    for axis in axes:
-        if axis not in mesh.shape:
-            raise _checks.refuse(
-                "axis_name",
-                f"must be an axis of the mesh, one of {tuple(mesh.shape)}, or a tuple "
-                "of such",
-                axis_name,
-                "name the mesh axis over workers",
-            )
-    # shard_map wants inputs placed by hand where axes are Explicit, jax.make_mesh's
-    # default; a step sees no difference
-    auto = (AxisType.Auto,) * len(mesh.axis_names)
-    mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
-    return mesh, math.prod(mesh.shape[axis] for axis in axes)
+def _sharded(
+    run: Callable, mesh: Any, axes: AxisName, *, tracked: bool = True
+) -> Callable:
+    everywhere, one_each = PartitionSpec(), PartitionSpec(axes)
+    specs = (everywhere, everywhere, one_each, one_each)
+    return jax.shard_map(
+        run, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=tracked
+    )
 
 
 def _partition(own: list[bool], leaves: list) -> tuple[list, list]:

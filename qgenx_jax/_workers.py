@@ -122,11 +122,31 @@ def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:
 def gather(x: Array, axis_name: AxisName) -> Array:
     """Every worker's array, stacked on a new leading axis of length K, on all workers.
 
-    One all-gather. The result is replicated, and known to be where JAX tracks it.
+    One all-gather over all axes of the mesh, and none on the wire over an axis of vmap.
+    The result is replicated, and known to be where JAX tracks it.
     """
     if _tracked(axis_name):
         return lax.all_gather(x, axis_name, to="invarying")
-    return lax.all_gather(x, axis_name)
+    stacked = x
+    for stage in reversed(_stages(axis_name)):
+        stacked = lax.all_gather(stacked, stage)
+    return stacked.reshape(axis_size(axis_name), *x.shape)
+
+
+def _stages(axis_name: AxisName) -> list[tuple]:
+    """The axes that one all-gather takes together: neighbours of a mesh, not of vmap.
+
+    JAX cannot gather over an axis of vmap and another one at once.
+    """
+    names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    mesh_axes = jax.sharding.get_abstract_mesh().axis_names
+    stages: list[tuple] = []
+    for name in names:
+        if stages and name in mesh_axes and stages[-1][-1] in mesh_axes:
+            stages[-1] += (name,)
+        else:
+            stages.append((name,))
+    return stages
 
 
 def refuse_reserved_name(params: Any) -> None:

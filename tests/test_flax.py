@@ -56,15 +56,6 @@ def loss(prediction, y):
     return jnp.mean((prediction - y) ** 2)
 
 
-def over_workers(tree, specs):
-    """Per-worker leaves, one entry long where an init made them, for all workers."""
-    return jax.tree.map(
-        lambda x, spec: jnp.repeat(x, WORKERS, axis=0) if spec == P(AXIS) else x,
-        tree,
-        specs,
-    )
-
-
 def n_per_worker(specs):
     leaves = jax.tree.leaves(specs, is_leaf=lambda spec: isinstance(spec, P))
     return sum(spec == P(AXIS) for spec in leaves)
@@ -137,7 +128,7 @@ def nnx_in_shard_map(model, optimizer):
     """Model and optimizer split together, laid out by `state_specs`."""
     graph, state = nnx.split((model, optimizer))
     specs = qgenx.state_specs(state, AXIS)
-    state = over_workers(state, specs)
+    state = qgenx.lay_out(state, mesh_of(WORKERS), AXIS)
 
     def worker(state, x, y):
         model, optimizer = nnx.merge(graph, state)
@@ -161,7 +152,7 @@ def nnx_in_vmap(model, optimizer):
     """The two split one by one, as the parameters and state of `map_workers`."""
     graph, params = nnx.split(model)
     other_graph, state = nnx.split(optimizer)
-    state = over_workers(state, qgenx.state_specs(state, AXIS))
+    state = qgenx.lay_out(state, workers=WORKERS)
 
     def worker(params, state, x, y):
         model, optimizer = nnx.merge(graph, params), nnx.merge(other_graph, state)
@@ -223,7 +214,10 @@ def test_train_state_equals_the_plain_loop(place, name):
     train_state = TrainState.create(apply_fn=model.apply, params=start, tx=optimizer)
     specs = qgenx.state_specs(train_state, AXIS)
     assert n_per_worker(specs) == 4, "one worker's own vector for each parameter"
-    train_state = over_workers(train_state, specs)
+    mesh = where.get("mesh")
+    train_state = qgenx.lay_out(
+        train_state, mesh, AXIS if mesh else None, workers=where.get("workers")
+    )
 
     def worker(nothing, train_state, x, y):
         local = qgenx.local_params(train_state.params, AXIS)

@@ -176,7 +176,7 @@ def test_donation_reuses_the_buffers():
 def test_wrong_arguments_say_what_to_do():
     optimizer = optax.sgd(0.1)
     x = jnp.zeros(3)
-    with pytest.raises(ValueError, match=r"mesh and workers must not both"):
+    with pytest.raises(ValueError, match=r"mesh and workers must not both be missing"):
         qgenx.map_workers(lambda p, s: (p, s), AXIS)
     with pytest.raises(ValueError, match=r"axis_name must be an axis of the mesh"):
         qgenx.init(optimizer, x, mesh_of(2), "other")
