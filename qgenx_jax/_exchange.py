@@ -100,16 +100,57 @@ class Exchange:
             ValueError: if the axis is not bound, a leaf is not a real floating-point
                 array or does not vary over the workers, or no leaf is left to quantize.
         """
-        _workers.axis_size(self.axis_name)  # raises where the axis is not bound
-        layout = self.layout(tree)
-        _workers.refuse_replicated("the tree to exchange", tree, self.axis_name)
+        layout = self._checked(tree)
         if self._strategy == "exact":
             own = _trees.widen(tree)
             number = None if scalar is None else _collectives.number(scalar(own))
             mean, numbers = _collectives.all_reduce_mean(tree, number, self.axis_name)
             return (mean, own, numbers), state
+        payloads, exact_leaves, own = self._encode(tree, layout, state)
+        number = None if scalar is None else _collectives.number(scalar(own))
+
+        def decode(group: str, payload: Payload) -> Array:
+            return self._quantizer(group).decode(payload, state.levels.get(group))
+
+        sent = _collectives.Contribution(payloads, exact_leaves, number)
+        mean, numbers = _collectives.all_gather_mean(
+            sent, layout, decode, self.axis_name
+        )
+        kept, _ = _random.next_key(state.key)
+        return (mean, own, numbers), ExchangeState(kept, state.levels)
+
+    def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
+        """This worker's own decoded vector, as `send` gives it, without a collective.
+
+        For measuring what quantization changes; it may stand in a `lax.cond`.
+
+        Args:
+            tree: this worker's dual vector.
+            state: the exchange's state, equal on all workers.
+
+        Returns:
+            Q(tree), in float32, or float64 for float64 leaves.
+
+        Raises:
+            ValueError: as `send`.
+        """
+        layout = self._checked(tree)
+        if self._strategy == "exact":
+            return _trees.widen(tree)
+        return self._encode(tree, layout, state)[-1]
+
+    def _checked(self, tree: DualVector) -> _trees.Layout:
+        _workers.axis_size(self.axis_name)  # raises where the axis is not bound
+        layout = self.layout(tree)
+        _workers.refuse_replicated("the tree to exchange", tree, self.axis_name)
+        return layout
+
+    def _encode(
+        self, tree: DualVector, layout: _trees.Layout, state: ExchangeState
+    ) -> tuple[dict[str, Payload], list[Array], DualVector]:
+        """Payloads by group, the leaves that stay exact, and the own decoded vector."""
         _groups.check_levels(state.levels, self._initial_levels())
-        kept, key = _random.next_key(state.key)
+        _, key = _random.next_key(state.key)
         # two exchanges of one program, which may have equal keys, round differently
         key = jax.random.fold_in(key, layout.fingerprint)
         vectors, exact_leaves = layout.split(tree)
@@ -120,17 +161,7 @@ class Exchange:
             levels = state.levels.get(group)
             payloads[group] = self._quantizer(group).encode(group_key, vector, levels)
             decoded[group] = self._quantizer(group).decode(payloads[group], levels)
-        own = layout.join(decoded, exact_leaves)
-        number = None if scalar is None else _collectives.number(scalar(own))
-
-        def decode(group: str, payload: Payload) -> Array:
-            return self._quantizer(group).decode(payload, state.levels.get(group))
-
-        sent = _collectives.Contribution(payloads, exact_leaves, number)
-        mean, numbers = _collectives.all_gather_mean(
-            sent, layout, decode, self.axis_name
-        )
-        return (mean, own, numbers), ExchangeState(kept, state.levels)
+        return payloads, exact_leaves, layout.join(decoded, exact_leaves)
 
     def traffic(
         self, tree: DualVector, workers: int, *, scalar_bytes: int = 0

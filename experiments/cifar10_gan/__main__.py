@@ -1,7 +1,8 @@
-"""Command line: `python -m experiments.cifar10_gan [--field=value ...]`.
+"""Command line: `python -m experiments.cifar10_gan [--preset=...] [--field=value ...]`.
 
-`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws finished runs over each
-other, one figure for losses, penalty, scores and bytes.
+`python -m experiments.cifar10_gan --resume --workdir=RUN` goes on with a run.
+`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws runs over each other, and
+prints a table of them.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.config import PRESETS, Config, from_preset, resumed
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -22,54 +23,65 @@ _DEFINE = {
 }
 for _field in dataclasses.fields(Config):
     _DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+_PRESET = flags.DEFINE_string(
+    "preset", "quickstart", f"where fields start from: one of {', '.join(PRESETS)}"
+)
+_RESUME = flags.DEFINE_boolean(
+    "resume", False, "go on with the run in --workdir, with the fields that it has"
+)
 _OUTPUT = flags.DEFINE_string("output", "compare.png", "of compare: the figure")
 
 
-def compare(runs: list[str], output: str) -> None:
-    """Draws the metrics of several runs over each other.
+def given() -> dict:
+    """The fields that stand on the command line."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    return {n: flags.FLAGS[n].value for n in names if flags.FLAGS[n].present}
+
+
+def configure() -> Config:
+    """The configuration that the command line asks for.
 
     Raises:
-        ValueError: if no run is named, or a folder holds none.
+        ValueError: for an unknown preset, or a field that the run to resume has not.
     """
-    from experiments.cifar10_gan import report
+    if not _RESUME.value:
+        return from_preset(_PRESET.value, given())
+    if flags.FLAGS["preset"].present:
+        raise ValueError(
+            f"preset must be left out with resume, got {_PRESET.value!r}: the run has "
+            "its fields already"
+        )
+    from experiments.cifar10_gan.train import read_config
 
-    if not runs:
-        raise ValueError("compare must be given at least one workdir, got none")
-    labelled = {}
-    for run in map(pathlib.Path, runs):
-        if not (run / "metrics.csv").is_file():
-            raise ValueError(
-                f"compare must be given the workdirs of runs, got {str(run)!r}, which "
-                "has no metrics.csv"
-            )
-        bits = json.loads((run / "config.json").read_text())["bits"]
-        precision = "exact" if bits == EXACT else f"{bits} bits"
-        labelled[f"{run.name}: {precision}"] = run / "metrics.csv"
-    report.plot_curves(labelled, output)
-    print(f"{len(labelled)} runs are drawn in {output}")
+    workdir = pathlib.Path(flags.FLAGS.workdir)
+    saved = read_config(workdir)
+    # without a run in the workdir `train` says so
+    return from_preset("quickstart", given()) if saved is None else resumed(
+        {**saved, "workdir": str(workdir)}, given()
+    )
 
 
 def main(argv: list[str]) -> None:
     """Trains with the flags' configuration, or compares."""
-    values = {f.name: getattr(flags.FLAGS, f.name) for f in dataclasses.fields(Config)}
-    config = Config(**values)
     try:
         if argv[1:2] == ["compare"]:
+            from experiments.cifar10_gan.compare import compare
+
             return compare(argv[2:], _OUTPUT.value)
         if argv[1:]:
             raise ValueError(
                 f"arguments must be --field=value or compare RUN ..., got {argv[1:]}; "
                 "see --helpfull"
             )
+        config = configure()
         config.validate()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import jax
-
-        # one simulated device per worker where there are only CPUs, before JAX starts
-        jax.config.update("jax_num_cpu_devices", config.workers)
         from experiments.cifar10_gan import train
+        from experiments.cifar10_gan.place import start_processes
 
-        train.train(config)
+        start_processes(config)
+        print(json.dumps(dataclasses.asdict(config)), flush=True)
+        train.train(config, resume=_RESUME.value)
     except (ValueError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

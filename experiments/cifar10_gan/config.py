@@ -1,19 +1,28 @@
-"""The configuration of a run: typed fields, and one check of them all.
+"""The configuration of a run: typed fields, presets, and one check of them all.
 
-The defaults are the quick start: embedded pictures, a small DCGAN pair, three workers
-and a 4-bit exchange, a few minutes on two cores. The reference's experiment has the
-ResNet pair of `width` 128 and `init_deviation` 0.02, `batch_size` 341 on each of 3
-workers, `learning_rate_generator` 5e-5, `learning_rate_discriminator` 5e-4, `bits` 8,
-`ema_decay` 0.9999 and 500,000 iterations.
+The fields' own defaults are the preset `quickstart`. A run is resumed with the fields
+that it was started with, but for those of `FREE`.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from experiments.cifar10_gan.models import NAMES
 
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
+
+Family = Literal["uniform", "exponential", "min_max"]
+Optimizer = Literal[
+    "extra_adam",
+    "adam",
+    "optimistic_adam",
+    "sgd",
+    "dual_averaging",
+    "dual_extrapolation",
+    "optimistic",
+]
 
 
 def _field(default: Any, text: str) -> Any:
@@ -25,33 +34,54 @@ class Config:
     """Everything that a run depends on; each field is a flag of the program."""
 
     source: str = _field(
-        "embedded", "pictures: embedded, a TFDS image set such as cifar10, or an .npz"
+        "embedded",
+        "pictures: embedded, a TFDS image set such as cifar10, an .npz, or a folder",
     )
     data_dir: str = _field(
         "", "where TFDS data sets are prepared; empty for its default"
     )
-    workdir: str = _field("runs/quickstart", "folder for CSV, pictures and figures")
+    workdir: str = _field("runs/quickstart", "folder for CSV, pictures, checkpoints")
     seed: int = _field(0, "of pictures, weights, batches, latents and rounding")
-    workers: int = _field(3, "K; simulated devices on a CPU, else one device each")
-    iterations: int = _field(1000, "extra-gradient iterations, two half-steps each")
-    batch_size: int = _field(16, "pictures per worker and half-step")
+    workers: int = _field(3, "K, over all processes")
+    devices: str = _field(
+        "auto",
+        "auto: the workers share the devices there are, simulated ones on a CPU; "
+        "simulated: one CPU device each, also beside a GPU; vmap: all on one device",
+    )
+    coordinator: str = _field("", "host:port of process 0, where there are several")
+    processes: int = _field(1, "how many processes share the workers")
+    process: int = _field(0, "which of them this is")
+    iterations: int = _field(1000, "of the optimizer, one or two oracle calls each")
+    batch_size: int = _field(16, "pictures per worker and oracle call")
     model: str = _field("dcgan", f"one of {', '.join(NAMES)}")
     width: int = _field(32, "F, filters of the narrowest layers")
     latent: int = _field(128, "size of a latent vector")
     init_deviation: float = _field(
         0.04, "of the initial kernels; 0.02 goes with width 128"
     )
-    bits: int = _field(4, f"per coordinate, 2 to 8, or {EXACT} for an exact exchange")
+    bits: int = _field(4, f"per coordinate, 1 to 8, or {EXACT} for an exact exchange")
+    family: str = _field("uniform", f"of levels: one of {', '.join(get_args(Family))}")
+    norm: str = _field("inf", "of a bucket: inf, 2 or 1; min_max has none")
     bucket_size: int = _field(1024, "coordinates that share a norm")
-    learning_rate_generator: float = _field(2e-4, "of ExtraAdam for G")
-    learning_rate_discriminator: float = _field(1e-3, "of ExtraAdam for D")
-    b1: float = _field(0.5, "ExtraAdam's decay of first moments, per half-step")
-    b2: float = _field(0.9, "ExtraAdam's decay of second moments, per half-step")
+    exact_leaves: str = _field(
+        "small", "which stay exact: small (under 2 axes or 1024 elements) or none"
+    )
+    collective: str = _field("auto", "auto, all_gather or exact")
+    optimizer: str = _field("extra_adam", f"one of {', '.join(get_args(Optimizer))}")
+    learning_rate_generator: float = _field(2e-4, "of Adam's and SGD's kind, for G")
+    learning_rate_discriminator: float = _field(1e-3, "of Adam's and SGD's kind, for D")
+    b1: float = _field(0.5, "Adam's decay of first moments, per oracle call")
+    b2: float = _field(0.9, "Adam's decay of second moments, per oracle call")
+    gamma0: float = _field(1e-3, "scale of Q-GenX's adaptive step sizes")
     penalty_weight: float = _field(10.0, "of the gradient penalty")
-    ema_decay: float = _field(0.99, "of the moving average of the weights")
+    ema_decay: float = _field(0.99, "of the moving average of G's weights")
     log_every: int = _field(5, "iterations between rows of the CSV")
     score_every: int = _field(100, "iterations between scores and sample grids")
     score_samples: int = _field(1000, "pictures of each kind in a score")
+    checkpoint_every: int = _field(100, "iterations between checkpoints")
+    keep_checkpoints: int = _field(2, "how many checkpoints stay")
+    tensorboard: bool = _field(True, "TensorBoard files too, if TensorFlow is there")
+    wandb: str = _field("", "project of Weights & Biases to log to as well; empty: none")
 
     def validate(self) -> None:
         """Checks every field.
@@ -59,28 +89,11 @@ class Config:
         Raises:
             ValueError: for the first field out of its range.
         """
-        at_least = {
-            "seed": 0,
-            "workers": 1,
-            "iterations": 1,
-            "batch_size": 1,
-            "width": 1,
-            "latent": 1,
-            "bucket_size": 1,
-            "penalty_weight": 0,
-            "log_every": 1,
-            "score_every": 1,
-            "score_samples": 2,
-        }
-        for name, least in at_least.items():
+        for name, least in _AT_LEAST.items():
             value = getattr(self, name)
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        for name in (
-            "init_deviation",
-            "learning_rate_generator",
-            "learning_rate_discriminator",
-        ):
+        for name in _POSITIVE:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
@@ -88,10 +101,172 @@ class Config:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
-        if self.model not in NAMES:
-            raise ValueError(f"model must be one of {NAMES}, got {self.model!r}")
-        if self.bits not in (*range(2, 9), EXACT):
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+        self._validate_together()
+
+    def _validate_together(self) -> None:
+        if self.bits not in (*range(1, 9), EXACT):
             raise ValueError(
-                f"bits must be 2 to 8, or {EXACT} for an exact exchange, "
+                f"bits must be 1 to 8, or {EXACT} for an exact exchange, "
                 f"got {self.bits}"
             )
+        if self.family == "exponential" and self.bits == 1:
+            raise ValueError("bits of the family exponential must be at least 2, got 1")
+        if self.family == "min_max" and self.norm != "inf":
+            raise ValueError(
+                f"norm must be left at inf for the family min_max, got {self.norm!r}"
+            )
+        if self.collective != "auto" and (self.collective == "exact") != (
+            self.bits == EXACT
+        ):
+            raise ValueError(
+                f"collective must be exact exactly if bits is {EXACT}, got "
+                f"{self.collective!r} with {self.bits} bits; leave it at auto"
+            )
+        if self.processes > 1 and not self.coordinator:
+            raise ValueError(
+                f"coordinator must be given for {self.processes} processes; pass the "
+                "host:port at which process 0 can be reached"
+            )
+        if not 0 <= self.process < self.processes:
+            raise ValueError(
+                f"process must be in [0, {self.processes}), got {self.process}; give "
+                "each process its own number"
+            )
+        if self.workers % self.processes:
+            raise ValueError(
+                f"workers must be a multiple of the {self.processes} processes, got "
+                f"{self.workers}"
+            )
+        if self.processes > 1 and self.devices == "vmap":
+            raise ValueError(
+                "devices must not be vmap for several processes: a worker cannot leave "
+                "its process; leave it at auto"
+            )
+
+
+_AT_LEAST = {
+    "seed": 0,
+    "workers": 1,
+    "processes": 1,
+    "iterations": 1,
+    "batch_size": 1,
+    "width": 1,
+    "latent": 1,
+    "bucket_size": 1,
+    "penalty_weight": 0,
+    "log_every": 1,
+    "score_every": 1,
+    "score_samples": 2,
+    "checkpoint_every": 1,
+    "keep_checkpoints": 1,
+}
+_POSITIVE = (
+    "init_deviation",
+    "learning_rate_generator",
+    "learning_rate_discriminator",
+    "gamma0",
+)
+_CHOICES = {
+    "model": NAMES,
+    "devices": ("auto", "simulated", "vmap"),
+    "family": get_args(Family),
+    "norm": ("inf", "2", "1"),
+    "exact_leaves": ("small", "none"),
+    "collective": ("auto", "all_gather", "exact"),
+    "optimizer": get_args(Optimizer),
+}
+
+FREE = frozenset(
+    {
+        "workdir",
+        "data_dir",
+        "coordinator",
+        "process",
+        "iterations",
+        "log_every",
+        "score_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "tensorboard",
+        "wandb",
+    }
+)
+"""Fields that may change when a run is resumed: none of them enters its numbers."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quickstart": {},
+    "cifar10_small": {
+        "source": "cifar10",
+        "workdir": "runs/cifar10_small",
+        "model": "resnet",
+        "width": 16,
+        "init_deviation": 0.06,
+        "iterations": 300,
+        "score_every": 50,
+    },
+    "paper": {
+        "source": "cifar10",
+        "workdir": "runs/paper",
+        "model": "resnet",
+        "width": 128,
+        "init_deviation": 0.02,
+        "batch_size": 341,
+        "bits": 8,
+        "family": "min_max",
+        "exact_leaves": "none",
+        "learning_rate_generator": 5e-5,
+        "learning_rate_discriminator": 5e-4,
+        "ema_decay": 0.9999,
+        "iterations": 500_000,
+        "log_every": 50,
+        "score_every": 5000,
+        "score_samples": 10_000,
+        "checkpoint_every": 5000,
+    },
+}
+"""Fields by the name of a preset; the others keep their defaults.
+
+`cifar10_small` is for two CPU cores and ten minutes; `paper` is the reference's
+experiment, three workers with a GPU each.
+"""
+
+
+def from_preset(name: str, given: Mapping[str, Any]) -> Config:
+    """The configuration of a preset, with the fields that are given.
+
+    Raises:
+        ValueError: for an unknown preset or field.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
+    return _replace(Config(**PRESETS[name]), given)
+
+
+def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    """The configuration of a saved run, with the free fields that are given.
+
+    Raises:
+        ValueError: for a given field that the run depends on, of another value, or for
+            a saved field that is unknown.
+    """
+    config = _replace(Config(), saved)
+    for name, value in given.items():
+        before = getattr(config, name, value)
+        if name not in FREE and before != value:
+            raise ValueError(
+                f"{name} must be {before!r} as in the run to resume, got {value!r}; "
+                "leave it out, or start another run in another --workdir"
+            )
+    return _replace(config, given)
+
+
+def _replace(config: Config, values: Mapping[str, Any]) -> Config:
+    known = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"fields must be among {sorted(known)}, got {unknown}")
+    return dataclasses.replace(config, **values)

@@ -1,14 +1,12 @@
-"""Scores and samples of a generator while it trains."""
+"""Scores of a generator while it trains."""
 
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-import qgenx_jax as qgenx
-from experiments.cifar10_gan import data, models, report, score
+from experiments.cifar10_gan import data, models, score
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.pictures import to_signed
 
@@ -51,26 +49,3 @@ def create_scorer(config: Config, pair: models.Pair, key: jax.Array) -> Scorer:
     real = to_signed(pictures[chosen])
     return Scorer(jax.jit(pair.generate), latents, real)
 
-
-def score_and_sample(
-    csv: report.CsvWriter,
-    scorer: Scorer,
-    params: Any,
-    state: Any,
-    iteration: int,
-    workdir: pathlib.Path,
-) -> None:
-    """Writes one row of scores and two sample grids: raw weights and their average."""
-    row: dict[str, Any] = {"iteration": iteration}
-    weights = {"": params, "_ema": qgenx.ema_params(state, params)}
-    for suffix, tree in weights.items():
-        samples = scorer.samples(tree["generator"])
-        row[f"score{suffix}"] = scorer.distance(samples)
-        name = f"{iteration:06d}{suffix}.png"
-        report.sample_grid(samples[:64], workdir / "samples" / name)
-    csv.write(row)
-    print(
-        f"iteration {iteration}: sliced Wasserstein distance {row['score']:.4f}, "
-        f"of averaged weights {row['score_ema']:.4f}",
-        flush=True,
-    )

@@ -1,211 +1,181 @@
-"""The training program: WGAN-GP by ExtraAdam, dual vectors exchanged in b bits.
+"""The training program: WGAN-GP, dual vectors exchanged in b bits.
 
-One iteration is two half-steps. At each, every worker takes a fresh batch of its own,
-computes the joint dual vector (grad_G loss_G, grad_D loss_D), and sends it quantized:
+At each oracle call every worker takes a fresh batch of its own, computes the joint dual
+vector (grad_G loss_G, grad_D loss_D), and sends it quantized:
 
-    batch -> operator -> quantized_mean -> extra_adam -> parameters
+    batch -> operator -> exchange -> optimizer -> parameters
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
 
-import qgenx_jax as qgenx
-from experiments.cifar10_gan import data, losses, models, report
-from experiments.cifar10_gan.config import EXACT, Config
-from experiments.cifar10_gan.evaluate import create_scorer, score_and_sample
+from experiments.cifar10_gan import data, models
+from experiments.cifar10_gan import step as steps
+from experiments.cifar10_gan.checkpoints import Checkpoints
+from experiments.cifar10_gan.config import EXACT, Config, resumed
+from experiments.cifar10_gan.figures import plot_curves
+from experiments.cifar10_gan.observer import Observer
+from experiments.cifar10_gan.run import Run
 
-AXIS = "data"
-HALF_STEPS = 2
-COLUMNS = (
-    "iteration",
-    "seconds",
-    "loss_generator",
-    "loss_discriminator",
-    "wasserstein",
-    "penalty",
-    "slope",
-    "bytes_per_iteration",
-    "bytes",
-    "score",
-    "score_ema",
-)
-
-
-def create_mesh(workers: int) -> Mesh:
-    """A mesh with one device per worker.
-
-    On a CPU the devices are simulated; `main` asks for them before JAX starts.
-
-    Raises:
-        ValueError: if there are fewer devices than workers.
-    """
-    devices = jax.devices()
-    if len(devices) < workers:
-        raise ValueError(
-            f"workers must be at most the {len(devices)} {devices[0].platform} devices,"
-            f" got {workers}; lower --workers, or simulate them by JAX_PLATFORMS=cpu"
-        )
-    return jax.make_mesh(
-        (workers,), (AXIS,), (AxisType.Auto,), devices=devices[:workers]
-    )
-
-
-def create_optimizer(config: Config) -> tuple[qgenx.Exchange, qgenx.ExtragradientPair]:
-    """The exchange that the traffic is counted on, and the whole pair.
-
-    Each player has its own learning rate; the moving average is of all weights.
-    """
-    quantizer = None
-    if config.bits != EXACT:
-        quantizer = qgenx.uniform(config.bits, bucket_size=config.bucket_size)
-    settings: dict[str, Any] = {"key": config.seed}
-    if quantizer is not None:
-        settings["exact"] = qgenx.small_leaves
-    adam = {
-        "generator": config.learning_rate_generator,
-        "discriminator": config.learning_rate_discriminator,
-    }
-    base = optax.partition(
-        {
-            name: optax.adam(rate, b1=config.b1, b2=config.b2)
-            for name, rate in adam.items()
-        },
-        {name: name for name in adam},
-    )
-    pair = qgenx.chain(
-        qgenx.quantized_mean(AXIS, quantizer, **settings),
-        qgenx.extragradient(base),
-        qgenx.ema(config.ema_decay),
-    )
-    return qgenx.exchange(AXIS, quantizer, **settings), pair
-
-
-def create_step(
-    config: Config, pair: models.Pair, optimizer: qgenx.ExtragradientPair, mesh: Mesh
-) -> Callable[..., tuple]:
-    """`step(params, state, pictures, keys) -> (params, state, metrics)`, on the mesh.
-
-    Pictures are (K, 2, n, 32, 32, 3) and keys (K, 2): one for each worker and
-    half-step. Metrics are scalars of shape (K, 2).
-    """
-    operator = losses.wgan_gp_operator(
-        pair.generate, pair.criticise, penalty_weight=config.penalty_weight
-    )
-
-    def dual_vector(params: Any, pictures: jax.Array, key: jax.Array) -> tuple:
-        batch = losses.draw_batch(key, pictures, latent=config.latent)
-        return operator(params, batch)
-
-    step = qgenx.iterate(optimizer, dual_vector, axis_name=AXIS, has_aux=True)
-    return qgenx.map_workers(step, AXIS, mesh=mesh, donate=True)
-
-
-def train(config: Config) -> pathlib.Path:
+def train(config: Config, *, resume: bool = False) -> pathlib.Path:
     """Trains, and leaves in the workdir what there is to see.
 
-    Writes config.json, metrics.csv, curves.png, samples_real.png and samples/*.png, of
-    raw and of averaged weights.
+    Writes config.json, metrics.csv, curves.png, samples_real.png, samples/*.png of raw
+    and of averaged weights, and checkpoints. SIGTERM, or an interrupt from the keyboard
+    saves a checkpoint and ends the run early.
+
+    Args:
+        config: of the run.
+        resume: goes on from the last checkpoint in the workdir, to the bit as if the
+            run had never stopped.
 
     Returns:
         The workdir.
 
     Raises:
-        ValueError: for a configuration that cannot run, or a workdir that holds a run.
+        ValueError: for a configuration that cannot run, a workdir that holds a run (or
+            none, to resume), or a checkpoint that cannot be read.
         FloatingPointError: as soon as a logged loss is not finite.
     """
     config.validate()
-    workdir = prepare_workdir(config)
-    pictures = data.load_pictures(
-        config.source, data_dir=config.data_dir or None, seed=config.seed
-    )
-    batches = data.Batches(
-        pictures,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        seed=config.seed,
-    )
-    mesh = create_mesh(config.workers)
-    generator, discriminator = models.create_pair(
-        config.model,
-        width=config.width,
-        latent=config.latent,
-        rngs=nnx.Rngs(config.seed),
-    )
-    pair = models.split_pair(generator, discriminator)
-    exchange, optimizer = create_optimizer(config)
-    params = models.rescale_kernels(pair.params, config.init_deviation)
-    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    state = qgenx.init(optimizer, params, mesh, AXIS)
-    step = create_step(config, pair, optimizer, mesh)
-    traffic = exchange.traffic(params, config.workers)
-    announce(config, params, traffic)
-    root = jax.random.key(config.seed)
-    scorer = create_scorer(config, pair, jax.random.fold_in(root, 0))
-    report.sample_grid(scorer.real[:64], workdir / "samples_real.png")
-
-    progress = report.Progress(config.iterations, every_seconds=5.0)
-    bytes_per_iteration = HALF_STEPS * traffic.sent_bytes
-    start = time.monotonic()
-    with report.CsvWriter(workdir / "metrics.csv", COLUMNS) as csv:
-        score_and_sample(csv, scorer, params, state, 0, workdir)
-        for iteration in range(1, config.iterations + 1):
-            real = np.stack([next(batches) for _ in range(HALF_STEPS)], axis=1)
-            key = jax.random.fold_in(root, iteration)
-            keys = jax.random.split(key, (config.workers, HALF_STEPS))
-            params, state, metrics = step(params, state, real, keys)
-            if iteration % config.log_every == 0 or iteration == config.iterations:
-                means = {name: float(jnp.mean(x)) for name, x in metrics.items()}
-                check_finite(means, iteration)
-                csv.write(
-                    {
-                        "iteration": iteration,
-                        "seconds": round(time.monotonic() - start, 3),
-                        "bytes_per_iteration": bytes_per_iteration,
-                        "bytes": iteration * bytes_per_iteration,
-                        **means,
-                    }
-                )
-                progress.update(
-                    iteration,
-                    loss_G=means["loss_generator"],
-                    loss_D=means["loss_discriminator"],
-                    penalty=means["penalty"],
-                )
-            if iteration % config.score_every == 0 or iteration == config.iterations:
-                score_and_sample(csv, scorer, params, state, iteration, workdir)
-    label = "exact" if config.bits == EXACT else f"{config.bits} bits"
-    report.plot_curves({label: workdir / "metrics.csv"}, workdir / "curves.png")
-    print(f"samples and curves are in {workdir}")
+    workdir = check_workdir(config, resume=resume)
+    run = Run(config)
+    is_first = jax.process_index() == 0
+    if is_first:
+        save_config(config, workdir)
+    with contextlib.ExitStack() as stack:
+        keep = config.keep_checkpoints
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir / "checkpoints", keep=keep)
+        )
+        latest = checkpoints.latest() if resume else None
+        if latest is not None:
+            run.restore(checkpoints, latest)
+        observer = None
+        if is_first:
+            announce(run)
+            observer = stack.enter_context(Observer(run, resume=resume))
+        stopped = stack.enter_context(stop_on_signals())
+        loop(run, checkpoints, observer, stopped)
+    if is_first and run.iteration < config.iterations:
+        print(
+            f"stopped after iteration {run.iteration} and saved it; go on by --resume "
+            f"--workdir={workdir}"
+        )
+    elif is_first:
+        label = "exact" if config.bits == EXACT else f"{config.bits} bits"
+        plot_curves({label: workdir / "metrics.csv"}, workdir / "curves.png")
+        print(f"samples and curves are in {workdir}")
     return workdir
 
 
-def prepare_workdir(config: Config) -> pathlib.Path:
-    """Makes the workdir and saves the configuration there.
+def loop(
+    run: Run,
+    checkpoints: Checkpoints,
+    observer: Observer | None,
+    stopped: Sequence[int],
+) -> None:
+    """Iterates to the end, or until stopped, saving checkpoints on the way."""
+    config, place = run.config, run.place.place_batch
+    workers = len(run.place.local_workers(config.workers))
+    start = time.monotonic() - run.seconds
+
+    def is_due(every: int) -> bool:
+        return run.iteration % every == 0 or run.iteration == config.iterations
+
+    if run.iteration == 0 and observer is not None:
+        observer.record(run, {}, scored=True)
+    with data.Prefetched(run.batches, place=place) as batches:
+        while run.iteration < config.iterations:
+            pictures = next(batches)
+            run.iteration += 1
+            logged, scored = is_due(config.log_every), is_due(config.score_every)
+            facts = np.full(workers, run.iteration), np.full(workers, logged)
+            run.training, metrics = run.step(run.training, pictures, *map(place, facts))
+            row: dict[str, float] = {}
+            if logged:
+                row = jax.device_get(steps.summarize(metrics, run.training))
+                check_finite(row, run.iteration)
+            run.position, run.seconds = batches.state(), time.monotonic() - start
+            if observer is not None and (logged or scored):
+                observer.record(run, row, scored=scored)
+            must_stop = is_stopped(stopped, logged=logged)
+            if must_stop or is_due(config.checkpoint_every):
+                if observer is not None:
+                    observer.flush()
+                run.save(checkpoints)
+            if must_stop:
+                return
+
+
+def is_stopped(signals: Sequence[int], *, logged: bool) -> bool:
+    """Whether a signal has arrived, in any process.
+
+    Several processes ask each other only now and then, since all of them must.
+    """
+    if jax.process_count() == 1:
+        return bool(signals)
+    if not logged:
+        return False
+    return bool(multihost_utils.process_allgather(np.asarray(bool(signals))).any())
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and the first interrupt from the keyboard in a list.
+
+    A second interrupt is a KeyboardInterrupt, as ever.
+    """
+    received: list[int] = []
+
+    def receive(number: int, _: Any) -> None:
+        if number in received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {n: signal.signal(n, receive) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_workdir(config: Config, *, resume: bool) -> pathlib.Path:
+    """Makes the workdir, or finds the run to resume in it.
 
     Raises:
-        ValueError: if it cannot be written, or holds the metrics of another run.
+        ValueError: if it cannot be written, holds a run that is not to be resumed, or
+            none to resume, or one of another configuration.
     """
     workdir = pathlib.Path(config.workdir)
-    if (workdir / "metrics.csv").exists():
+    saved = read_config(workdir)
+    if resume and saved is None:
         raise ValueError(
-            f"workdir must not hold a run already, got {str(workdir)!r}; remove it or "
-            "pass another --workdir"
+            f"workdir must hold a run to resume, got {str(workdir)!r} without a "
+            "config.json; leave out --resume to start one"
+        )
+    if resume:
+        resumed(saved or {}, dataclasses.asdict(config))
+    elif saved is not None:
+        raise ValueError(
+            f"workdir must not hold a run already, got {str(workdir)!r}; go on with it "
+            "by --resume, or pass another --workdir"
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-        (workdir / "config.json").write_text(text)
+        (workdir / ".writable").touch()
+        (workdir / ".writable").unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(
             f"workdir must be a folder that can be written, got {str(workdir)!r} "
@@ -214,31 +184,62 @@ def prepare_workdir(config: Config) -> pathlib.Path:
     return workdir
 
 
-def check_finite(means: dict[str, float], iteration: int) -> None:
+def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The fields of the run in a workdir, or None if there is none.
+
+    Raises:
+        ValueError: if config.json is no configuration.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(
+            f"workdir must hold a config.json as a run writes it, got {str(path)!r} "
+            f"({error}); start another run in another --workdir"
+        ) from error
+
+
+def save_config(config: Config, workdir: pathlib.Path) -> None:
+    """Writes config.json; at once, so that no killed run leaves half of it."""
+    text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    path = workdir / "config.json.new"
+    path.write_text(text)
+    path.replace(workdir / "config.json")
+
+
+def check_finite(row: Mapping[str, float], iteration: int) -> None:
     """Stops a run that has diverged.
 
     Raises:
-        FloatingPointError: naming the losses that are not finite and the iteration.
+        FloatingPointError: naming what is not finite and the iteration.
     """
-    bad = {name: value for name, value in means.items() if not np.isfinite(value)}
+    bad = {name: float(x) for name, x in row.items() if not np.isfinite(x)}
     if bad:
         raise FloatingPointError(
-            f"not finite at iteration {iteration}: {bad}; lower the learning rates"
+            f"not finite at iteration {iteration}: {bad}; lower the learning rates, "
+            "or more bits; the checkpoints before it are kept"
         )
 
 
-def announce(config: Config, params: Any, traffic: qgenx.Traffic) -> None:
+def announce(run: Run) -> None:
     """Prints what is about to run: sizes, devices and bytes per iteration."""
+    config, params = run.config, run.training.params
     sizes = {name: models.count(tree) for name, tree in params.items()}
-    full = -(-2 * (config.workers - 1) * 4 * traffic.coordinates // config.workers)
-    ratio = full / max(traffic.sent_bytes, 1)
+    traffic = run.method.exchange.traffic(params, config.workers)
+    sent = run.method.sent_bytes(params, config.workers)
+    ring = 2 * (config.workers - 1) * 4 * traffic.coordinates / config.workers
+    ratio = run.method.calls * ring / max(sent, 1)
+    done = f", going on from iteration {run.iteration}" if run.iteration else ""
     print(
-        f"{config.workers} workers on {jax.devices()[0].platform} devices, "
-        f"{config.batch_size} pictures each, {config.source} pictures\n"
+        f"{config.workers} workers on {run.place.describe()}, "
+        f"{config.batch_size} pictures each, {config.source} pictures{done}\n"
         f"{config.model} of width {config.width}: {sizes['generator']:,} and "
-        f"{sizes['discriminator']:,} parameters\n"
-        f"each worker sends {HALF_STEPS * traffic.sent_bytes:,} bytes per iteration by "
-        f"{traffic.collective}, {traffic.bits_per_coordinate:.2f} bits per coordinate; "
+        f"{sizes['discriminator']:,} parameters, by {config.optimizer}\n"
+        f"each worker sends {sent:,} bytes per iteration by {traffic.collective}, "
+        f"{traffic.bits_per_coordinate:.2f} bits per coordinate; "
         f"a float32 all-reduce sends {ratio:.2f} times as much",
         flush=True,
     )

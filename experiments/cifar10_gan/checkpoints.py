@@ -1,0 +1,83 @@
+"""Checkpoints of a run by Orbax: all that it takes to go on to the bit."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+
+class Checkpoints:
+    """The checkpoints of one run, by iteration; a context manager.
+
+    A checkpoint appears under its name only when it is complete, so a run may be
+    killed at any moment. Saving goes on in the background while training does.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, keep: int) -> None:
+        """Opens the folder, or makes it.
+
+        Args:
+            folder: of this run alone.
+            keep: how many of the last checkpoints stay.
+        """
+        self._folder = folder.resolve()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def latest(self) -> int | None:
+        """The iteration of the last complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, iteration: int, arrays: Any, facts: Mapping[str, Any]) -> None:
+        """Saves a tree of arrays, and facts that JSON can hold, unless already there.
+
+        All processes of a run call it together.
+        """
+        if iteration == self.latest():
+            return
+        items = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(dict(facts))
+        )
+        self._manager.save(iteration, args=items, force=True)
+
+    def restore(self, iteration: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """Reads a checkpoint back.
+
+        Args:
+            iteration: of the checkpoint.
+            like: a tree of arrays of the same structure, shapes, dtypes and placement.
+
+        Returns:
+            The arrays, placed as those of `like`, and the facts.
+
+        Raises:
+            ValueError: if it is damaged, or of another configuration.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        items = ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(iteration, args=items)
+        # Orbax raises errors of many kinds, its own and those of what it reads with
+        except Exception as error:
+            others = [step for step in self._manager.all_steps() if step != iteration]
+            raise ValueError(
+                f"checkpoint {iteration} in {str(self._folder)!r} must be complete and "
+                f"of this configuration, got {type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}; remove the folder "
+                f"of that checkpoint to go on from {max(others, default='the start')}"
+            ) from error
+        return restored.arrays, dict(restored.facts)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Waits for what is being saved."""
+        self._manager.wait_until_finished()
+        self._manager.close()

@@ -1,0 +1,128 @@
+"""One iteration on every worker: batches, dual vectors, exchange, averages."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+import qgenx_jax as qgenx
+from experiments.cifar10_gan import averages, losses, methods, models
+from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.place import Place
+
+
+class Training(NamedTuple):
+    """All that changes in training: what a checkpoint holds.
+
+    Attributes:
+        params: {"generator": ..., "discriminator": ...}.
+        averages: of the generator's weights.
+        state: the optimizer's.
+    """
+
+    params: dict[str, Any]
+    averages: averages.Averages
+    state: Any
+
+
+def start(
+    config: Config, method: methods.Method, params: Any, place: Place
+) -> Training:
+    """The beginning of a run, laid out over the workers."""
+    params = place.replicate(params)
+    axis_name = None if place.mesh is None else place.axis_name
+    state = qgenx.init(
+        method.optimizer, params, place.mesh, axis_name, workers=place.workers
+    )
+    first = jax.jit(averages.start)(params["generator"])
+    return Training(params, place.replicate(first), state)
+
+
+def create_step(
+    config: Config, pair: models.Pair, method: methods.Method, place: Place
+) -> Callable[..., tuple[Training, dict[str, jax.Array]]]:
+    """`step(training, pictures, iteration, measured) -> (training, metrics)`.
+
+    Pictures are (K, calls, n, 32, 32, 3). `iteration`, (K,) and the same for all,
+    enters the keys of latents and penalty coefficients with the worker and the call, so
+    a step depends on nothing but its arguments. `measured`, (K,) and the same for all,
+    says whether the quantization error is wanted. Metrics are scalars of shape
+    (K, calls). The buffers of `training` are reused.
+    """
+    operator = losses.wgan_gp_operator(
+        pair.generate, pair.criticise, penalty_weight=config.penalty_weight
+    )
+    root = jax.random.key(config.seed)
+
+    def dual_vector(
+        params: Any, pictures: jax.Array, key: jax.Array, measured: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        batch = losses.draw_batch(key, pictures, latent=config.latent)
+        vector, metrics = operator(params, batch)
+        norms = {f"vector_norm_{p}": optax.tree.norm(vector[p]) for p in vector}
+        error = _quantization_error(method.exchange, vector, key, measured)
+        return vector, {**metrics, **norms, "quantization_error": error}
+
+    iterate = method.iterate(dual_vector)
+
+    def worker(
+        replicated: tuple,
+        state: Any,
+        pictures: jax.Array,
+        iteration: jax.Array,
+        measured: jax.Array,
+    ) -> tuple:
+        params, mean = replicated
+        key = jax.random.fold_in(root, iteration)
+        key = jax.random.fold_in(key, lax.axis_index(place.axis_name))
+        keys = jax.random.split(key, method.calls)
+        measured = jnp.broadcast_to(measured, (method.calls,))
+        params, state, metrics = iterate(params, state, pictures, keys, measured)
+        mean = averages.update(mean, params["generator"], config.ema_decay)
+        return (params, mean), state, metrics
+
+    run = qgenx.map_workers(
+        worker,
+        place.axis_name,
+        mesh=place.mesh,
+        workers=place.workers,
+        donate=True,
+    )
+
+    def step(training: Training, *inputs: Any) -> tuple[Training, dict]:
+        replicated, state, metrics = run(
+            (training.params, training.averages), training.state, *inputs
+        )
+        return Training(*replicated, state), metrics
+
+    return step
+
+
+def _quantization_error(
+    exchange: qgenx.Exchange, vector: Any, key: jax.Array, measured: jax.Array
+) -> jax.Array:
+    """||Q(v) - v||_2 / ||v||_2 with a rounding of its own; 0 where not measured."""
+
+    def error(vector: Any) -> jax.Array:
+        state = exchange.init()._replace(key=jax.random.fold_in(key, 1))
+        off = optax.tree.sub(exchange.quantize(vector, state), vector)
+        norm = optax.tree.norm(vector)
+        return jnp.where(norm > 0, optax.tree.norm(off) / norm, 0.0)
+
+    def nothing(vector: Any) -> jax.Array:
+        return 0 * optax.tree.norm(vector)
+
+    return lax.cond(measured, error, nothing, vector)
+
+
+@jax.jit
+def summarize(metrics: dict[str, jax.Array], training: Training) -> dict[str, Any]:
+    """Means over workers and calls, norms of the weights, and the step size if any."""
+    means = {name: jnp.mean(values) for name, values in metrics.items()}
+    for player, weights in training.params.items():
+        means[f"param_norm_{player}"] = optax.tree.norm(weights)
+    gamma = optax.tree.get(training.state, "gamma")
+    return means if gamma is None else {**means, "gamma": gamma}
