@@ -1,8 +1,8 @@
 """Command line: `python -m experiments.cifar10_gan [--preset=...] [--field=value ...]`.
 
 `python -m experiments.cifar10_gan --resume --workdir=RUN` goes on with a run.
-`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws runs over each other, and
-prints a table of them.
+`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws runs over each other,
+and prints a table of them.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.cifar10_gan.config import PRESETS, Config, from_preset, resumed
 
@@ -56,8 +56,10 @@ def configure() -> Config:
     workdir = pathlib.Path(flags.FLAGS.workdir)
     saved = read_config(workdir)
     # without a run in the workdir `train` says so
-    return from_preset("quickstart", given()) if saved is None else resumed(
-        {**saved, "workdir": str(workdir)}, given()
+    return (
+        from_preset("quickstart", given())
+        if saved is None
+        else resumed({**saved, "workdir": str(workdir)}, given())
     )
 
 
@@ -76,6 +78,8 @@ def main(argv: list[str]) -> None:
         config = configure()
         config.validate()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO
         from experiments.cifar10_gan import train
         from experiments.cifar10_gan.place import start_processes
 

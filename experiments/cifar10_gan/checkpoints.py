@@ -66,11 +66,12 @@ class Checkpoints:
         # Orbax raises errors of many kinds, its own and those of what it reads with
         except Exception as error:
             others = [step for step in self._manager.all_steps() if step != iteration]
+            what = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"checkpoint {iteration} in {str(self._folder)!r} must be complete and "
-                f"of this configuration, got {type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}; remove the folder "
-                f"of that checkpoint to go on from {max(others, default='the start')}"
+                f"checkpoint {iteration} must be complete and of this configuration, "
+                f"got {type(error).__name__}: {what}; remove "
+                f"{str(self._folder / str(iteration))!r} to go on from "
+                f"{max(others, default='the start')}"
             ) from error
         return restored.arrays, dict(restored.facts)
 

@@ -81,7 +81,7 @@ class Config:
     checkpoint_every: int = _field(100, "iterations between checkpoints")
     keep_checkpoints: int = _field(2, "how many checkpoints stay")
     tensorboard: bool = _field(True, "TensorBoard files too, if TensorFlow is there")
-    wandb: str = _field("", "project of Weights & Biases to log to as well; empty: none")
+    wandb: str = _field("", "a project of Weights & Biases to log to; empty: none")
 
     def validate(self) -> None:
         """Checks every field.

@@ -48,4 +48,3 @@ def create_scorer(config: Config, pair: models.Pair, key: jax.Array) -> Scorer:
     latents = jax.random.normal(key, (count, config.latent))
     real = to_signed(pictures[chosen])
     return Scorer(jax.jit(pair.generate), latents, real)
-

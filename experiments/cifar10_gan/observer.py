@@ -1,7 +1,6 @@
 """What process 0 sees of a run: rows, progress, scores and sample grids."""
 
 import contextlib
-import pathlib
 from typing import Any
 
 import jax

@@ -74,9 +74,7 @@ def start_processes(config: Config) -> None:
         jax.config.update("jax_num_cpu_devices", config.workers // config.processes)
     if config.processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(
-            config.coordinator, config.processes, config.process
-        )
+        jax.distributed.initialize(config.coordinator, config.processes, config.process)
 
 
 def create_place(config: Config) -> Place:

@@ -27,6 +27,7 @@ from experiments.cifar10_gan.figures import plot_curves
 from experiments.cifar10_gan.observer import Observer
 from experiments.cifar10_gan.run import Run
 
+
 def train(config: Config, *, resume: bool = False) -> pathlib.Path:
     """Trains, and leaves in the workdir what there is to see.
 
@@ -73,8 +74,9 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
             f"--workdir={workdir}"
         )
     elif is_first:
-        label = "exact" if config.bits == EXACT else f"{config.bits} bits"
-        plot_curves({label: workdir / "metrics.csv"}, workdir / "curves.png")
+        precision = "exact" if config.bits == EXACT else f"{config.bits} bits"
+        title = f"{config.workers} workers, {config.optimizer}, {precision}"
+        plot_curves(workdir / "metrics.csv", workdir / "curves.png", title=title)
         print(f"samples and curves are in {workdir}")
     return workdir
 
