@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -10,9 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-import qgenx_jax as qgenx
-from experiments.cifar10_gan import train
+from experiments.cifar10_gan import methods, models, observer, place, run, step, train
 from experiments.cifar10_gan.config import Config
+from tests.experiments import kill_and_resume
+from tests.helpers import assert_trees_identical
 
 TINY = Config(
     iterations=4,
@@ -22,6 +26,8 @@ TINY = Config(
     log_every=2,
     score_every=2,
     score_samples=8,
+    checkpoint_every=2,
+    tensorboard=False,
 )
 
 
@@ -30,8 +36,21 @@ def config(tmp_path, **changes):
 
 
 def rows(workdir):
+    """All but the seconds."""
     with (workdir / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_once(tmp_path_factory):
+    """Each run compiles the same programs."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    jax.config.update(names[0], str(tmp_path_factory.mktemp("cache")))
+    jax.config.update(names[1], 0)
+    yield
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -43,104 +62,189 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
     names = {str(p.relative_to(finished)) for p in finished.rglob("*.png")}
     for iteration in (0, 2, 4):
-        assert f"samples/{iteration:06d}.png" in names
-        assert f"samples/{iteration:06d}_ema.png" in names
+        for suffix in ("", "_average", "_ema"):
+            assert f"samples/{iteration:06d}{suffix}.png" in names
     assert {"curves.png", "samples_real.png"} <= names
     saved = json.loads((finished / "config.json").read_text())
-    assert saved["bits"] == 4
-    assert saved["width"] == 4
+    assert saved == dataclasses.asdict(dataclasses.replace(TINY, workdir=str(finished)))
     table = rows(finished)
-    logged = [row for row in table if row["penalty"]]
-    assert [int(row["iteration"]) for row in logged] == [2, 4]
-    assert [int(row["iteration"]) for row in table if row["score"]] == [0, 2, 4]
-    for row in logged:
-        assert np.isfinite(float(row["loss_generator"]))
+    assert list(table[0]) == list(observer.COLUMNS)
+    assert [int(row["iteration"]) for row in table] == [0, 2, 4]
+    assert all(float(row[n]) > 0 for row in table for n in ("score", "score_average"))
+    for row in table[1:]:
+        empty = [name for name, cell in row.items() if not cell]
+        assert empty == ["seconds", "gamma"], "extra_adam has no gamma"
         assert int(row["bytes"]) == int(row["iteration"]) * int(
             row["bytes_per_iteration"]
         )
+        assert 0.01 < float(row["quantization_error"]) < 0.5, "of 4 bits"
 
 
-def test_the_same_seed_repeats_a_run_and_another_does_not(finished, tmp_path):
-    def losses(workdir):
-        return [row["loss_discriminator"] for row in rows(workdir)]
+def test_a_stopped_and_resumed_run_is_the_undisturbed_one(
+    finished, tmp_path, monkeypatch, capsys
+):
+    """SIGTERM during iteration 3, between checkpoints; all bits and all rows equal."""
+    settings = config(tmp_path)
+    advance = run.Run.__init__
 
-    again = train.train(config(tmp_path / "again"))
-    assert losses(again) == losses(finished)
-    other = train.train(config(tmp_path / "other", seed=1))
-    assert losses(other) != losses(finished)
+    def interrupted(self, config):
+        advance(self, config)
+        inner = self.step
 
+        def stepping(training, pictures, iteration, measured):
+            if int(np.asarray(iteration)[0]) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return inner(training, pictures, iteration, measured)
 
-def test_bytes_are_those_of_two_exchanges(finished, tmp_path):
-    row = next(row for row in rows(finished) if row["bytes_per_iteration"])
-    exchange, _ = train.create_optimizer(TINY)
-    pair = train.models.split_pair(
-        *train.models.create_pair(
-            TINY.model, width=4, latent=16, rngs=train.nnx.Rngs(0)
-        )
+        self.step = stepping
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Run, "__init__", interrupted)
+        workdir = train.train(settings)
+    assert "stopped after iteration 3 and saved it" in capsys.readouterr().out
+    assert not (workdir / "curves.png").exists()
+    assert kill_and_resume.last_checkpoint(workdir)[0] == 3
+    # a run that was killed later than its last checkpoint leaves later rows
+    with (workdir / "metrics.csv").open("a") as file:
+        file.write("4,1.0,0.5\n5,1.")
+    train.train(settings, resume=True)
+    assert "going on from iteration 3" in capsys.readouterr().out
+    (last, actual), (_, expected) = map(
+        kill_and_resume.last_checkpoint, (workdir, finished)
     )
-    traffic = exchange.traffic(pair.params, TINY.workers)
-    assert int(row["bytes_per_iteration"]) == 2 * traffic.sent_bytes
-    exact, _ = train.create_optimizer(dataclasses.replace(TINY, bits=32))
-    assert exact.traffic(pair.params, 3).collective == "exact"
+    assert last == 4
+    assert_trees_identical(actual, expected, "resumed against undisturbed")
+    assert rows(workdir) == rows(finished)
 
 
-def test_workers_have_their_own_pictures_and_latents(tmp_path):
-    """Metrics differ between workers and half-steps: only the weights are shared."""
-    mesh = train.create_mesh(3)
-    modules = train.models.create_pair(
-        "dcgan", width=4, latent=16, rngs=train.nnx.Rngs(0)
-    )
-    pair = train.models.split_pair(*modules)
-    _, optimizer = train.create_optimizer(TINY)
-    step = train.create_step(TINY, pair, optimizer, mesh)
-    state = qgenx.init(optimizer, pair.params, mesh, train.AXIS)
+def test_a_finished_run_can_be_made_longer(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    longer = dataclasses.replace(TINY, workdir=str(workdir), iterations=6)
+    train.train(longer, resume=True)
+    assert [int(row["iteration"]) for row in rows(workdir)] == [0, 2, 4, 6]
+    assert rows(workdir)[:3] == rows(finished)
+    assert json.loads((workdir / "config.json").read_text())["iterations"] == 6
+
+
+def test_a_damaged_checkpoint_is_named(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    for path in (workdir / "checkpoints" / "4").rglob("*"):
+        if path.is_file() and "arrays" in str(path) and path.stat().st_size > 200:
+            path.write_bytes(path.read_bytes()[:50])
+    settings = dataclasses.replace(TINY, workdir=str(workdir), iterations=6)
+    with pytest.raises(ValueError, match=r"checkpoint 4 must be complete .* from 2"):
+        train.train(settings, resume=True)
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    train.train(dataclasses.replace(settings, iterations=4), resume=True)
+    assert rows(workdir) == rows(finished)
+
+
+def test_killed_at_a_random_moment(tmp_path):
+    """Once here; `python -m tests.experiments.kill_and_resume` does it ten times."""
+    kill_and_resume.kill_and_resume(tmp_path, kills=1, iterations=30, seed=0)
+
+
+def test_another_seed_is_another_run(finished, tmp_path):
+    other = train.train(config(tmp_path, seed=1, iterations=2))
+    mine, theirs = (rows(w)[1]["loss_discriminator"] for w in (other, finished))
+    assert mine != theirs
+
+
+def test_workers_have_their_own_pictures_and_latents():
+    """Metrics differ between workers and calls, though the pictures are the same."""
+    ready = run.Run(TINY)
     same = np.zeros((3, 2, 2, 32, 32, 3), np.float32)
-    keys = jax.random.split(jax.random.key(0), (3, 2))
-    _, _, metrics = step(pair.params, state, same, keys)
+    facts = np.full(3, 1), np.full(3, True)
+    _, metrics = ready.step(ready.training, same, *facts)
     assert metrics["wasserstein"].shape == (3, 2)
     assert len(set(np.ravel(metrics["wasserstein"]).tolist())) == 6
 
 
+def test_workers_by_vmap_are_the_workers_of_devices():
+    results = []
+    for devices in ("auto", "vmap"):
+        ready = run.Run(dataclasses.replace(TINY, devices=devices, workers=2))
+        pictures = ready.place.place_batch(next(ready.batches))
+        facts = np.full(2, 1), np.full(2, True)
+        training, metrics = ready.step(ready.training, pictures, *facts)
+        results.append((training.params, step.summarize(metrics, training)))
+    (params, summary), (other, others) = jax.device_get(results)
+    for name, value in summary.items():
+        np.testing.assert_allclose(value, others[name], 1e-3, 1e-6, err_msg=name)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-5), params, other
+    )
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(tmp_path):
+    fast = {"learning_rate_generator": 1e30, "learning_rate_discriminator": 1e30}
     with pytest.raises(FloatingPointError, match=r"not finite at iteration 2: .*loss_"):
-        train.train(
-            config(
-                tmp_path,
-                learning_rate_generator=1e30,
-                learning_rate_discriminator=1e30,
-            )
-        )
+        train.train(config(tmp_path, **fast))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bits": 1}, r"bits must be 2 to 8, or 32 for an exact exchange, got 1"),
+        ({"bits": 0}, r"bits must be 1 to 8, or 32 for an exact exchange, got 0"),
         ({"workers": 0}, r"workers must be at least 1, got 0"),
-        ({"workers": 99}, r"workers must be at most the 8 cpu devices, got 99"),
         ({"model": "vit"}, r"model must be one of .*got 'vit'"),
+        ({"optimizer": "lion"}, r"optimizer must be one of .*got 'lion'"),
         ({"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
+        ({"gamma0": 0.0}, r"gamma0 must be positive and finite, got 0.0"),
+        ({"family": "min_max", "norm": "2"}, r"norm must be left at inf"),
+        ({"family": "exponential", "bits": 1}, r"must be at least 2, got 1"),
+        ({"collective": "exact"}, r"collective must be exact exactly if bits is 32"),
+        ({"processes": 3}, r"coordinator must be given for 3 processes"),
+        ({"process": 1}, r"process must be in \[0, 1\), got 1"),
         (
-            {"learning_rate_generator": -1.0},
-            r"learning_rate_generator must be positive",
+            {"processes": 2, "coordinator": "localhost:1"},
+            r"workers must be a multiple of the 2 processes, got 3",
         ),
         ({"batch_size": 5000}, r"batch_size \* workers must be at most"),
-        ({"source": "nothing.npz"}, r"source must name an existing file"),
+        ({"source": "nothing.npz"}, r"nothing\.npz"),
     ],
 )
 def test_configurations_that_cannot_run_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         train.train(config(tmp_path, **changes))
+    assert not (tmp_path / "run" / "config.json").exists(), "it would block the next"
 
 
-def test_a_workdir_with_a_run_is_not_overwritten(finished, tmp_path):
-    with pytest.raises(ValueError, match=r"workdir must not hold a run already"):
-        train.train(dataclasses.replace(TINY, workdir=str(finished)))
+def test_workdirs_that_cannot_be_used_are_refused(finished, tmp_path):
+    theirs = dataclasses.replace(TINY, workdir=str(finished))
+    with pytest.raises(ValueError, match=r"go on with it by --resume"):
+        train.train(theirs)
+    with pytest.raises(ValueError, match=r"width must be 4 as in the run to resume"):
+        train.train(dataclasses.replace(theirs, width=8), resume=True)
+    with pytest.raises(ValueError, match=r"workdir must hold a run to resume"):
+        train.train(config(tmp_path), resume=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(
         ValueError, match=r"workdir must be a folder that can be written"
     ):
         train.train(dataclasses.replace(TINY, workdir=str(tmp_path / "file" / "run")))
+
+
+def test_workers_share_devices_where_they_are_more():
+    """16 workers on the 8 simulated devices, two on each."""
+    shared = place.create_place(dataclasses.replace(TINY, workers=16))
+    assert shared.axis_name == (place.AXIS, place.LANE)
+    assert (shared.mesh.size, shared.workers) == (8, 16)
+    assert shared.local_workers(16) == list(range(16))
+    uneven = place.create_place(dataclasses.replace(TINY, workers=12))
+    assert uneven.mesh.size == 4, "the most devices that share 12 workers evenly"
+    alone = place.create_place(dataclasses.replace(TINY, workers=3))
+    assert (alone.mesh.size, alone.workers) == (3, None)
+
+
+def test_bytes_are_those_of_the_exchanges(finished):
+    row = rows(finished)[1]
+    modules = models.create_pair("dcgan", width=4, latent=16, rngs=run.nnx.Rngs(0))
+    params = models.split_pair(*modules).params
+    method = methods.create_method(TINY, place.AXIS)
+    once = method.exchange.traffic(params, TINY.workers)
+    assert int(row["bytes_per_iteration"]) == 2 * once.sent_bytes
+    assert float(row["bits_per_coordinate"]) == round(once.bits_per_coordinate, 4)
 
 
 def program(*arguments):
@@ -153,19 +257,19 @@ def program(*arguments):
     )
 
 
-def test_command_line_compares_runs_and_explains_mistakes(finished, tmp_path):
-    figure = tmp_path / "figure.png"
-    done = program("compare", str(finished), str(finished), f"--output={figure}")
-    assert done.returncode == 0, done.stderr
-    assert figure.stat().st_size > 1000
-    for arguments, message in [
-        (["compare"], "compare must be given at least one workdir"),
-        (["compare", str(tmp_path)], "which has no metrics.csv"),
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare"], "compare must be given at least one"),
         (["train"], "arguments must be --field=value or compare RUN"),
-        (["--bits=9"], "bits must be 2 to 8"),
+        (["--bits=9"], "bits must be 1 to 8"),
+        (["--preset=huge"], "preset must be one of ('quickstart', 'cifar10_small'"),
         (["--nothing=1"], "Unknown command line flag 'nothing'"),
-    ]:
-        refused = program(*arguments)
-        assert refused.returncode != 0
-        assert message in refused.stderr, refused.stderr
-        assert "Traceback" not in refused.stderr
+        (["--resume", "--preset=paper"], "preset must be left out with resume"),
+    ],
+)
+def test_command_line_explains_mistakes(arguments, message):
+    refused = program(*arguments)
+    assert refused.returncode != 0
+    assert message in refused.stderr, refused.stderr
+    assert "Traceback" not in refused.stderr

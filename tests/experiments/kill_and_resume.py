@@ -1,0 +1,148 @@
+"""Kills a training run at random moments, resumes it, and compares the end to the bit.
+
+    python -m tests.experiments.kill_and_resume --kills=10
+
+runs the program once undisturbed, and once killed (SIGKILL) that many times, each time
+resumed. The last checkpoints must have the same bits, and the CSV files the same rows
+but for the seconds. Exits with 1 if they have not.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+SMALL = (
+    "--width=4",
+    "--batch_size=4",
+    "--latent=16",
+    "--score_samples=16",
+    "--log_every=2",
+    "--score_every=20",
+    "--checkpoint_every=5",
+    "--notensorboard",
+)
+
+
+def start(workdir: pathlib.Path, iterations: int, cache: pathlib.Path):
+    """The program, resumed if there is something to resume, in a session of its own."""
+    command = [sys.executable, "-m", "experiments.cifar10_gan", f"--workdir={workdir}"]
+    if (workdir / "config.json").exists():
+        command += ["--resume"]
+    else:
+        command += [f"--iterations={iterations}", *SMALL]
+    environment = {
+        **os.environ,
+        # a restart should not compile again what was compiled before
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return subprocess.Popen(
+        command,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process) -> None:
+    _, errors = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"the program ended with {process.returncode}:\n{errors}")
+
+
+def last_checkpoint(workdir: pathlib.Path) -> tuple[int, list[np.ndarray]]:
+    """Its iteration and its arrays."""
+    with ocp.CheckpointManager((workdir / "checkpoints").resolve()) as manager:
+        step = manager.latest_step()
+        arrays = ocp.args.Composite(arrays=ocp.args.StandardRestore())
+        restored = manager.restore(step, args=arrays)
+    leaves = jax.tree.leaves(restored.arrays)
+    typed = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    return step, [
+        np.asarray(jax.random.key_data(leaf) if t else leaf)
+        for leaf, t in zip(leaves, typed, strict=True)
+    ]
+
+
+def rows(workdir: pathlib.Path) -> list[dict[str, str]]:
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+def kill_and_resume(
+    folder: pathlib.Path, *, kills: int, iterations: int, seed: int
+) -> list[tuple[float, int | None]]:
+    """Runs both, and compares them.
+
+    Returns:
+        For each kill, after how many seconds, and the last checkpoint then.
+
+    Raises:
+        AssertionError: if they differ.
+    """
+    undisturbed, killed = folder / "undisturbed", folder / "killed"
+    cache = folder / "cache"
+    finish(start(undisturbed, iterations, cache))
+    begin = time.monotonic()
+    finish(start(folder / "timed", iterations, cache))
+    whole = time.monotonic() - begin
+    moments = random.Random(seed)
+    history = []
+    for _ in range(kills):
+        process = start(killed, iterations, cache)
+        seconds = moments.uniform(0.4, 1.0) * whole  # importing JAX takes the rest
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        complete = [
+            int(path.name)
+            for path in (killed / "checkpoints").glob("*")
+            if path.name.isdigit()
+        ]
+        history.append((seconds, max(complete, default=None)))
+    finish(start(killed, iterations, cache))
+    (step, expected), (last, actual) = map(last_checkpoint, (undisturbed, killed))
+    assert step == last == iterations, f"ended at {step} and {last}, not {iterations}"
+    assert len(expected) == len(actual) > 20, "another number of arrays"
+    for index, (a, b) in enumerate(zip(actual, expected, strict=True)):
+        same = a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        assert same, f"array {index} differs in its bits: {np.abs(a - b).max()}"
+    assert rows(killed) == rows(undisturbed), "the CSV files differ"
+    return history
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        history = kill_and_resume(
+            pathlib.Path(folder),
+            kills=options.kills,
+            iterations=options.iterations,
+            seed=options.seed,
+        )
+    for number, (seconds, checkpoint) in enumerate(history, start=1):
+        print(f"kill {number}: after {seconds:.1f} s, last checkpoint {checkpoint}")
+    print(f"{options.kills} kills: the last checkpoints are equal bit for bit")
+
+
+if __name__ == "__main__":
+    main()

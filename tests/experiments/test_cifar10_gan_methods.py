@@ -1,0 +1,91 @@
+"""Every optimizer of the program, on a game whose solution is known."""
+
+import dataclasses
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+from experiments.cifar10_gan import methods
+from experiments.cifar10_gan.config import EXACT, Config, Optimizer
+
+AXIS = "data"
+WORKERS = 3
+SIZE = 1100  # enough that `small_leaves` are quantized
+START = {
+    "generator": {"w": jnp.ones((SIZE // 20, 20))},
+    "discriminator": {"w": jnp.ones((SIZE // 20, 20)), "b": jnp.ones(3)},
+}
+
+
+def dual_vector(params, noise):
+    """A strongly monotone game: x + y against -x + y, with each worker's own noise."""
+    x, y = params["generator"]["w"], params["discriminator"]["w"]
+    vector = {
+        "generator": {"w": x + 0.5 * y + noise},
+        "discriminator": {"w": y - 0.5 * x - noise, "b": params["discriminator"]["b"]},
+    }
+    return vector, {"loss": jnp.sum(x * y)}
+
+
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_every_optimizer_approaches_the_solution(name):
+    config = Config(
+        optimizer=name,
+        bits=6,
+        gamma0=10.0 if name == "dual_averaging" else 0.3,
+        learning_rate_generator=0.05,
+        learning_rate_discriminator=0.05,
+    )
+    method = methods.create_method(config, AXIS)
+    run = qgenx.map_workers(method.iterate(dual_vector), AXIS, workers=WORKERS)
+    state = qgenx.init(method.optimizer, START, workers=WORKERS)
+    rng = np.random.default_rng(0)
+    params = START
+    for _ in range(60):
+        noise = 0.1 * rng.normal(size=(WORKERS, method.calls, SIZE // 20, 20))
+        params, state, metrics = run(params, state, jnp.asarray(noise, jnp.float32))
+    assert metrics["loss"].shape == (WORKERS, method.calls)
+    distance = max(float(jnp.abs(leaf).mean()) for leaf in jax.tree.leaves(params))
+    assert distance < 0.35, f"{name} is still {distance:.2f} from 0, after 1.0"
+
+
+@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_bytes_of_an_iteration(name):
+    """One or two exchanges; a number of 4 bytes rides with one of Q-GenX's."""
+    config = Config(optimizer=name)
+    method = methods.create_method(config, AXIS)
+    calls = 2 if name in ("extra_adam", "dual_extrapolation") else 1
+    assert method.calls == calls
+    n_bytes = methods.create_quantizer(config).n_bytes(2 * SIZE)
+    payload = n_bytes + 4 * 3  # the bias stays exact
+    number = 4 if name in methods.Q_GENX else 0
+    expected = (WORKERS - 1) * (calls * payload + number)
+    assert method.sent_bytes(START, WORKERS) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"bits": EXACT}, None),
+        ({"bits": 3, "bucket_size": 64}, qgenx.uniform(3, bucket_size=64)),
+        ({"norm": "2"}, qgenx.uniform(4, norm=2)),
+        ({"family": "exponential"}, qgenx.exponential(4, norm=np.inf)),
+        ({"family": "min_max", "bits": 1}, qgenx.min_max(1)),
+    ],
+)
+def test_the_quantizer_is_the_configured_one(changes, expected):
+    config = dataclasses.replace(Config(), **changes)
+    config.validate()
+    assert methods.create_quantizer(config) == expected
+
+
+def test_leaves_stay_exact_as_configured():
+    kept, none = (
+        methods.create_method(Config(exact_leaves=which), AXIS).sent_bytes(START, 2)
+        for which in ("small", "none")
+    )
+    assert kept != none
