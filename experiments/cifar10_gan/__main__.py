@@ -1,18 +1,16 @@
 """Command line: `python -m experiments.cifar10_gan [--field=value ...]`.
 
-`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws finished runs over each
-other, one figure for losses, penalty, scores and bytes.
+`python -m experiments.cifar10_gan compare RUN [RUN ...]` draws runs over each other,
+scores and losses over iterations, time and bytes in one figure, and prints their table.
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 import sys
 
 from absl import app, flags
 
-from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.config import Config
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -22,31 +20,9 @@ _DEFINE = {
 }
 for _field in dataclasses.fields(Config):
     _DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
-_OUTPUT = flags.DEFINE_string("output", "compare.png", "of compare: the figure")
-
-
-def compare(runs: list[str], output: str) -> None:
-    """Draws the metrics of several runs over each other.
-
-    Raises:
-        ValueError: if no run is named, or a folder holds none.
-    """
-    from experiments.cifar10_gan import report
-
-    if not runs:
-        raise ValueError("compare must be given at least one workdir, got none")
-    labelled = {}
-    for run in map(pathlib.Path, runs):
-        if not (run / "metrics.csv").is_file():
-            raise ValueError(
-                f"compare must be given the workdirs of runs, got {str(run)!r}, which "
-                "has no metrics.csv"
-            )
-        bits = json.loads((run / "config.json").read_text())["bits"]
-        precision = "exact" if bits == EXACT else f"{bits} bits"
-        labelled[f"{run.name}: {precision}"] = run / "metrics.csv"
-    report.plot_curves(labelled, output)
-    print(f"{len(labelled)} runs are drawn in {output}")
+_OUTPUT = flags.DEFINE_string(
+    "output", "compare.png", "of compare: the figure; its table is beside it"
+)
 
 
 def main(argv: list[str]) -> None:
@@ -55,6 +31,8 @@ def main(argv: list[str]) -> None:
     config = Config(**values)
     try:
         if argv[1:2] == ["compare"]:
+            from experiments.cifar10_gan.compare import compare
+
             return compare(argv[2:], _OUTPUT.value)
         if argv[1:]:
             raise ValueError(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import data, models, report, score
+from experiments.cifar10_gan import data, figures, models, report, score
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.pictures import to_signed
 
@@ -67,7 +67,7 @@ def score_and_sample(
         samples = scorer.samples(tree["generator"])
         row[f"score{suffix}"] = scorer.distance(samples)
         name = f"{iteration:06d}{suffix}.png"
-        report.sample_grid(samples[:64], workdir / "samples" / name)
+        figures.sample_grid(samples[:64], workdir / "samples" / name)
     csv.write(row)
     print(
         f"iteration {iteration}: sliced Wasserstein distance {row['score']:.4f}, "

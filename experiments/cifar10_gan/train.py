@@ -21,7 +21,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import data, losses, models, report
+from experiments.cifar10_gan import data, figures, losses, models, report
 from experiments.cifar10_gan.config import EXACT, Config
 from experiments.cifar10_gan.evaluate import create_scorer, score_and_sample
 
@@ -152,7 +152,7 @@ def train(config: Config) -> pathlib.Path:
     announce(config, params, traffic)
     root = jax.random.key(config.seed)
     scorer = create_scorer(config, pair, jax.random.fold_in(root, 0))
-    report.sample_grid(scorer.real[:64], workdir / "samples_real.png")
+    figures.sample_grid(scorer.real[:64], workdir / "samples_real.png")
 
     progress = report.Progress(config.iterations, every_seconds=5.0)
     bytes_per_iteration = HALF_STEPS * traffic.sent_bytes
@@ -185,7 +185,7 @@ def train(config: Config) -> pathlib.Path:
             if iteration % config.score_every == 0 or iteration == config.iterations:
                 score_and_sample(csv, scorer, params, state, iteration, workdir)
     label = "exact" if config.bits == EXACT else f"{config.bits} bits"
-    report.plot_curves({label: workdir / "metrics.csv"}, workdir / "curves.png")
+    figures.plot_curves(workdir / "metrics.csv", workdir / "curves.png", title=label)
     print(f"samples and curves are in {workdir}")
     return workdir
 
