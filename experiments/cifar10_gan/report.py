@@ -1,53 +1,48 @@
-"""What a run leaves behind: CSV rows, a progress line, picture grids and curves.
-
-Pillow and matplotlib (its Agg backend: no display) are imported where they are used.
-"""
+"""What a run leaves behind as text: CSV rows, and a line on its progress."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
-from experiments.cifar10_gan.pictures import to_bytes
-
 PathLike = str | os.PathLike[str]
 Row = Mapping[str, Any]
-Run = PathLike | Sequence[Row]
-"""A run's rows, or the CSV file that holds them."""
-
-CURVES: Mapping[str, str] = {
-    "loss_generator": "generator loss",
-    "loss_discriminator": "discriminator loss",
-    "wasserstein": "mean D(x) − mean D(G(z))",
-    "penalty": "gradient penalty",
-    "score": "sliced Wasserstein distance",
-    "score_ema": "the same, averaged weights",
-    "bytes": "bytes sent per worker",
-}
-"""Columns that `plot_curves` knows, and the labels of their axes."""
 
 
 class CsvWriter:
-    """Appends rows to a CSV file with fixed columns, on disk after every row.
+    """Appends rows to a CSV file with fixed columns, handed to the system row by row.
 
     The header is written once, into a new or empty file; a file that exists must have
     this header. A row may lack columns (empty cells) but not have others. Also a
     context manager.
+
+    A run that was killed leaves rows later than its last checkpoint, and perhaps half
+    a line. `resume_at` takes the file back to that checkpoint, so that the resumed run
+    writes what an undisturbed one would have written. For that, rows must be written
+    (and flushed, against a loss of power) before the checkpoint of their iteration.
     """
 
-    def __init__(self, path: PathLike, columns: Sequence[str]) -> None:
+    def __init__(
+        self, path: PathLike, columns: Sequence[str], *, resume_at: int | None = None
+    ) -> None:
         """Opens the file and its folder.
 
+        Args:
+          path: of the file.
+          columns: its header.
+          resume_at: rows of later iterations and a torn last line are removed, by
+            renaming a new file over the old one; -1 removes all rows, None keeps all.
+
         Raises:
-          ValueError: if columns are empty or repeat, or differ from the file's header.
+          ValueError: if columns are empty or repeat, or differ from the file's header;
+            if the file's last line is torn and resume_at None; if resume_at is given
+            and a row has no iteration.
         """
         self._columns = list(columns)
         if not self._columns or len(set(self._columns)) != len(self._columns):
@@ -55,20 +50,32 @@ class CsvWriter:
                 f"columns must be distinct and not empty, got {self._columns}; name "
                 "each once"
             )
+        if resume_at is not None and "iteration" not in self._columns:
+            raise ValueError(
+                "columns must include 'iteration' where resume_at is given, got "
+                f"{self._columns}; add it"
+            )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = None
-        if path.exists():
-            with path.open(newline="") as file:
-                header = next(csv.reader(file), None)
-        if header is not None and header != self._columns:
+        lines = _lines(path)
+        torn = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+        header, *rows = list(csv.reader(lines)) or [[]]
+        if header and header != self._columns:
             raise ValueError(
                 f"columns must be those of the existing file {str(path)!r}, {header}, "
                 f"got {self._columns}; write to another file"
             )
+        if resume_at is not None:
+            kept = [row for row in rows if self._iteration(row, path) <= resume_at]
+            _replace(path, [self._columns, *kept])
+        elif torn:
+            raise ValueError(
+                f"path must be a file of whole lines, got {str(path)!r}, which ends in "
+                f"{torn!r}; pass resume_at to remove that line"
+            )
         self._file = path.open("a", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        if header is None:
+        self._writer = _writer(self._file)
+        if not header and resume_at is None:
             self._writer.writerow(self._columns)
             self._file.flush()
 
@@ -87,6 +94,10 @@ class CsvWriter:
         self._writer.writerow([row.get(name, "") for name in self._columns])
         self._file.flush()
 
+    def flush(self) -> None:
+        """Returns when all rows are on the disk: they survive a loss of power."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the file; closing twice is fine."""
         self._file.close()
@@ -97,12 +108,23 @@ class CsvWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _iteration(self, row: Sequence[str], path: Path) -> int:
+        try:
+            return int(row[self._columns.index("iteration")])
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"path must be a file whose rows have an iteration, got {str(path)!r} "
+                f"with the row {list(row)}; correct it, or write to another file"
+            ) from error
+
 
 class Progress:
     """One line on how far a run is: iteration, percent, rate, time left and values.
 
     On a terminal the line is rewritten in place; elsewhere (a log file) each is a line
     of its own. The rate is that since the last line, so a slow start does not linger.
+    As a context manager it ends an unfinished line, so that a traceback after it
+    starts on a line of its own.
     """
 
     def __init__(
@@ -124,10 +146,16 @@ class Progress:
           clock: seconds, never going back.
 
         Raises:
-          ValueError: if total is below 1 or every_seconds negative.
+          ValueError: if total is below 1, start not in [0, total] or every_seconds
+            negative.
         """
         if total < 1:
             raise ValueError(f"total must be at least 1, got {total}; pass the count")
+        if not 0 <= start <= total:
+            raise ValueError(
+                f"start must be in [0, total], got {start} of {total}; pass the "
+                "iterations that are done"
+            )
         if not every_seconds >= 0:
             raise ValueError(
                 f"every_seconds must be at least 0, got {every_seconds}; pass 0 for "
@@ -153,141 +181,83 @@ class Progress:
             return False
         seconds = max(now - self._then, 1e-9)
         rate = (iteration - self._done) / seconds
-        left = (self._total - iteration) / rate if rate > 0 else float("inf")
+        left = "-" if rate <= 0 else _duration(max(self._total - iteration, 0) / rate)
         line = (
             f"{iteration}/{self._total} ({100 * iteration / self._total:.1f} %) "
-            f"{rate:.2f} it/s, {_duration(left)} left"
+            f"{rate:.2f} it/s, {left} left"
         )
         line += "".join(f", {name} {value:.4g}" for name, value in values.items())
         if self._stream.isatty():
-            # Blanks cover what a longer line before left behind.
-            end = "\n" if last else ""
-            self._stream.write("\r" + line.ljust(self._width) + end)
+            # A line that wraps could not be rewritten.
+            line = line[: shutil.get_terminal_size().columns - 1]
+            self._rewrite(line)
             self._width = len(line)
+            if last:
+                self.close()
         else:
             self._stream.write(line + "\n")
         self._stream.flush()
         self._done, self._then = iteration, now
         return True
 
+    def say(self, text: str) -> None:
+        """Prints a line of its own, in place of an unfinished one."""
+        self._rewrite(text) if self._width else self._stream.write(text)
+        self._stream.write("\n")
+        self._stream.flush()
+        self._width = 0
 
-def sample_grid(
-    pictures: np.ndarray, path: PathLike, *, columns: int | None = None, scale: int = 2
-) -> None:
-    """Writes pictures as one PNG, row by row, with a black pixel between them.
+    def close(self) -> None:
+        """Ends an unfinished line; closing twice is fine."""
+        if self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+        self._width = 0
 
-    Args:
-      pictures: (n, h, w, 3), uint8 or floats in [-1, 1] (clamped).
-      path: of the PNG; its folder is made.
-      columns: pictures in a row; None makes the grid about square.
-      scale: each pixel becomes scale x scale.
+    def __enter__(self) -> Progress:
+        return self
 
-    Raises:
-      ValueError: for another shape, no pictures, values that are not finite, or columns
-        or scale below 1.
-    """
-    from PIL import Image
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-    pictures = np.asarray(pictures)
-    if pictures.ndim != 4 or pictures.shape[3] != 3 or len(pictures) == 0:
-        raise ValueError(
-            f"pictures must have shape (n, h, w, 3) with n > 0, got {pictures.shape}; "
-            "flatten the workers' axis first"
-        )
-    n, h, w, _ = pictures.shape
-    columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
-    if columns < 1 or scale < 1:
-        raise ValueError(
-            f"columns and scale must be at least 1, got {columns} and {scale}; leave "
-            "them out"
-        )
-    pixels = pictures if pictures.dtype == np.uint8 else to_bytes(pictures)
-    rows = -(-n // columns)
-    grid = np.zeros((rows * (h + 1) - 1, columns * (w + 1) - 1, 3), np.uint8)
-    for index, picture in enumerate(pixels):
-        top, left = index // columns * (h + 1), index % columns * (w + 1)
-        grid[top : top + h, left : left + w] = picture
-    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid).save(path, format="PNG")
-
-
-def plot_curves(
-    runs: Mapping[str, Run],
-    path: PathLike,
-    *,
-    x: str = "iteration",
-    curves: Mapping[str, str] = CURVES,
-) -> None:
-    """Draws runs over each other, a panel for each column that a run has.
-
-    Args:
-      runs: label to a CSV file or to rows; cells that are empty are skipped.
-      path: of the figure, its suffix the format; its folder is made.
-      x: the column of the horizontal axis.
-      curves: column to the label of its axis, with the unit.
-
-    Raises:
-      ValueError: if there is no run, a run lacks x, or none has a column to draw.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    tables = {label: _read(run) for label, run in runs.items()}
-    for label, rows in tables.items():
-        if not any(x in row for row in rows):
-            raise ValueError(
-                f"runs must have a column {x!r}, got {label!r} with "
-                f"{sorted({name for row in rows for name in row})}; name another x"
-            )
-    used = {column for rows in tables.values() for row in rows for column in row}
-    panels = [name for name in curves if name in used and name != x]
-    if not panels:
-        raise ValueError(
-            f"runs must have one of the columns {list(curves)}, got {sorted(used)}; "
-            "pass curves to draw others"
-        )
-    across = min(2, len(panels))
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(5.5 * across, 3.2 * down), layout="constrained")
-    FigureCanvasAgg(figure)
-    for index, name in enumerate(panels):
-        axes = figure.add_subplot(down, across, index + 1)
-        for label, rows in tables.items():
-            points = [(row[x], row[name]) for row in rows if name in row and x in row]
-            if points:
-                # A single point shows only with a marker.
-                marker = "o" if len(points) < 20 else None
-                axes.plot(*zip(*points, strict=True), marker=marker, label=label)
-        axes.set_xlabel(x)
-        axes.set_ylabel(curves[name])
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    def _rewrite(self, line: str) -> None:
+        # Blanks cover what a longer line before left behind.
+        self._stream.write("\r" + line.ljust(self._width))
 
 
 def read_rows(path: PathLike) -> list[dict[str, str]]:
-    """The rows of a CSV file as it stands, cells as text."""
-    with Path(path).open(newline="") as file:
-        return list(csv.DictReader(file))
+    """The whole rows of a CSV file as it stands, cells as text.
+
+    Half a last line, of a run that was killed or is about to write it, is left out.
+    """
+    lines = _lines(Path(path))
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    return list(csv.DictReader(lines))
 
 
-def _read(run: Run) -> list[dict[str, float]]:
-    """Rows with the cells that are numbers, and only those."""
-    rows = read_rows(run) if isinstance(run, str | os.PathLike) else run
-    numbers: list[dict[str, float]] = []
-    for row in rows:
-        numbers.append({})
-        for name, cell in row.items():
-            with contextlib.suppress(TypeError, ValueError):
-                numbers[-1][name] = float(cell)
-    return numbers
+def _writer(file: TextIO) -> Any:
+    return csv.writer(file, lineterminator="\n")
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return file.readlines()
+
+
+def _replace(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Writes a CSV file at once: whoever reads it sees the old or the new one."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w", newline="") as file:
+        _writer(file).writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
 
 
 def _duration(seconds: float) -> str:
-    """As 1:02:03, or a dash where the rate does not tell."""
-    if not np.isfinite(seconds):
-        return "-"
+    """As 1:02:03."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,18 +1,12 @@
-"""CSV files, progress lines, grids and figures."""
+"""CSV files and progress lines."""
 
+import csv
 import io
+import os
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from experiments.cifar10_gan.report import (
-    CsvWriter,
-    Progress,
-    plot_curves,
-    read_rows,
-    sample_grid,
-)
+from experiments.cifar10_gan.report import CsvWriter, Progress, read_rows
 
 
 class Terminal(io.StringIO):
@@ -57,6 +51,80 @@ def test_csv_errors(tmp_path):
             CsvWriter(path, columns)
 
 
+COLUMNS = ["iteration", "seconds", "loss"]
+
+
+def write_run(path, first, last, *, resume_at=None):
+    """As training does: a row for each iteration, and a second one every third."""
+    with CsvWriter(path, COLUMNS, resume_at=resume_at) as writer:
+        for iteration in range(first, last + 1):
+            writer.write({"iteration": iteration, "loss": iteration / 3})
+            if iteration % 3 == 0:
+                writer.write({"iteration": iteration, "seconds": 1.5})
+
+
+@pytest.mark.parametrize("torn", ["", "8", "8,", "8,,2.6666", '8,,"'])
+def test_a_resumed_csv_is_that_of_an_undisturbed_run(tmp_path, torn):
+    write_run(tmp_path / "whole.csv", 0, 10)
+    killed = tmp_path / "killed.csv"
+    write_run(killed, 0, 7)
+    with killed.open("a") as file:
+        file.write(torn)
+    write_run(killed, 7, 10, resume_at=6)
+    assert killed.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.csv", "whole.csv"]
+
+
+def test_resuming_before_the_first_checkpoint_starts_anew(tmp_path):
+    write_run(tmp_path / "whole.csv", 0, 4)
+    for start in ("", "iterat", "iteration,seconds,loss\n0,,1\n1,,"):
+        path = tmp_path / "killed.csv"
+        path.write_text(start)
+        write_run(path, 0, 4, resume_at=-1)
+        assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes(), start
+    write_run(tmp_path / "new.csv", 0, 4, resume_at=-1)
+    assert (tmp_path / "new.csv").read_bytes() == path.read_bytes()
+
+
+def test_a_kill_while_resuming_loses_nothing(tmp_path, monkeypatch):
+    """The old file stays until the new one is whole, on the disk."""
+    path = tmp_path / "log.csv"
+    write_run(path, 0, 7)
+    before = path.read_bytes()
+
+    def killed(number):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            CsvWriter(path, COLUMNS, resume_at=3)
+    assert path.read_bytes() == before
+    write_run(path, 4, 7, resume_at=3)
+    assert path.read_bytes() == before
+
+
+def test_readers_and_appending_mind_a_torn_line(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("iteration,seconds,loss\n1,2,3\n2,4,1")
+    assert [row["loss"] for row in read_rows(path)] == ["3"], (
+        "1 may be the first digit of 15"
+    )
+    with pytest.raises(ValueError, match=r"whole lines.* ends in '2,4,1'; pass resume"):
+        CsvWriter(path, COLUMNS)
+    path.write_text("iteration,seconds,loss\nabc,2,3\n")
+    with pytest.raises(
+        ValueError, match=r"rows have an iteration.*\['abc', '2', '3'\]"
+    ):
+        CsvWriter(path, COLUMNS, resume_at=1)
+    with pytest.raises(ValueError, match=r"must include 'iteration'.* got \['loss'\]"):
+        CsvWriter(tmp_path / "other.csv", ["loss"], resume_at=1)
+    assert list(csv.reader(path.read_text().splitlines())) == [
+        COLUMNS,
+        ["abc", "2", "3"],
+    ]
+
+
 def test_progress_lines():
     clock, stream = Clock(), io.StringIO()
     progress = Progress(400, start=100, every_seconds=10, stream=stream, clock=clock)
@@ -89,82 +157,50 @@ def test_progress_rewrites_its_line_on_a_terminal():
     assert stream.getvalue().count("\n") == 1
 
 
+def test_progress_of_a_run_that_resumes_counts_only_its_own_iterations():
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(400, start=390, every_seconds=0, stream=stream, clock=clock)
+    clock.now = 4.0
+    progress.update(392)
+    clock.now = 5.0
+    progress.update(392)
+    clock.now = 6.0
+    progress.update(401)
+    assert stream.getvalue().splitlines() == [
+        "392/400 (98.0 %) 0.50 it/s, 0:00:16 left",
+        "392/400 (98.0 %) 0.00 it/s, - left",
+        "401/400 (100.2 %) 9.00 it/s, 0:00:00 left",
+    ]
+
+
+def test_other_lines_do_not_run_into_the_progress_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    clock, stream = Clock(), Terminal()
+    with Progress(10, every_seconds=1, stream=stream, clock=clock) as progress:
+        progress.say("start")
+        clock.now = 1.0
+        progress.update(1, loss=1.0, penalty=2.0)
+        progress.say("a score")
+        clock.now = 2.0
+        progress.update(2)
+    written = stream.getvalue()
+    line = "1/10 (10.0 %) 1.00 it/s, 0:00"
+    assert len(line) == 29, "a line that wraps could not be rewritten"
+    assert written.startswith(f"start\n\r{line}\r{'a score':29}\n\r2/10 ")
+    assert written.endswith("\n"), "a traceback starts on its own line"
+    progress.close()
+    assert stream.getvalue() == written, "closing twice is fine"
+    log = io.StringIO()
+    with Progress(10, stream=log, clock=clock) as progress:
+        progress.say("a score")
+    assert log.getvalue() == "a score\n"
+
+
 def test_progress_errors():
+    for start in (-1, 6):
+        with pytest.raises(ValueError, match=rf"start must be in .*got {start} of 5"):
+            Progress(5, start=start)
     with pytest.raises(ValueError, match="total must be at least 1, got 0"):
         Progress(0)
     with pytest.raises(ValueError, match="every_seconds must be at least 0, got -1"):
         Progress(1, every_seconds=-1)
-
-
-def test_sample_grid_places_every_picture(tmp_path):
-    pictures = np.arange(5, dtype=np.uint8)[:, None, None, None] * 50 + 10
-    pictures = np.broadcast_to(pictures, (5, 4, 6, 3))
-    path = tmp_path / "deep" / "grid.png"
-    sample_grid(pictures, path, columns=3, scale=2)
-    grid = np.asarray(Image.open(path))
-    assert grid.shape == (2 * (2 * 5 - 1), 2 * (3 * 7 - 1), 3)
-    for index in range(5):
-        top, left = index // 3 * 10, index % 3 * 14
-        cell = grid[top : top + 8, left : left + 12]
-        assert np.all(cell == 10 + 50 * index), f"picture {index}"
-    assert not grid[8:10].any(), "a black line between rows"
-    assert not grid[10:, 28:].any(), "black where pictures are missing"
-
-
-def test_sample_grid_takes_floats(tmp_path):
-    pictures = np.array([-2.0, 0.0, 1.0, 5.0]).reshape(4, 1, 1, 1) * np.ones(
-        (1, 2, 2, 3)
-    )
-    sample_grid(pictures, tmp_path / "grid.png", scale=1)
-    grid = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert grid.shape == (5, 5, 3), "four pictures make a square"
-    assert [int(grid[i, j, 0]) for i in (0, 3) for j in (0, 3)] == [0, 127, 255, 255]
-    with pytest.raises(ValueError, match=r"shape \(n, h, w, 3\) .* got \(2, 2\)"):
-        sample_grid(np.zeros((2, 2)), tmp_path / "grid.png")
-    with pytest.raises(ValueError, match="must be finite"):
-        sample_grid(np.full((1, 2, 2, 3), np.nan), tmp_path / "grid.png")
-    with pytest.raises(ValueError, match="got 0 and 2"):
-        sample_grid(pictures, tmp_path / "grid.png", columns=0)
-
-
-def test_plot_curves_of_files_and_rows(tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
-
-    figures = []
-    save = Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        figures.append(figure)
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    with CsvWriter(tmp_path / "a.csv", ["iteration", "penalty", "bytes"]) as writer:
-        writer.write({"iteration": 1, "penalty": 3.0, "bytes": 10})
-        writer.write({"iteration": 2, "penalty": "", "bytes": 20})
-        writer.write({"iteration": 3, "penalty": 1.0, "bytes": 30})
-    rows = [{"iteration": i, "penalty": 2.0 * i, "seconds": i} for i in range(30)]
-    path = tmp_path / "deep" / "curves.png"
-    plot_curves({"8 bits": tmp_path / "a.csv", "exact": rows}, path)
-    axes = figures[0].axes
-    assert [panel.get_ylabel() for panel in axes] == [
-        "gradient penalty",
-        "bytes sent per worker",
-    ]
-    assert all(panel.get_xlabel() == "iteration" for panel in axes)
-    first, second = axes[0].get_lines()
-    assert (first.get_label(), second.get_label()) == ("8 bits", "exact")
-    assert list(first.get_xdata()) == [1, 3], "an empty cell is no point"
-    assert list(first.get_ydata()) == [3, 1]
-    assert len(second.get_xdata()) == 30
-    legend = [text.get_text() for text in axes[0].get_legend().get_texts()]
-    assert legend == ["8 bits", "exact"]
-    assert np.asarray(Image.open(path)).std() > 0, "a picture was written"
-
-
-def test_plot_curves_errors(tmp_path):
-    with pytest.raises(ValueError, match="column 'iteration', got 'run' with"):
-        plot_curves({"run": [{"loss": 1.0}]}, tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"one of the columns .* got"):
-        plot_curves({"run": [{"iteration": 1.0}]}, tmp_path / "a.png")
-    with pytest.raises(ValueError, match="one of the columns"):
-        plot_curves({}, tmp_path / "a.png")
