@@ -73,7 +73,7 @@ PANELS = (
         },
         log=True,
     ),
-    Panel("quantization error", {"quantization_error": ""}),
+    Panel("relative quantization error", {"quantization_error": ""}),
     Panel("sent per worker", {"bytes": ""}),
 )
 """What `plot_curves` draws of a run; the other columns are for the CSV's readers."""

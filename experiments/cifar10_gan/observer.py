@@ -7,7 +7,7 @@ import jax
 
 from experiments.cifar10_gan import logs, report
 from experiments.cifar10_gan.evaluate import create_scorer
-from experiments.cifar10_gan.figures import picture_grid, sample_grid
+from experiments.cifar10_gan.figures import sample_grid
 from experiments.cifar10_gan.run import Run
 
 COLUMNS = (
@@ -100,14 +100,12 @@ class Observer:
             scores[name] = self._scorer.distance(samples)
             suffix = name.removeprefix("score")
             path = run.workdir / "samples" / f"{run.iteration:06d}{suffix}.png"
-            sample_grid(samples[:_GRID], path)
-            grids[f"samples{suffix}"] = picture_grid(samples[:_GRID])
+            grids[f"samples{suffix}"] = sample_grid(samples[:_GRID], path)
         self._log.images(run.iteration, grids)
-        print(
+        self._progress.say(
             f"iteration {run.iteration}: sliced Wasserstein distance "
             f"{scores['score']:.4f}, of averaged weights {scores['score_average']:.4f} "
-            f"(uniform) and {scores['score_ema']:.4f} (moving)",
-            flush=True,
+            f"(uniform) and {scores['score_ema']:.4f} (moving)"
         )
         return scores
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.cifar10_gan.config import EXACT
+from experiments.cifar10_gan.config import EXACT, FREE
 from experiments.cifar10_gan.figures import Table, read_table, thinned
 
-SAME_GROUP = ("seed", "workdir", "data_dir", "tensorboard", "wandb_project")
+SAME_GROUP = FREE | {"seed"}
 """Fields of a configuration that may differ within a group."""
 
 
