@@ -12,6 +12,6 @@ The way of a run, and its rooms; most need none of the others' heavy dependencie
   them, a run that is set up, and its loop,
 - ``averages``, ``score``, ``evaluate``: averages of weights, and scores of samples,
 - ``checkpoints``: all that it takes to go on to the bit,
-- ``observer``, ``report``, ``figures``, ``logs``: rows, progress, pictures, TensorBoard,
+- ``observer``, ``report``, ``figures``, ``logs``: rows, progress, curves, TensorBoard,
 - ``runs`` and ``compare``: runs over each other.
 """
