@@ -25,7 +25,8 @@ class Prefetched(Iterator[T], Generic[T]):
     `restore` mean what they do for `Batches`.
 
     An error in the thread is raised by the `next` whose batch it prevents, with the
-    traceback of the thread; a `next` after that tries the same batch again.
+    traceback of the thread; a `next` after that tries the same batch again. So does one
+    after a keyboard interrupt of `next`, which ends the thread too.
 
     JAX's settings by `with` (`jax.default_device`, a mesh) are those of a thread, so
     `place` has to name its devices.
@@ -71,15 +72,12 @@ class Prefetched(Iterator[T], Generic[T]):
             # The thread holds no reference to this object, so that it can be collected.
             self._finalizer = weakref.finalize(self, producer.stop)
             self._producer = producer
-        made = self._producer.take()
-        if made.error is not None:
-            self.close()
-            try:
-                raise made.error
-            finally:
-                del made  # its traceback refers to this frame
-        self._position = made.position
-        return made.batch
+        try:
+            batch, self._position = self._producer.take()
+        except BaseException:  # the thread's error; or an interrupt, here or while
+            self.close()  # waiting: whatever was taken, back to what was consumed
+            raise
+        return batch
 
     def __enter__(self) -> Self:
         return self
@@ -141,11 +139,16 @@ class _Producer:
         )
         self._thread.start()
 
-    def take(self) -> _Made:
-        """Waits for what is made next, and makes room for one more."""
+    def take(self) -> tuple[Any, Position]:
+        """Waits for what is made next, makes room for one more; or raises its error."""
         made = self._made.get()
         self._room.put(None)
-        return made
+        if made.error is None:
+            return made.batch, made.position
+        try:
+            raise made.error
+        finally:
+            del made  # the error's traceback refers to this frame
 
     def stop(self) -> None:
         """Ends the thread and waits for it; more than once is fine."""

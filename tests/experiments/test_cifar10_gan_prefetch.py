@@ -185,6 +185,27 @@ def test_an_interrupted_close_is_made_up_for(monkeypatch):
         patched.setattr(threading.Thread, "join", interrupt)
         with pytest.raises(KeyboardInterrupt):
             prefetched.close()
+    stopped = prefetched._producer
+    assert np.array_equal(next(prefetched), next(plain))
+    assert prefetched._producer is not stopped, "a thread that ends makes no more"
+    prefetched.close()
+
+
+def test_an_interrupted_next_loses_no_batch():
+    plain, prefetched = make(), Prefetched(make())
+    assert np.array_equal(next(prefetched), next(plain))
+    producer = prefetched._producer
+    take = producer.take
+
+    def interrupt():
+        take()
+        raise KeyboardInterrupt
+
+    producer.take = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        next(prefetched)
+    assert not threads()
+    assert prefetched.state() == plain.state()
     assert np.array_equal(next(prefetched), next(plain))
     prefetched.close()
 
