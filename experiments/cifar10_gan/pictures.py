@@ -51,7 +51,10 @@ def draw_pictures(n: int, *, seed: int, stream: int = 0) -> np.ndarray:
 
 def to_signed(pictures: np.ndarray) -> np.ndarray:
     """uint8 in [0, 255] to float32 in [-1, 1]: x / 127.5 - 1, any shape."""
-    return pictures.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    signed = pictures.astype(np.float32)
+    signed /= np.float32(127.5)  # in place: a batch is large
+    signed -= np.float32(1)
+    return signed
 
 
 def to_bytes(pictures: np.ndarray) -> np.ndarray:
