@@ -53,7 +53,7 @@ class Batches(Iterator[np.ndarray]):
           workers: K, over all processes.
           seed: of the permutations; the same in all processes.
           local_workers: whose batches to yield, in this order, for a process that holds
-            some of the workers (`placing.local_workers_of`); None is all K.
+            some of the workers (`Place.local_workers`); None is all K.
           draws: D, how many steps an iteration takes, one for each oracle call; `next`
             yields them together, and the position is always between two iterations.
             None yields single batches, without that axis.

@@ -73,7 +73,7 @@ class Checkpoints:
                 f"{str(self._folder / str(iteration))!r} to go on from "
                 f"{max(others, default='the start')}"
             ) from error
-        return restored.arrays, dict(restored.facts)
+        return restored["arrays"], dict(restored["facts"])
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -96,7 +96,8 @@ def create_step(
         replicated, state, metrics = run(
             (training.params, training.averages), training.state, *inputs
         )
-        return Training(*replicated, state), metrics
+        params, mean = replicated
+        return Training(params, mean, state), metrics
 
     return step
 
