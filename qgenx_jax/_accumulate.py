@@ -8,6 +8,7 @@ import optax
 from jax import lax
 
 from qgenx_jax import _checks, _trees, _workers
+from qgenx_jax._plain import Whole, check_plain
 from qgenx_jax._types import Array, Params, State
 
 
@@ -44,7 +45,9 @@ def accumulate(
         An optax transformation. Its state differs between workers, below `per_worker`.
 
     Raises:
-        ValueError: if every_k is no whole number above 0, or inner no transformation.
+        ValueError: if every_k is no whole number above 0, or inner no transformation;
+            at the update, if the vector is not one like the parameters, or, in
+            jax.shard_map, is not this worker's own.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -56,16 +59,12 @@ def accumulate(
         ... )
     """
     every_k = _checks.whole_number("every_k", every_k, 1, None)
-    if not isinstance(inner, optax.GradientTransformation):
-        raise _checks.refuse(
-            "inner",
-            "must be an optax.GradientTransformation",
-            inner,
-            "wrap a pair in qgenx_jax.alternating",
-        )
+    way_out = "wrap a pair in qgenx_jax.alternating"
+    check_plain("inner", inner, way_out, may_be_whole=True)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params: Params) -> AccumulateState:
+        _checks.inexact_leaves("params", params)
         _workers.refuse_reserved_name(params)
         zeros = jax.tree.map(
             lambda x: jnp.zeros((1, *jnp.shape(x)), _trees.accumulator_dtype(x)), params
@@ -75,6 +74,7 @@ def accumulate(
     def update_fn(
         updates: Params, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Params, AccumulateState]:
+        _check(updates, state)
         wide = _trees.cast_like(_trees.widen(updates), state.per_worker)
         total = jax.tree.map(lambda s, v: s + v[None], state.per_worker, wide)
         mean = jax.tree.map(lambda s: s[0] / every_k, total)
@@ -95,4 +95,28 @@ def accumulate(
         count = jnp.where(due, 0, state.count + 1)
         return moves, AccumulateState(count, kept, inner_state)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return Whole(init_fn, update_fn)
+
+
+def _check(updates: Params, state: Any) -> None:
+    """Checks that a state is an accumulator's, and what is added is a worker's own.
+
+    A sum that varies over workers would hide from the exchange that a vector in it does
+    not: jax.grad with respect to replicated parameters has summed that over workers.
+    """
+    way_out = "make the state by init of this very transformation"
+    _checks.instance_of("state", state, AccumulateState, way_out)
+    _checks.own_leaves("state.per_worker", state.per_worker)
+    like = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), state.per_worker
+    )
+    way_out = "pass a vector like the parameters that init got"
+    _checks.same_structure("updates", updates, "state.per_worker", like, way_out)
+    _checks.inexact_leaves("updates", updates)
+    # where JAX tracks what varies, over these axes
+    axes = [_workers.varying(s) for s in jax.tree.leaves(state.per_worker)]
+    common = frozenset.intersection(*map(frozenset, axes)) if axes else frozenset()
+    if common:
+        names = sorted(common, key=str)
+        axis_name = names[0] if len(names) == 1 else tuple(names)
+        _workers.refuse_replicated("updates", updates, axis_name)

@@ -173,4 +173,7 @@ def _read(state: State, kind: type, params: Params | None) -> Any:
             "chain the average after the pair, once, and pass that optimizer's state",
         )
     average = found[0].average
+    if params is not None:
+        way_out = "pass the parameters that go with this state, or none"
+        _checks.same_structure("params", params, "the average", average, way_out)
     return average if params is None else _trees.cast_like(average, params)

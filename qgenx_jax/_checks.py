@@ -62,21 +62,22 @@ def real_number(
 ) -> Any:
     """`value` if it is one real number for which a rule holds.
 
-    A traced value (a hyperparameter that optax.inject_hyperparams put in a state) is
-    taken as it is.
+    Of a traced value (a hyperparameter that optax.inject_hyperparams put in a state)
+    only shape and dtype are checked.
 
     Raises:
         ValueError: if it is not a real number, or a concrete one that breaks the rule.
     """
-    if isinstance(value, Tracer):
-        return value
-    is_array = isinstance(value, (jax.Array, np.ndarray, np.generic))
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_array:
-        is_number = value.shape == () and np.issubdtype(value.dtype, np.floating)
-    if not is_number or not holds(float(value)):
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        is_real = any(jnp.issubdtype(value.dtype, kind) for kind in _REAL)
+        is_number = value.shape == () and is_real
+    if not is_number or not (isinstance(value, Tracer) or holds(float(value))):
         raise refuse(argument, rule, value, way_out)
     return value
+
+
+_REAL = (jnp.floating, jnp.integer)
 
 
 def positive(argument: str, value: Any, way_out: str) -> Any:
@@ -90,34 +91,105 @@ def positive(argument: str, value: Any, way_out: str) -> Any:
     )
 
 
+def at_least_zero(argument: str, value: Any, way_out: str) -> Any:
+    """`value` if it is one finite number that is not negative; see `real_number`."""
+    return real_number(
+        argument,
+        value,
+        "must be a finite number of at least 0",
+        lambda x: 0 <= x < float("inf"),
+        way_out,
+    )
+
+
 def one_of(argument: str, value: Any, choices: Iterable[Any]) -> Any:
-    """`value` if it is one of the choices.
+    """The choice that `value` is; an array or a bool is none.
 
     Raises:
         ValueError: if it is not; the message lists the choices.
     """
     choices = tuple(choices)
-    if value not in choices:
+    if isinstance(value, bool) or not _hashable(value) or value not in choices:
         listed = ", ".join(map(repr, choices))
         raise refuse(argument, f"must be one of {listed}", value, "choose one of them")
-    return value
+    return choices[choices.index(value)]
+
+
+def instance_of(argument: str, value: Any, kind: type, way_out: str) -> None:
+    """Checks that a value is of a type.
+
+    Raises:
+        ValueError: if it is not, with both types' names.
+    """
+    if not isinstance(value, kind):
+        rule = f"must be of type {kind.__name__}"
+        raise refuse(argument, rule, Text(type(value).__name__), way_out)
+
+
+def function(argument: str, value: Any, what: str, way_out: str) -> None:
+    """Checks that a value can be called; `what` says with what and for what.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    if not callable(value):
+        raise refuse(argument, f"must be a function {what}", value, way_out)
+
+
+def axis_name(value: Any) -> None:
+    """Checks that a value can be the name of an axis, or is a tuple of such.
+
+    Raises:
+        ValueError: if it is not, or the tuple is empty or repeats a name.
+    """
+    names = value if isinstance(value, tuple) else (value,)
+    nameable = all(_hashable(name) and name is not None for name in names)
+    if not names or not nameable or len(set(names)) < len(names):
+        rule = "must be the name of the axis over workers, or a tuple of different ones"
+        raise refuse("axis_name", rule, value, 'pass for instance "data"')
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:  # lists, arrays, traced values
+        return False
+    return True
+
+
+def inexact_leaves(argument: str, tree: Any) -> None:
+    """Checks that there is a tree, and that every leaf is a floating-point array.
+
+    Complex numbers pass.
+
+    Raises:
+        ValueError: for None, and for the first leaf that is none, with its path.
+    """
+    _leaves_of(argument, tree, jnp.inexact, "a floating-point array")
 
 
 def floating_leaves(argument: str, tree: Any) -> None:
-    """Checks that every leaf of a tree is a real floating-point array.
+    """Checks that there is a tree, and that every leaf is a real, floating-point array.
 
     Raises:
-        ValueError: for the first leaf that is not, with its path.
+        ValueError: for None, and for the first leaf that is none, with its path.
     """
+    _leaves_of(argument, tree, jnp.floating, "a real floating-point array")
+
+
+def _leaves_of(argument: str, tree: Any, kind: Any, what: str) -> None:
+    if tree is None:
+        raise refuse(argument, f"must be a tree, every leaf {what}", None, "pass one")
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise refuse(
-                leaf_name(path, argument),
-                "must be a real floating-point array",
-                Text(dtype),
-                "cast it, or leave it out (optax.masked, optax.partition)",
-            )
+        if isinstance(leaf, (float, complex, int)) or hasattr(leaf, "dtype"):
+            found: Any = jnp.result_type(leaf)
+            fits = jnp.issubdtype(found, kind)
+        else:
+            found, fits = type(leaf).__name__, False
+        if not fits:
+            way_out = "cast it, or leave it out (optax.masked, optax.partition)"
+            name = leaf_name(path, argument)
+            raise refuse(name, f"must be {what}", Text(found), way_out)
 
 
 def same_structure(
@@ -141,6 +213,17 @@ def same_structure(
         if jnp.shape(leaf) != jnp.shape(other):
             rule = f"must have the shape {jnp.shape(other)} it has in {expected_name}"
             raise refuse(leaf_name(path, argument), rule, jnp.shape(leaf), way_out)
+
+
+def own_leaves(argument: str, tree: Any) -> None:
+    """Checks that leaves below `per_worker` are one worker's own, inside a map.
+
+    Raises:
+        ValueError: for the first leaf whose leading axis is not of length 1.
+    """
+    what = "worker, of which there is one inside the mapped function"
+    way_out = "map it over the worker axis, as qgenx_jax.map_workers does"
+    leading_axis(argument, tree, 1, what, way_out)
 
 
 def leading_axis(

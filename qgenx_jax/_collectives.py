@@ -1,5 +1,6 @@
 """The collectives: what goes into a worker's buffer, and the mean of what arrives."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qgenx_jax import _trees, _workers
+from qgenx_jax import _checks, _trees, _workers
 from qgenx_jax._quantize import Payload
 from qgenx_jax._types import Array, AxisName, DualVector
 
@@ -29,8 +30,14 @@ class Contribution(NamedTuple):
 
 
 def number(value: Any) -> Array:
-    """A scalar in float32, or in its own dtype where that is wider."""
-    return _trees.widen(jnp.asarray(value)).reshape(())
+    """A scalar in float32, or in its own dtype where that is wider.
+
+    Raises:
+        ValueError: if it is not one real number.
+    """
+    rule, way_out = "must return one real number", "sum up what it returns"
+    _checks.real_number("scalar", value, rule, lambda _: True, way_out)
+    return _trees.widen(jnp.asarray(value))
 
 
 def add_up(count: int, term: Callable[[Any], Any]) -> Any:
@@ -93,8 +100,8 @@ def all_gather_mean(
         vectors, leaves = {}, []
         for group, like in sent.payloads.items():
             start, end = end, end + like.nbytes
-            received = Payload(buffer[start:end], like.shape, like.dtype)
-            vectors[group] = decode(group, received)
+            data = buffer[start:end]
+            vectors[group] = decode(group, dataclasses.replace(like, data=data))
         for leaf in sent.exact_leaves:
             start, end = end, end + leaf.size * leaf.dtype.itemsize
             leaves.append(_trees.from_bytes(buffer[start:end], leaf.shape, leaf.dtype))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from qgenx_jax import _checks, _workers
+from qgenx_jax import _checks, _operators, _workers
 from qgenx_jax._pair import (
     EXTRAPOLATION,
     UPDATE,
@@ -18,6 +18,7 @@ from qgenx_jax._pair import (
     make_pair,
     step_of,
 )
+from qgenx_jax._plain import Whole, check_plain, plain_update
 from qgenx_jax._qgenx import ExchangingPair
 from qgenx_jax._quantized_mean import QuantizedMean
 from qgenx_jax._types import Array, AxisName, DualVector, HalfStep, Params, State
@@ -64,10 +65,12 @@ def chain(
             "put clipping, scaling and quantized_mean before the pair; use optax.chain "
             "where there is no pair",
         )
-    exchanging = [isinstance(t, ExchangingPair) for t in transformations]
-    if any(exchanging) and any(isinstance(t, QuantizedMean) for t in transformations):
-        found = _checks.Text("a quantized_mean before q_genx")
-        rule = "must exchange once, and q_genx does"
+    exchanging = [
+        isinstance(t, (ExchangingPair, QuantizedMean)) for t in transformations
+    ]
+    if sum(exchanging) > 1:
+        found = _checks.Text(f"{sum(exchanging)} exchanges")
+        rule = "must exchange once, by quantized_mean or by q_genx"
         raise _checks.refuse("transformations", rule, found, "leave quantized_mean out")
     steps: list[tuple[bool, Step]] = []
     for transformation in transformations:
@@ -93,7 +96,13 @@ def chain(
         half_step: HalfStep,
         **extra: Any,
     ) -> tuple[Params, tuple[State, ...]]:
+        if updates is not None:
+            _checks.inexact_leaves("updates", updates)
         new_states = []
+        if not isinstance(state, tuple) or len(state) != len(steps):
+            rule = f"must hold {len(steps)} states, one for each of the chain"
+            way_out = "make the state by init of this very chain"
+            raise _checks.refuse("state", rule, type(state).__name__, way_out)
         for (plain, step), inner in zip(steps, state, strict=True):
             if not (plain and updates is None):  # no vector, nothing to transform
                 updates, inner = step(
@@ -113,19 +122,18 @@ def _kind(index: int, transformation: Any) -> str:
         return "observer"
     if isinstance(transformation, ExtragradientPair):
         return "pair"
-    if isinstance(transformation, optax.GradientTransformation):
-        return "plain"
-    raise _checks.refuse(
+    check_plain(
         f"transformation {index}",
-        "must be an optax.GradientTransformation or an extra-gradient pair",
         transformation,
-        "pass what a factory returns, not the factory",
+        "pass what a factory returns, or a whole pair; alternating and accumulate go "
+        "around the chain",
     )
+    return "plain"
 
 
 def _lift(transformation: optax.GradientTransformation) -> Step:
     """A plain transformation as a step that is the same at both half-steps."""
-    lifted = optax.with_extra_args_support(transformation)
+    update = plain_update(transformation)
 
     def step_fn(
         updates: DualVector,
@@ -136,7 +144,7 @@ def _lift(transformation: optax.GradientTransformation) -> Step:
         **extra: Any,
     ) -> tuple[DualVector, State]:
         del half_step
-        return lifted.update(updates, state, params, **extra)
+        return update(updates, state, params, **extra)
 
     return step_fn
 
@@ -186,8 +194,7 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         >>> x
         Array([0.75, 0.5 ], dtype=float32)
     """
-    _check_pair(pair)
-    step = step_of(pair)
+    step = step_of(pair, may_observe=False)
     first = UPDATE if pair.is_oracle_free else EXTRAPOLATION
 
     def init_fn(params: Params) -> AlternatingState:
@@ -204,6 +211,8 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         **extra: Any,
     ) -> tuple[Params, AlternatingState]:
         params = given(params)
+        way_out = "make it by init of this very alternating optimizer"
+        _checks.instance_of("state", state, AlternatingState, way_out)
         if not pair.is_oracle_free:
             delta, inner = step(
                 updates, state.inner, params, half_step=state.half_step, **extra
@@ -215,7 +224,7 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         delta = jax.tree.map(jnp.add, to_next, to_half)
         return delta, AlternatingState(state.half_step, inner)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return Whole(init_fn, update_fn)
 
 
 def iterate(
@@ -253,14 +262,15 @@ def iterate(
         >>> x
         Array([0.75, 0.5 ], dtype=float32)
     """
-    _check_pair(pair)
+    step_of(pair, may_observe=False)  # raises where it is none
+    _checks.function("operator", operator, "of params and a batch", "pass the oracle")
     calls = 1 if pair.is_oracle_free else 2
 
     def oracle(params: Params, batch: tuple) -> tuple[DualVector, Any]:
         if axis_name is not None:
             params = _workers.local_params(params, axis_name)
         result = operator(params, *batch)
-        return result if has_aux else (result, None)
+        return _operators.with_aux("operator", result) if has_aux else (result, None)
 
     def step_fn(params: Params, state: State, *inputs: Any) -> tuple:
         _checks.leading_axis(
@@ -286,13 +296,3 @@ def iterate(
         return params, state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *auxes)
 
     return step_fn
-
-
-def _check_pair(pair: Any) -> None:
-    if not isinstance(pair, ExtragradientPair) or isinstance(pair, Observer):
-        raise _checks.refuse(
-            "pair",
-            "must be an extra-gradient pair",
-            pair,
-            "build one by qgenx_jax.q_genx, extragradient or chain",
-        )

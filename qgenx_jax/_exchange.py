@@ -28,7 +28,8 @@ class ExchangeState(NamedTuple):
         key: PRNG key, the same on all workers; split at every send. What rounds is this
             key with the tree's paths and shapes and the worker's index folded in.
         levels: of each group whose quantizer is `user_levels`, an array (s + 1,), to be
-            replaced by other ones at will; the group of a single quantizer is "all".
+            replaced by other ones at will (where those break the rules of
+            `user_levels`, means are NaN); the group of a single quantizer is "all".
     """
 
     key: Array
@@ -97,10 +98,13 @@ class Exchange:
             or None without `scalar`.
 
         Raises:
-            ValueError: if the axis is not bound, a leaf is not a real floating-point
-                array or does not vary over the workers, or no leaf is left to quantize.
+            ValueError: if the state is not an exchange's, the axis is not bound, a leaf
+                is not a real floating-point array or does not vary over the workers, or
+                no leaf is left to quantize.
         """
-        layout = self._checked(tree)
+        if scalar is not None:
+            _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
+        layout = self._checked(tree, state)
         if self._strategy == "exact":
             own = _trees.widen(tree)
             number = None if scalar is None else _collectives.number(scalar(own))
@@ -122,24 +126,18 @@ class Exchange:
     def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
         """This worker's own decoded vector, as `send` gives it, without a collective.
 
-        For measuring what quantization changes; it may stand in a `lax.cond`.
-
-        Args:
-            tree: this worker's dual vector.
-            state: the exchange's state, equal on all workers.
-
-        Returns:
-            Q(tree), in float32, or float64 for float64 leaves.
-
-        Raises:
-            ValueError: as `send`.
+        For measuring what quantization changes; it may stand in a `lax.cond`. Arguments
+        and errors are those of `send`.
         """
-        layout = self._checked(tree)
+        layout = self._checked(tree, state)
         if self._strategy == "exact":
             return _trees.widen(tree)
         return self._encode(tree, layout, state)[-1]
 
-    def _checked(self, tree: DualVector) -> _trees.Layout:
+    def _checked(self, tree: DualVector, state: ExchangeState) -> _trees.Layout:
+        made = "make it by init of this very exchange"
+        _checks.instance_of("state", state, ExchangeState, made)
+        _random.canonical_key(state.key)
         _workers.axis_size(self.axis_name)  # raises where the axis is not bound
         layout = self.layout(tree)
         _workers.refuse_replicated("the tree to exchange", tree, self.axis_name)
@@ -224,28 +222,7 @@ class Exchange:
         Raises:
             ValueError: as `send` does for the tree.
         """
-        _checks.floating_leaves("the tree to exchange", tree)
-        labels = iter(_groups.labels_of(tree, self.labels, self.quantizers))
-
-        def label(path: str, leaf: jax.ShapeDtypeStruct) -> str | None:
-            group = next(labels)
-            if self.quantizers[group] is None:
-                return None
-            return None if self.exact is not None and self.exact(path, leaf) else group
-
-        layout = _trees.layout(tree, label)
-        for group, quantizer in self.quantizers.items():
-            if quantizer is not None and layout.leaves and group not in layout.groups:
-                whose = "" if self.labels is None else f" of group {group!r}"
-                raise _checks.refuse(
-                    "exact",
-                    f"must leave {quantizer}{whose} at least one leaf to quantize",
-                    _checks.Text(f"none of {len(layout.leaves)} leaves"),
-                    "pass quantizer=None for an exact exchange, or exact=None to "
-                    "quantize every leaf (quantized_mean keeps leaves of fewer than 2 "
-                    "dimensions or 1024 elements exact unless told otherwise)",
-                )
-        return layout
+        return _groups.layout(tree, self.quantizers, self.labels, self.exact)
 
 
 def exchange(
@@ -282,8 +259,8 @@ def exchange(
         `traffic(tree, workers)`.
 
     Raises:
-        ValueError: for an unknown collective, a key that is none, or a quantizer given
-            to the exact collective.
+        ValueError: for an unknown collective, an axis that can be none, a key that is
+            none, or a quantizer given to the exact collective.
 
     Example:
         >>> import jax, jax.numpy as jnp, qgenx_jax as qgenx
@@ -299,15 +276,12 @@ def exchange(
         Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
         Communication Guarantees, ICLR 2023, algorithm 1.
     """
+    _checks.axis_name(axis_name)
     _checks.one_of("collective", collective, COLLECTIVES)
     quantizers = _groups.quantizers_of(quantizer, labels)
-    if exact is not None and not callable(exact):
-        raise _checks.refuse(
-            "exact",
-            "must be a function of a leaf's path and shape, or None",
-            exact,
-            "pass for instance qgenx_jax.small_leaves",
-        )
+    if exact is not None:
+        what = "of a leaf's path and shape, or None"
+        _checks.function("exact", exact, what, "for instance qgenx_jax.small_leaves")
     if collective == "exact" and any(quantizers.values()):
         raise _checks.refuse(
             "collective",

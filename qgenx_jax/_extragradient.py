@@ -7,6 +7,8 @@ import optax
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._pair import ExtragradientPair, make_pair, pick
+from qgenx_jax._plain import check_plain, plain_update
+from qgenx_jax._step_size import not_negative
 from qgenx_jax._types import DualVector, HalfStep, Params, State
 
 
@@ -42,7 +44,8 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
         workers: `qgenx_jax.chain(quantized_mean(...), extragradient(...))`.
 
     Raises:
-        ValueError: if base is not a transformation.
+        ValueError: if base is not a transformation; at the update, if the vector or the
+            state does not have the structure and the shapes of the parameters.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -53,16 +56,9 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
         Inequality Perspective on Generative Adversarial Networks, ICLR 2019,
         algorithm 4 (ExtraAdam).
     """
-    if isinstance(base, ExtragradientPair) or not isinstance(
-        base, optax.GradientTransformation
-    ):
-        raise _checks.refuse(
-            "base",
-            "must be an optax.GradientTransformation",
-            base,
-            "pass what a factory returns, for instance optax.adam(1e-3)",
-        )
-    base = optax.with_extra_args_support(base)
+    way_out = "pass what a factory returns, for instance optax.adam(1e-3)"
+    check_plain("base", base, way_out)
+    base_update = plain_update(base)
 
     def init_fn(params: Params) -> ExtragradientState:
         return ExtragradientState(_trees.copy(params), base.init(params))
@@ -75,7 +71,13 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
         half_step: HalfStep,
         **extra: Any,
     ) -> tuple[Params, ExtragradientState]:
-        moves, base_state = base.update(updates, state.base, params, **extra)
+        way_out = "make the state by init of this very pair"
+        _checks.instance_of("state", state, ExtragradientState, way_out)
+        _checks.same_structure("params", params, "state.anchor", state.anchor, way_out)
+        way_out = "pass the dual vector at these params"
+        _checks.same_structure("updates", updates, "params", params, way_out)
+        _checks.inexact_leaves("updates", updates)
+        moves, base_state = base_update(updates, state.base, params, **extra)
         anchor = pick(half_step, lambda: _trees.copy(params), lambda: state.anchor)
 
         def from_anchor() -> Params:
@@ -108,6 +110,9 @@ def extra_adam(
     Returns:
         `extragradient(optax.adam(learning_rate, b1, b2, eps))`.
 
+    Raises:
+        ValueError: if a number is negative or not finite, or a decay not below 1.
+
     Example:
         >>> import qgenx_jax as qgenx
         >>> pair = qgenx.extra_adam(2e-4, b1=0.5, b2=0.9)
@@ -116,6 +121,10 @@ def extra_adam(
         Gidel et al., A Variational Inequality Perspective on Generative Adversarial
         Networks, ICLR 2019, algorithm 4.
     """
+    learning_rate = _rate(learning_rate)
+    _check_decay("b1", b1)
+    _check_decay("b2", b2)
+    _checks.at_least_zero("eps", eps, "optax.adam has 1e-8")
     return extragradient(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps))
 
 
@@ -131,6 +140,9 @@ def extra_sgd(
     Returns:
         `extragradient(optax.sgd(learning_rate, momentum))`.
 
+    Raises:
+        ValueError: if a number is negative or not finite, or the momentum not below 1.
+
     Example:
         >>> import qgenx_jax as qgenx
         >>> pair = qgenx.extra_sgd(0.1)
@@ -138,4 +150,20 @@ def extra_sgd(
     References:
         Korpelevich, The extragradient method, 1976.
     """
+    learning_rate = _rate(learning_rate)
+    if momentum is not None:
+        _check_decay("momentum", momentum)
     return extragradient(optax.sgd(learning_rate, momentum))
+
+
+def _rate(learning_rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
+    """A number, checked, or a schedule that is checked when it is called."""
+    if callable(learning_rate):
+        return lambda count: not_negative("learning_rate", learning_rate(count))
+    way_out = "or pass an optax schedule; to go up, negate the vector"
+    return _checks.at_least_zero("learning_rate", learning_rate, way_out)
+
+
+def _check_decay(argument: str, value: Any) -> None:
+    rule, way_out = "must be in [0, 1)", "0.9 for instance"
+    _checks.real_number(argument, value, rule, lambda x: 0 <= x < 1, way_out)

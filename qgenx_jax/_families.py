@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from qgenx_jax import _checks, _levels
 from qgenx_jax._quantize import Quantizer
 
@@ -76,10 +78,10 @@ def exponential(
         Ramezani-Kebrya et al., NUQSGD: Provably Communication-efficient Data-parallel
         SGD via Nonuniform Quantization, JMLR 2021.
     """
-    _checks.whole_number("bits", bits, 2, 8)
-    if not isinstance(base, (int, float)) or not 0 < base < 1:
+    bits = _checks.whole_number("bits", bits, 2, 8)
+    if not isinstance(base, (float, np.floating)) or not 0 < base < 1:
         raise _checks.refuse("base", "must be in (0, 1)", base, "NUQSGD uses 0.5")
-    levels = _levels.exponential_levels(bits, base)
+    levels = _levels.exponential_levels(bits, float(base))
     return Quantizer("exponential", bits, norm, bucket_size, source, levels)
 
 

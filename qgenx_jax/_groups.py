@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 
-from qgenx_jax import _checks
+from qgenx_jax import _checks, _trees
 from qgenx_jax._quantize import Quantizer
-from qgenx_jax._types import Array
+from qgenx_jax._types import Array, LeafPredicate
 
 Labels: TypeAlias = Callable[[Any], Any] | Any
 """A tree of labels, a prefix of the vectors' tree, or a function that makes it."""
@@ -17,8 +18,8 @@ def quantizers_of(quantizer: Any, labels: Any) -> dict[str, Quantizer | None]:
     """A quantizer or None for each label; "all" is the label where there is one.
 
     Raises:
-        ValueError: unless it is a mapping exactly where labels are given, or if a value
-            is neither a quantizer nor None.
+        ValueError: unless it is a mapping exactly where labels are given, not empty, or
+            if a label is no string or a value neither a quantizer nor None.
     """
     if isinstance(quantizer, Mapping) != (labels is not None):
         raise _checks.refuse(
@@ -28,8 +29,14 @@ def quantizers_of(quantizer: Any, labels: Any) -> dict[str, Quantizer | None]:
             'pass for instance {"large": uniform(4), "small": None} with labels=',
         )
     is_mapping = isinstance(quantizer, Mapping)
+    if is_mapping and not quantizer:
+        rule, way_out = "must have a label", "pass None for an exact exchange"
+        raise _checks.refuse("quantizer", rule, quantizer, way_out)
     quantizers: dict[str, Any] = dict(quantizer) if is_mapping else {"all": quantizer}
-    for value in quantizers.values():
+    for label, value in quantizers.items():
+        if not isinstance(label, str):
+            rule, way_out = "must have strings for labels", "name the groups"
+            raise _checks.refuse("quantizer", rule, label, way_out)
         if value is not None and not isinstance(value, Quantizer):
             raise _checks.refuse(
                 "quantizer",
@@ -40,19 +47,60 @@ def quantizers_of(quantizer: Any, labels: Any) -> dict[str, Quantizer | None]:
     return quantizers
 
 
-def labels_of(tree: Any, labels: Any, known: Mapping[str, Any]) -> list[str]:
-    """The label of each leaf.
+def layout(
+    tree: Any,
+    quantizers: Mapping[str, Quantizer | None],
+    labels: Labels | None,
+    exact: LeafPredicate | None,
+) -> _trees.Layout:
+    """How the leaves of a tree travel: by their labels, and by what stays exact.
 
     Raises:
-        ValueError: if a label has no quantizer.
+        ValueError: if a leaf is not a real floating-point array, a label has no
+            quantizer, `exact` returns no bool, or a quantizer is left with no leaf.
     """
+    _checks.floating_leaves("the tree to exchange", tree)
+    own_labels = iter(_labels_of(tree, labels, quantizers))
+
+    def label(path: str, leaf: jax.ShapeDtypeStruct) -> str | None:
+        group = next(own_labels)
+        if quantizers[group] is None or exact is None:
+            return None if quantizers[group] is None else group
+        stays = exact(path, leaf)
+        if not isinstance(stays, (bool, np.bool_)):
+            rule, way_out = "must return a bool", f"return True to keep {path} exact"
+            raise _checks.refuse("exact", rule, stays, way_out)
+        return None if stays else group
+
+    found = _trees.layout(tree, label)
+    for group, quantizer in quantizers.items():
+        if quantizer is not None and found.leaves and group not in found.groups:
+            whose = "" if labels is None else f" of group {group!r}"
+            raise _checks.refuse(
+                "exact",
+                f"must leave {quantizer}{whose} at least one leaf to quantize",
+                _checks.Text(f"none of {len(found.leaves)} leaves"),
+                "pass quantizer=None for an exact exchange, or exact=None to quantize "
+                "every leaf (quantized_mean keeps leaves of fewer than 2 dimensions or "
+                "1024 elements exact unless told otherwise)",
+            )
+    return found
+
+
+def _labels_of(tree: Any, labels: Any, known: Mapping[str, Any]) -> list[str]:
+    """The label of each leaf."""
     if labels is None:
         (only,) = known
         return [only] * len(jax.tree.leaves(tree))
     prefix = labels(tree) if callable(labels) else labels
-    spread = jax.tree.map(
-        lambda label, part: jax.tree.map(lambda _: label, part), prefix, tree
-    )
+    try:
+        spread = jax.tree.map(
+            lambda label, part: jax.tree.map(lambda _: label, part), prefix, tree
+        )
+    except ValueError as error:
+        rule = f"must be a prefix of the tree to exchange, {jax.tree.structure(tree)}"
+        way_out = "label every leaf, or whole subtrees"
+        raise _checks.refuse("labels", rule, prefix, way_out) from error
     found = jax.tree.leaves(spread)
     for label in found:
         _checks.one_of("labels", label, known)
@@ -66,7 +114,10 @@ def check_levels(levels: Any, expected: Mapping[str, Array]) -> None:
         ValueError: if it is the state of another configuration.
     """
     found = levels if isinstance(levels, Mapping) else {}
-    shapes = [{group: x.shape for group, x in d.items()} for d in (found, expected)]
+    shapes = [
+        {group: getattr(x, "shape", None) for group, x in d.items()}
+        for d in (found, expected)
+    ]
     if shapes[0] != shapes[1]:
         raise _checks.refuse(
             "state.levels",

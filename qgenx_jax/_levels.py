@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
-from qgenx_jax._checks import refuse
+from qgenx_jax._checks import floating_leaves, refuse
 from qgenx_jax._types import Array
 
 SIGNIFICANT_BITS = 12
@@ -48,7 +50,10 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
             in 1, are more than 127, or are too near each other to tell apart in
             SIGNIFICANT_BITS bits.
     """
-    values = np.asarray(levels, np.float64)
+    try:
+        values = np.asarray(levels, np.float64)
+    except (TypeError, ValueError):  # no numbers; a TracerArrayConversionError is one
+        values = np.zeros(0)
     if values.ndim == 1 and values.size and values[0] == 0:
         values = values[1:]
     wrong = (
@@ -91,10 +96,45 @@ def round_to_bits(values: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(fraction * scale) / scale, exponent)
 
 
+def given(levels: Any, count: int) -> Array:
+    """Levels given in place of a quantizer's own, to SIGNIFICANT_BITS bits, downward.
+
+    Args:
+        levels: not decreasing, in [0, 1], the last one 1.
+        count: how many there have to be.
+
+    Returns:
+        Array (count,), float32. Where the levels are traced and break the rule it is
+        all NaN, and so is all that is rounded to them.
+
+    Raises:
+        ValueError: for another shape or dtype, and for concrete levels that break the
+            rule.
+    """
+    floating_leaves("levels", levels)
+    table = jnp.asarray(levels, jnp.float32)
+    if table.shape != (count,):
+        raise refuse(
+            "levels",
+            f"must have the shape {(count,)} of the quantizer's own",
+            table.shape,
+            "make another quantizer for another number of levels",
+        )
+    fits = (table[0] >= 0) & (jnp.diff(table) >= 0).all() & (table[-1] == 1)
+    if not isinstance(fits, Tracer) and not fits:
+        raise refuse(
+            "levels",
+            "must not decrease, lie in [0, 1] and end in 1",
+            levels,
+            "sort them and divide by the largest",
+        )
+    return jnp.where(fits, truncate(table), jnp.nan)
+
+
 def truncate(levels: Array) -> Array:
-    """The same for a traced float32 array: to SIGNIFICANT_BITS bits, downward."""
+    """A float32 array to SIGNIFICANT_BITS bits, downward."""
     drop = jnp.uint32(2 ** (24 - SIGNIFICANT_BITS) - 1)
-    as_bits = lax.bitcast_convert_type(levels.astype(jnp.float32), jnp.uint32)
+    as_bits = lax.bitcast_convert_type(levels, jnp.uint32)
     return lax.bitcast_convert_type(as_bits & ~drop, jnp.float32)
 
 

@@ -60,6 +60,8 @@ def map_workers(
         >>> round(float(params[0, 0]), 3)  # half of the way to the mean, 2
         1.0
     """
+    _checks.axis_name(axis_name)
+    _checks.function("step", step, "of params, state and inputs", "for one worker")
     where = _placement.where_workers_run(mesh, axis_name, workers)
 
     def mapped(params: Params, state: State, *inputs: Any) -> tuple:
@@ -76,7 +78,20 @@ def map_workers(
 
         def one_worker(params: Params, shared: list, per_worker: list, inputs: Any):
             state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
-            params, state, *outputs = step(params, state, *inputs)
+            before = params
+            result = step(params, state, *inputs)
+            if not isinstance(result, tuple) or len(result) < 2:
+                raise _checks.refuse(
+                    "step",
+                    "must return a tuple (params, state, *outputs)",
+                    _checks.Text(type(result).__name__),
+                    "return the state that update gave back, too",
+                )
+            params, state, *outputs = result
+            got = "the params it got"
+            _checks.same_structure(
+                "the step's params", params, got, before, "return params"
+            )
             if jax.tree.structure(state) != treedef:
                 raise _checks.refuse(
                     "step",
@@ -85,6 +100,8 @@ def map_workers(
                     "make one call a whole iteration (qgenx_jax.iterate), or drive the "
                     "pair by qgenx_jax.alternating",
                 )
+            _workers.refuse_differing("the step's params", params, axis_name)
+            _workers.refuse_differing("the step's state", state, axis_name)
             shared, per_worker = _partition(own, jax.tree.leaves(state))
             return params, shared, per_worker, outputs
 
@@ -96,7 +113,7 @@ def map_workers(
             "worker",
             "make the state by qgenx_jax.init, for this number of workers",
         )
-        run = _runner(one_worker, where, (params, shared, per_worker, inputs))
+        run = _runner(one_worker, where)
         params, shared, per_worker, outputs = run(params, shared, per_worker, inputs)
         state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
         return (params, state, *outputs)
@@ -104,25 +121,41 @@ def map_workers(
     return jax.jit(mapped, donate_argnums=(0, 1) if donate else ())
 
 
-def _runner(
-    one_worker: Callable, where: _placement.Where, arguments: tuple
-) -> Callable:
-    """`one_worker` on all workers, in shard_map, in vmap, or in vmap in shard_map."""
-    if where.mesh is None:
-        return _vmapped(one_worker, where)
+def _runner(one_worker: Callable, where: _placement.Where) -> Callable:
+    """`one_worker` on all workers, in shard_map, in vmap, or in vmap in shard_map.
+
+    JAX does not track what varies in vmap. So where lanes of vmap are in a shard_map,
+    and where vmap fails, a step is looked at as if each worker had its own device: then
+    it does, and the checks of this library say what is wrong, and of which leaf.
+    """
     if where.lane is None:
         return _sharded(_alone(one_worker), where.mesh, where.axes)
-    # JAX does not track what varies in a vmap in a shard_map; so look at the step once
-    # as if each worker had its device, for the errors that this gives
-    mesh = AbstractMesh(
-        (*where.mesh.shape.values(), where.lanes),
-        (*where.mesh.axis_names, where.lane),
-        (AxisType.Auto,) * (len(where.mesh.axis_names) + 1),
+    sizes = {} if where.mesh is None else dict(where.mesh.shape)
+    axes = where.axes if isinstance(where.axes, tuple) else (where.axes,)
+    sizes[where.lane] = where.lanes
+    as_devices = _sharded(
+        _alone(one_worker),
+        AbstractMesh(
+            tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes)
+        ),
+        (*axes, where.lane),
     )
-    first = where.axes if isinstance(where.axes, tuple) else (where.axes,)
-    axes = (*first, where.lane)
-    jax.eval_shape(_sharded(_alone(one_worker), mesh, axes), *arguments)
-    return _sharded(_vmapped(one_worker, where), where.mesh, where.axes, tracked=False)
+    lanes = _vmapped(one_worker, where)
+
+    def alone(*arguments: Any) -> tuple:
+        try:
+            return lanes(*arguments)
+        except ValueError as error:
+            if "out_axes" in str(error):
+                jax.eval_shape(as_devices, *arguments)
+            raise
+
+    def shared(*arguments: Any) -> tuple:
+        jax.eval_shape(as_devices, *arguments)
+        run = _sharded(lanes, where.mesh, where.axes, tracked=False)
+        return run(*arguments)
+
+    return alone if where.mesh is None else shared
 
 
 def _vmapped(one_worker: Callable, where: _placement.Where) -> Callable:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from qgenx_jax import _checks
 from qgenx_jax._types import DualVector, Params
@@ -30,7 +31,7 @@ def game_operator(
 
     Raises:
         ValueError: if there is no player; when called, if the players of the parameters
-            are others than those of the losses.
+            are others than those of the losses, or a loss is not one real number.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -44,14 +45,17 @@ def game_operator(
         Gidel et al., A Variational Inequality Perspective on Generative Adversarial
         Networks, ICLR 2019, section 2.
     """
-    if not losses:
+    if not isinstance(losses, Mapping) or not losses:
         raise _checks.refuse(
             "losses",
-            "must have at least one player",
+            "must be a mapping with at least one player",
             losses,
             'pass for instance {"generator": loss_g, "discriminator": loss_d}',
         )
     losses = dict(losses)
+    for player, loss in losses.items():
+        what = "of the joint parameters and a batch"
+        _checks.function(f"losses[{player!r}]", loss, what, "pass the player's loss")
 
     def operator(params: Params, *batch: Any) -> DualVector:
         if not isinstance(params, Mapping) or set(params) != set(losses):
@@ -62,13 +66,15 @@ def game_operator(
                 found,
                 "give each player's parameters under its name",
             )
+        _checks.inexact_leaves("params", params)
         # mappings of the parameters' own type, so that vectors have their structure
         kind: Any = type(params)
         vector, values = {}, {}
         for player in params:
 
             def own_loss(own: Any, player: str = player) -> Any:
-                return losses[player](kind({**params, player: own}), *batch)
+                result = losses[player](kind({**params, player: own}), *batch)
+                return _checked_loss(player, result, has_aux)
 
             values[player], vector[player] = jax.value_and_grad(
                 own_loss, has_aux=has_aux
@@ -76,3 +82,29 @@ def game_operator(
         return (kind(vector), values) if has_aux else kind(vector)
 
     return operator
+
+
+def with_aux(name: str, result: Any) -> tuple[Any, Any]:
+    """What a function returned that is to return (value, aux).
+
+    Raises:
+        ValueError: if it is not a tuple of two.
+    """
+    if not isinstance(result, tuple) or len(result) != 2:
+        rule = "must return a tuple (value, aux) where has_aux is True"
+        found = _checks.Text(type(result).__name__)
+        raise _checks.refuse(name, rule, found, "return both, or drop has_aux")
+    return result
+
+
+def _checked_loss(player: str, result: Any, has_aux: bool) -> Any:
+    name = f"losses[{player!r}]"
+    value = with_aux(name, result)[0] if has_aux else result
+    rule = "must return one real, floating-point number"
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or value.shape or not jnp.issubdtype(dtype, jnp.floating):
+        is_array = dtype is not None
+        found = _checks.Text(jax.typeof(value) if is_array else type(value).__name__)
+        way_out = "take a mean over the batch, and has_aux=True for further results"
+        raise _checks.refuse(name, rule, found, way_out)
+    return result

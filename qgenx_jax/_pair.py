@@ -177,6 +177,7 @@ def make_pair(
     """
 
     def init_fn(params: Params) -> BeforeExtrapolation:
+        _checks.inexact_leaves("params", params)
         _workers.refuse_reserved_name(params)
         return BeforeExtrapolation(init(params))
 
@@ -187,17 +188,42 @@ def make_pair(
     )
 
 
-def step_of(pair: ExtragradientPair) -> Step:
-    """The step function behind both sides of a pair.
+def refuse_vector(updates: DualVector | None) -> None:
+    """Checks that an extrapolation that needs no dual vector is given none.
 
     Raises:
-        ValueError: if the sides do not come from one step function.
+        ValueError: if it is given one.
     """
-    before, after = pair.extrapolation.update, pair.update.update
+    if updates is not None:
+        raise _checks.refuse(
+            "updates",
+            "must be None at an extrapolation that needs no dual vector",
+            _checks.Text(jax.tree.structure(updates)),
+            "save the oracle call, and pass None",
+        )
+
+
+def step_of(pair: ExtragradientPair, *, may_observe: bool = True) -> Step:
+    """The step function behind both sides of a pair, an observer only if it may be.
+
+    Raises:
+        ValueError: if it is no such pair, or if the sides are not those of one step
+            function, in order.
+    """
+    is_observer = isinstance(pair, Observer) and not may_observe
+    if not isinstance(pair, ExtragradientPair) or is_observer:
+        raise _checks.refuse(
+            "pair",
+            "must be an extra-gradient pair",
+            pair,
+            "build one by qgenx_jax.q_genx, extragradient or chain",
+        )
+    before, after = (getattr(side, "update", None) for side in pair)
     if not (
         isinstance(before, _HalfStepUpdate)
         and isinstance(after, _HalfStepUpdate)
         and before.step is after.step
+        and (before.half_step, after.half_step) == (EXTRAPOLATION, UPDATE)
     ):
         raise _checks.refuse(
             "pair",

@@ -18,7 +18,13 @@ import jax.numpy as jnp
 from qgenx_jax import _checks, _collectives, _step_size, _trees, _workers
 from qgenx_jax._exchange import ExchangeState, exchange
 from qgenx_jax._groups import Labels
-from qgenx_jax._pair import UPDATE, ExtragradientPair, make_pair, pick
+from qgenx_jax._pair import (
+    UPDATE,
+    ExtragradientPair,
+    make_pair,
+    pick,
+    refuse_vector,
+)
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._random import KeyOrSeed
 from qgenx_jax._types import (
@@ -161,6 +167,7 @@ def q_genx(
         del extra
         _check_state(state, params, like)
         if variant != "dual_extrapolation" and half_step != UPDATE:
+            refuse_vector(updates)
             if not optimistic:
                 return jax.tree.map(jnp.zeros_like, params), state
             return _trees.cast_like(state.extrapolation, params), state
@@ -178,14 +185,14 @@ def q_genx(
         mean = _trees.cast_like(mean, state.dual)
 
         def extrapolated() -> tuple[Params, QGenXState]:
-            gamma = rule.value(state.step_size, workers)
+            gamma = _step_size.gamma(rule, state.step_size, workers)
             return _trees.cast_like(_times(-gamma, mean), params), state
 
         def updated() -> tuple[Params, QGenXState]:
             total = jnp.zeros(()) if numbers is None else _sum_in_order(numbers)
             rule_state = rule.update(state.step_size, total)
             dual = jax.tree.map(jnp.subtract, state.dual, mean)
-            gamma = rule.value(rule_state, workers)
+            gamma = _step_size.gamma(rule, rule_state, workers)
             moved = _times(gamma, dual)
             x1, x_half = _trees.widen(state.anchor), _trees.widen(params)
             delta = jax.tree.map(lambda a, b, c: (a + b) - c, x1, moved, x_half)
@@ -269,13 +276,7 @@ def _check_state(state: Any, params: Params, like: QGenXState) -> None:
             )
     _checks.same_structure("params", params, "state.anchor", state.anchor, way_out)
     if state.per_worker is not None:
-        _checks.leading_axis(
-            "state.per_worker",
-            state.per_worker,
-            1,
-            "worker, of which there is one inside the mapped function",
-            "map it over the worker axis, as qgenx_jax.map_workers does",
-        )
+        _checks.own_leaves("state.per_worker", state.per_worker)
 
 
 class ExchangingPair(ExtragradientPair):

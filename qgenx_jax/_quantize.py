@@ -37,11 +37,18 @@ class Payload:
         data: uint8 of shape (bytes,), record after record.
         shape: shape of the array.
         dtype: dtype of the array.
+        quantizer: the one that encoded it; None if it is not known, for bytes that came
+            from elsewhere.
+        other_levels: whether it was given levels other than its own.
     """
 
     data: Array
     shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
     dtype: np.dtype = dataclasses.field(metadata={"static": True})
+    quantizer: "Quantizer | None" = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+    other_levels: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def nbytes(self) -> int:
@@ -76,15 +83,32 @@ class Quantizer:
 
     def __post_init__(self) -> None:
         _checks.one_of("family", self.family, FAMILIES)
-        least = 1 if self.family in ("uniform", "min_max") else 2
-        _checks.whole_number("bits", self.bits, least, 8)
-        _checks.one_of("norm", self.norm, _NORMS)
         _checks.one_of("source", self.source, SOURCES)
+        has_levels = self.family in ("exponential", "levels")
+        bits = _checks.whole_number("bits", self.bits, 2 if has_levels else 1, 8)
+        norms = (math.inf,) if self.family == "min_max" else _NORMS
+        # as Python numbers: NumPy's overflow in the arithmetic of sizes
+        object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "norm", _checks.one_of("norm", self.norm, norms))
         if self.bucket_size is not None:
-            _checks.whole_number("bucket_size", self.bucket_size, 1, None)
+            size = _checks.whole_number("bucket_size", self.bucket_size, 1, None)
+            object.__setattr__(self, "bucket_size", size)
+        most = _levels.steps_of(bits) if has_levels else 0
+        least = most if self.family == "exponential" else min(most, 1)
+        is_tuple = isinstance(self.levels, tuple)
+        if not is_tuple or not least <= len(self.levels) <= most:
+            raise _checks.refuse(
+                "levels",
+                f"must be a tuple of {least} to {most} with {self.family}, {bits} bits",
+                self.levels,
+                "make the quantizer by uniform, exponential, min_max or user_levels",
+            )
+        if self.family == "levels":
+            _levels.check_levels(self.levels)
 
     def buckets(self, size: int) -> tuple[tuple[int, int], ...]:
         """How `size` coordinates are cut: (rows, length) of the full and the short."""
+        size = _checks.whole_number("size", size, 0, None)
         if size == 0:
             return ()
         length = min(self.bucket_size or size, size)
@@ -112,8 +136,9 @@ class Quantizer:
             x: floating-point array of any shape. Arithmetic is float32, float64 for a
                 float64 array.
             levels: for the family "levels", other levels than the quantizer's own:
-                increasing, the last one 1, of the same number; may be traced, and are
-                truncated to 12 significant bits.
+                not decreasing, in [0, 1], the last one 1, of the same number; may be
+                traced, and are truncated to 12 significant bits. Traced ones that are
+                not such make the payload decode to NaN.
 
         Returns:
             The payload. The mean of what `decode` gives over all keys is x, to 2^-17 of
@@ -122,7 +147,7 @@ class Quantizer:
 
         Raises:
             ValueError: if x is not a real floating-point array, or levels are given to
-                another family or in another number.
+                another family, or are not such, as far as they are known.
 
         Example:
             >>> import jax, qgenx_jax as qgenx
@@ -134,6 +159,10 @@ class Quantizer:
             Array([ 7., -2.,  0.], dtype=float32)
         """
         _checks.floating_leaves("x", x)
+        if not isinstance(x, (list, tuple)) and not jax.tree_util.all_leaves([x]):
+            found = _checks.Text(type(x).__name__)
+            way_out = "pass its leaves, or send the tree by qgenx_jax.exchange"
+            raise _checks.refuse("x", "must be one array", found, way_out)
         x = jnp.asarray(x)
         codec = self._codec(levels)
         key = _random.typed(_random.canonical_key(key))
@@ -153,7 +182,7 @@ class Quantizer:
             records.append(record.reshape(-1))
             start = end
         data = _trees.concatenate(records, "uint8")
-        return Payload(data, x.shape, np.dtype(x.dtype))
+        return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
 
     def decode(self, payload: Payload, levels: Array | None = None) -> Array:
         """The array that a payload stands for.
@@ -167,8 +196,19 @@ class Quantizer:
             infinity is all NaN; a bucket of zeros is all zeros.
 
         Raises:
-            ValueError: if the payload's sizes are not those of this quantizer.
+            ValueError: if the payload is not one of this quantizer, or levels are
+                given here and were not there, or the other way around.
         """
+        _checks.instance_of("payload", payload, Payload, "pass what encode returned")
+        is_known = payload.quantizer is not None
+        if is_known and payload.other_levels != (levels is not None):
+            there = "with levels" if payload.other_levels else "without levels"
+            raise _checks.refuse(
+                "levels",
+                "must be given to decode exactly where they were given to encode",
+                _checks.Text(f"a payload encoded {there}"),
+                "give both the same levels",
+            )
         codec = self._codec(levels)
         values = [
             codec.decode(codes, scales).reshape(-1)
@@ -184,17 +224,19 @@ class Quantizer:
             A list with the full buckets and, where there is one, the short last one.
 
         Raises:
-            ValueError: if the payload's size is not that of this quantizer.
+            ValueError: if the payload is another quantizer's, or its bytes are not as
+                many as this one makes.
         """
         size, wide = math.prod(payload.shape), wire_dtype(payload.dtype)
-        if payload.data.shape != (self.n_bytes(size, payload.dtype),):
-            raise _checks.refuse(
-                "payload",
-                f"must have {self.n_bytes(size, payload.dtype)} bytes for {self} and "
-                f"an array of shape {payload.shape}",
-                payload.data.shape,
-                "decode it with the quantizer that encoded it",
-            )
+        way_out = "decode it with the quantizer that encoded it"
+        if payload.quantizer not in (None, self):
+            rule = f"must be encoded by {self}"
+            raise _checks.refuse("payload", rule, payload.quantizer, way_out)
+        found = jax.ShapeDtypeStruct(payload.data.shape, payload.data.dtype)
+        n_bytes = self.n_bytes(size, payload.dtype)
+        if found != jax.ShapeDtypeStruct((n_bytes,), np.uint8):
+            rule = f"must be {n_bytes} bytes for {self} and the shape {payload.shape}"
+            raise _checks.refuse("payload", rule, found, way_out)
         opened, start = [], 0
         for rows, length in self.buckets(size):
             n_bytes = self._record_bytes(length, wide)
@@ -227,14 +269,7 @@ class Quantizer:
                     f"levels for {self.family!r}",
                     "make the quantizer by qgenx_jax.user_levels",
                 )
-            if jnp.shape(levels) != (len(self.levels),):
-                raise _checks.refuse(
-                    "levels",
-                    f"must have the shape {(len(self.levels),)} of the quantizer's own",
-                    jnp.shape(levels),
-                    "make another quantizer for another number of levels",
-                )
-            table = _levels.truncate(jnp.asarray(levels))
+            table = _levels.given(levels, len(self.levels))
             return _rounding.Levels(self.bits, self.norm, table)
         if self.family == "min_max":
             return _rounding.MinMax(self.bits)
@@ -247,5 +282,10 @@ class Quantizer:
 
 
 def wire_dtype(dtype: np.dtype | str) -> np.dtype:
-    """The dtype of arithmetic and of scales: float64 for float64, else float32."""
+    """The dtype of arithmetic and of scales: float64 for float64, else float32.
+
+    Raises:
+        ValueError: if it is not a real floating-point dtype.
+    """
+    _checks.floating_leaves("dtype", jax.ShapeDtypeStruct((), dtype))
     return np.dtype("float64" if np.dtype(dtype) == np.float64 else "float32")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax._checks import refuse
+from qgenx_jax._checks import refuse, whole_number
 from qgenx_jax._types import Array
 
 KeyOrSeed = chex.PRNGKey | int
@@ -26,10 +26,11 @@ def canonical_key(key: KeyOrSeed) -> Array:
         ValueError: for anything else.
     """
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-        return jax.random.key(int(key))
+        # JAX drops what is above the lowest 32 bits: other seeds, equal keys
+        return jax.random.key(whole_number("key", key, -(2**31), 2**32 - 1))
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     is_typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    is_raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
+    is_raw = dtype == jnp.uint32 and shape == _raw_shape()
     if not (is_raw or (is_typed and shape == ())):
         raise refuse(
             "key",
@@ -38,6 +39,11 @@ def canonical_key(key: KeyOrSeed) -> Array:
             "pass jax.random.key(seed) or the seed itself",
         )
     return jnp.asarray(key)
+
+
+def _raw_shape() -> tuple[int, ...]:
+    """Of a raw key of JAX's default generator."""
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
 
 
 def typed(key: Array) -> Array:

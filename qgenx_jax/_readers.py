@@ -29,7 +29,8 @@ def x_t(state: State, params: Params) -> Params:
         dtypes of params.
 
     Raises:
-        ValueError: unless the state contains exactly one `q_genx` or `extragradient`.
+        ValueError: unless the state contains exactly one `q_genx` or `extragradient`,
+            of such parameters.
 
     Example:
         >>> import jax.numpy as jnp, optax, qgenx_jax as qgenx
@@ -50,6 +51,8 @@ def x_t(state: State, params: Params) -> Params:
             "pass the state of one alternating optimizer, or of one pair",
         )
     (inner,) = found
+    way_out = "pass the parameters that go with this state"
+    _checks.same_structure("params", params, "the state", inner.anchor, way_out)
     if isinstance(inner, QGenXState):
         moved = jax.tree.map(
             lambda a, y: a + inner.gamma.astype(y.dtype) * y,

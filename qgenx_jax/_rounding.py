@@ -115,13 +115,14 @@ class Levels(NamedTuple):
     bits: int
     norm: float
     levels: Array
-    """l_1 < ... < l_{s+1} = 1, float32 of SIGNIFICANT_BITS bits; l_1 may repeat."""
+    """l_1 <= ... <= l_{s+1} = 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
 
     def encode(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
         """See `Codec`."""
         bucket, lift = lifted(bucket)
         drop = significand(bucket.dtype) - _levels.SIGNIFICANT_BITS
         scale = round_up(bucket_norm(bucket, self.norm), 1.0, drop, lift)
+        scale *= self.levels[-1].astype(bucket.dtype)  # 1, or NaN: no levels at all
         levels = self.levels.astype(bucket.dtype)[None, :] * scale
         magnitude = jnp.abs(bucket)
         below = _levels.place(magnitude, levels[:, :-1])

@@ -6,7 +6,7 @@ gamma_{t+1}.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import chex
 import jax.numpy as jnp
@@ -105,7 +105,8 @@ def scheduled_step_size(schedule: chex.Numeric | optax.Schedule) -> StepSize:
     """gamma_t = schedule(t - 1), or a constant; the workers are not counted in.
 
     Args:
-        schedule: a positive number, or an optax schedule of the completed iterations.
+        schedule: a positive number, or an optax schedule of the completed iterations;
+            where that is negative in a compiled program, parameters become NaN.
 
     Returns:
         A `StepSize`.
@@ -140,6 +141,32 @@ def scheduled_step_size(schedule: chex.Numeric | optax.Schedule) -> StepSize:
     return StepSize(init_fn, value_fn, update_fn, needs_sum=False)
 
 
+def gamma(rule: StepSize, state: State, workers: int) -> Array:
+    """gamma_t by a rule: one number; NaN where a compiled program finds it negative.
+
+    Raises:
+        ValueError: if it is not one real number, or known to be negative.
+    """
+    return not_negative("step_size", rule.value(state, workers))
+
+
+def not_negative(argument: str, value: Any) -> Array:
+    """What a rule or a schedule gave; NaN where a compiled program finds it negative.
+
+    Raises:
+        ValueError: if it is not one real number, or known to be negative.
+    """
+    _checks.real_number(
+        argument,
+        value,
+        "must give one real number that is not negative",
+        lambda x: not x < 0,
+        "a positive one is a step against the vector",
+    )
+    value = jnp.asarray(value)
+    return jnp.where(value < 0, jnp.nan, value)
+
+
 StepSizeLike: TypeAlias = StepSize | chex.Numeric | optax.Schedule | None
 
 
@@ -154,6 +181,14 @@ def lift(step_size: StepSizeLike, gamma0: chex.Numeric | None) -> StepSize:
             gamma0,
             "pass step_size=qgenx_jax.adaptive_step_size(gamma0), or scale step_size",
         )
-    return (
-        step_size if isinstance(step_size, StepSize) else scheduled_step_size(step_size)
-    )
+    if any(step_size is x for x in (StepSize, adaptive_step_size, scheduled_step_size)):
+        rule, way_out = "must be a number, a schedule or a StepSize", "call the factory"
+        raise _checks.refuse("step_size", rule, step_size, way_out)
+    if not isinstance(step_size, StepSize):
+        return scheduled_step_size(step_size)
+    for name in ("init", "value", "update"):
+        what = "as the documentation of StepSize says"
+        value = getattr(step_size, name)
+        _checks.function(f"step_size.{name}", value, what, "give all three")
+    _checks.instance_of("step_size.needs_sum", step_size.needs_sum, bool, "pass a bool")
+    return step_size

@@ -40,14 +40,14 @@ def axis_size(axis_name: AxisName) -> int:
         ) from error
 
 
-def _varying(x: Any) -> frozenset:
+def varying(x: Any) -> frozenset:
     """The axes that JAX knows a value to vary over; empty where it does not track."""
     return frozenset(jax.typeof(x).mat.varying)
 
 
 def _tracked(axis_name: AxisName) -> frozenset:
     """The worker axes, where JAX tracks variation over them (shard_map, check_vma)."""
-    return _varying(lax.axis_index(axis_name))
+    return varying(lax.axis_index(axis_name))
 
 
 def local_params(tree: Params, axis_name: AxisName) -> Params:
@@ -75,11 +75,12 @@ def local_params(tree: Params, axis_name: AxisName) -> Params:
         ...     loss = lambda p: ((p - batch) ** 2).mean()
         ...     return jax.grad(loss)(qgenx.local_params(params, "data"))
     """
+    _checks.axis_name(axis_name)
     axis_size(axis_name)
     tracked = _tracked(axis_name)
 
     def localise(x: Any) -> Any:
-        missing = tuple(sorted(tracked - _varying(x), key=str))
+        missing = tuple(sorted(tracked - varying(x), key=str))
         return lax.pcast(x, missing, to="varying") if missing else x
 
     return jax.tree.map(localise, tree)
@@ -93,7 +94,7 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
     """
     tracked = _tracked(axis_name)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not tracked <= _varying(leaf):
+        if not tracked <= varying(leaf):
             raise _checks.refuse(
                 _checks.leaf_name(path, argument),
                 f"must vary over the worker axis {axis_name!r}; this one is constant, "
@@ -106,6 +107,26 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
             )
 
 
+def refuse_differing(argument: str, tree: Any, axis_name: AxisName) -> None:
+    """Checks that no leaf varies over the workers, where JAX tracks that.
+
+    Leaves below `per_worker` may.
+
+    Raises:
+        ValueError: for the first leaf that does, with its path.
+    """
+    tracked = _tracked(axis_name)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if tracked & varying(leaf) and not is_per_worker(path):
+            raise _checks.refuse(
+                _checks.leaf_name(path, argument),
+                "must be equal on all workers",
+                _checks.Text("one that differs"),
+                "exchange every gradient that moves it (qgenx_jax.quantized_mean "
+                "before the optimizer)",
+            )
+
+
 def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:
     """This worker's key: no two workers share a stream of rounding bits.
 
@@ -113,7 +134,7 @@ def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:
     model), nor do two of their indices; over other axes results stay replicated.
     """
     key = jax.random.fold_in(key, lax.axis_index(axis_name))
-    others = _varying(like) - _tracked(axis_name)
+    others = varying(like) - _tracked(axis_name)
     for other in sorted(others, key=str):
         key = jax.random.fold_in(key, lax.axis_index(other))
     return key
@@ -187,6 +208,7 @@ def state_specs(state: State, axis_name: AxisName) -> Any:
         >>> qgenx.state_specs({"count": 0, "per_worker": jnp.zeros((4, 9))}, "data")
         {'count': P(), 'per_worker': P('data',)}
     """
+    _checks.axis_name(axis_name)
     return jax.tree_util.tree_map_with_path(
         lambda path, _: (
             PartitionSpec(axis_name) if is_per_worker(path) else PartitionSpec()

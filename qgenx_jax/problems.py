@@ -32,7 +32,15 @@ class AffineProblem(NamedTuple):
 
     def operator(self, x: Array) -> Array:
         """A(x) = B x + b, shape (d,)."""
-        return self.matrix @ x + self.offset
+        return self.matrix @ self._point(x) + self.offset
+
+    def _point(self, x: Array) -> Array:
+        """x, which has the shape (d,): another one would be broadcast."""
+        if getattr(x, "shape", None) != self.offset.shape:
+            rule = f"must be an array of shape {self.offset.shape}"
+            found = getattr(x, "shape", _checks.Text(type(x).__name__))
+            raise _checks.refuse("x", rule, found, "use jax.vmap over points")
+        return x
 
     def oracle(self, noise: str = "none", size: float = 1.0) -> Callable[..., Array]:
         """A stochastic dual vector g(x; key) with E g = A(x).
@@ -60,8 +68,7 @@ class AffineProblem(NamedTuple):
         """
         noises = ("none", "absolute", "multiplicative", "coordinates")
         _checks.one_of("noise", noise, noises)
-        if not size >= 0:
-            raise _checks.refuse("size", "must not be negative", size, "pass size >= 0")
+        _checks.at_least_zero("size", size, "1.0 is the default")
 
         def sample(x: Array, key: Array) -> Array:
             a = self.operator(x)
@@ -99,8 +106,8 @@ class AffineProblem(NamedTuple):
         Raises:
             ValueError: if the radius is not positive.
         """
-        if not radius > 0:
-            raise _checks.refuse("radius", "must be positive", radius, "1.0 is usual")
+        _checks.positive("radius", radius, "1.0 is usual")
+        x = self._point(x)
         symmetric = (self.matrix + self.matrix.T) / 2
         eigenvalues, basis = jnp.linalg.eigh(symmetric)
         eigenvalues = jnp.maximum(eigenvalues, 0)  # rounding only: B + B^T is psd
@@ -147,7 +154,7 @@ def bilinear(
     _checks.whole_number("dimension", dimension, 2, None)
     if dimension % 2:
         raise _checks.refuse("dimension", "must be even", dimension, "players share it")
-    rng = np.random.default_rng(seed)
+    rng = _generator(seed)
     half = dimension // 2
     m = rng.normal(size=(half, half))
     m /= np.linalg.norm(m, 2)
@@ -185,11 +192,10 @@ def quadratic_game(
         True
     """
     _checks.whole_number("dimension", dimension, 1, None)
-    if not 0 < strong <= 1:
-        raise _checks.refuse(
-            "strong", "must be in (0, 1]", strong, "0.1 is the default"
-        )
-    rng = np.random.default_rng(seed)
+    way_out = "0.1 is the default"
+    rule = "must be in (0, 1]"
+    _checks.real_number("strong", strong, rule, lambda x: 0 < x <= 1, way_out)
+    rng = _generator(seed)
     basis = np.linalg.qr(rng.normal(size=(dimension, dimension)))[0]
     eigenvalues = np.geomspace(strong, 1, dimension)
     skew = rng.normal(size=(dimension, dimension))
@@ -198,13 +204,14 @@ def quadratic_game(
     return _problem((basis * eigenvalues) @ basis.T + skew, rng, distance)
 
 
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(_checks.whole_number("seed", seed, 0, None))
+
+
 def _problem(
     matrix: np.ndarray, rng: np.random.Generator, distance: float
 ) -> AffineProblem:
-    if not distance >= 0:
-        raise _checks.refuse(
-            "distance", "must not be negative", distance, "1.0 is usual"
-        )
+    _checks.at_least_zero("distance", distance, "1.0 is usual")
     solution = rng.normal(size=len(matrix))
     solution *= distance / np.linalg.norm(solution)
     return AffineProblem(

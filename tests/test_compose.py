@@ -60,7 +60,7 @@ def test_chains_that_would_be_wrong_are_refused(transformations):
 
 
 def test_exchanging_twice_is_refused():
-    with pytest.raises(ValueError, match=r"must exchange once, and q_genx does"):
+    with pytest.raises(ValueError, match=r"must exchange once, by .*, got 2 exchang"):
         qgenx.chain(qgenx.quantized_mean(AXIS, None), qgenx.q_genx(AXIS, None))
 
 
@@ -69,9 +69,6 @@ def test_a_pair_where_a_transformation_is_wanted_says_so():
     x = jnp.ones(2)
     with pytest.raises(TypeError, match=r"wrap it in qgenx_jax.alternating\(pair\)"):
         optimizer.update(x, optimizer.init(x), x)
-    for base in (qgenx.extra_sgd(0.1), optax.adam, None):
-        with pytest.raises(ValueError, match=r"base must be an optax.Gradient"):
-            qgenx.extragradient(base)
 
 
 def test_other_wrong_arguments_say_what_to_do():

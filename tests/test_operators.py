@@ -38,8 +38,6 @@ def test_game_operator_is_each_players_gradient_of_its_own_loss():
         ValueError, match=r"exactly the players \['d', 'g'\], got \['g'"
     ):
         qgenx.game_operator(losses)({"g": jnp.ones(2)}, 1.0)
-    with pytest.raises(ValueError, match=r"losses must have at least one player"):
-        qgenx.game_operator({})
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -107,19 +105,3 @@ def test_oracles_are_unbiased_with_the_stated_variance(noise):
         square.std() / np.sqrt(draws) + 1e-6,
         f"variance of {noise}",
     )
-
-
-def test_wrong_arguments_say_what_to_do():
-    with pytest.raises(ValueError, match=r"dimension must be even, got 3"):
-        problems.bilinear(3)
-    with pytest.raises(ValueError, match=r"strong must be in \(0, 1\], got 0"):
-        problems.quadratic_game(3, strong=0)
-    with pytest.raises(ValueError, match=r"distance must not be negative, got -1"):
-        problems.bilinear(4, distance=-1)
-    problem = problems.bilinear(4)
-    with pytest.raises(ValueError, match=r"noise must be one of .*got 'laplace'"):
-        problem.oracle("laplace")
-    with pytest.raises(ValueError, match=r"size must not be negative"):
-        problem.oracle("absolute", -1.0)
-    with pytest.raises(ValueError, match=r"radius must be positive"):
-        problem.gap(problem.solution, 0.0)
