@@ -82,13 +82,20 @@ def rows(workdir: pathlib.Path) -> list[dict[str, str]]:
         return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
+def last_row(workdir: pathlib.Path) -> int:
+    """The iteration of the last whole row; -1 before there is one."""
+    path = workdir / "metrics.csv"
+    lines = path.read_text().split("\n")[1:-1] if path.exists() else []
+    return int(lines[-1].split(",")[0]) if lines else -1
+
+
 def kill_and_resume(
     folder: pathlib.Path, *, kills: int, iterations: int, seed: int
-) -> list[tuple[float, int | None]]:
+) -> list[tuple[int, int | None]]:
     """Runs both, and compares them.
 
     Returns:
-        For each kill, after how many seconds, and the last checkpoint then.
+        For each kill, the iteration of the last row then, and of the last checkpoint.
 
     Raises:
         AssertionError: if they differ.
@@ -96,17 +103,14 @@ def kill_and_resume(
     undisturbed, killed = folder / "undisturbed", folder / "killed"
     cache = folder / "cache"
     finish(start(undisturbed, iterations, cache))
-    begin = time.monotonic()
-    finish(start(folder / "timed", iterations, cache))
-    whole = time.monotonic() - begin
     moments = random.Random(seed)
     history = []
-    for _ in range(kills):
+    for row in sorted(moments.choices(range(iterations), k=kills)):
         process = start(killed, iterations, cache)
-        seconds = moments.uniform(0.4, 1.0) * whole  # importing JAX takes the rest
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        while process.poll() is None and last_row(killed) < row:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         complete = [
@@ -114,7 +118,7 @@ def kill_and_resume(
             for path in (killed / "checkpoints").glob("*")
             if path.name.isdigit()
         ]
-        history.append((seconds, max(complete, default=None)))
+        history.append((last_row(killed), max(complete, default=None)))
     finish(start(killed, iterations, cache))
     (step, expected), (last, actual) = map(last_checkpoint, (undisturbed, killed))
     assert step == last == iterations, f"ended at {step} and {last}, not {iterations}"
@@ -139,8 +143,8 @@ def main() -> None:
             iterations=options.iterations,
             seed=options.seed,
         )
-    for number, (seconds, checkpoint) in enumerate(history, start=1):
-        print(f"kill {number}: after {seconds:.1f} s, last checkpoint {checkpoint}")
+    for number, (row, checkpoint) in enumerate(history, start=1):
+        print(f"kill {number}: last row {row}, last checkpoint {checkpoint}")
     print(f"{options.kills} kills: the last checkpoints are equal bit for bit")
 
 
