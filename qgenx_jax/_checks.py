@@ -215,6 +215,22 @@ def same_structure(
             raise refuse(leaf_name(path, argument), rule, jnp.shape(leaf), way_out)
 
 
+def same_dtypes(
+    argument: str, tree: Any, expected_name: str, expected: Any, way_out: str
+) -> None:
+    """Checks that two trees of the same structure have the same dtypes.
+
+    Raises:
+        ValueError: for the first leaf of another dtype, with its path and both.
+    """
+    with_path = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, leaf), other in zip(with_path, jax.tree.leaves(expected), strict=True):
+        found, wanted = jax.typeof(leaf).dtype, jax.typeof(other).dtype
+        if found != wanted:
+            rule = f"must have the dtype {wanted} it has in {expected_name}"
+            raise refuse(leaf_name(path, argument), rule, Text(found), way_out)
+
+
 def own_leaves(argument: str, tree: Any) -> None:
     """Checks that leaves below `per_worker` are one worker's own, inside a map.
 

@@ -78,30 +78,8 @@ def map_workers(
 
         def one_worker(params: Params, shared: list, per_worker: list, inputs: Any):
             state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
-            before = params
             result = step(params, state, *inputs)
-            if not isinstance(result, tuple) or len(result) < 2:
-                raise _checks.refuse(
-                    "step",
-                    "must return a tuple (params, state, *outputs)",
-                    _checks.Text(type(result).__name__),
-                    "return the state that update gave back, too",
-                )
-            params, state, *outputs = result
-            got = "the params it got"
-            _checks.same_structure(
-                "the step's params", params, got, before, "return params"
-            )
-            if jax.tree.structure(state) != treedef:
-                raise _checks.refuse(
-                    "step",
-                    f"must return a state of the structure it got, {treedef}",
-                    jax.tree.structure(state),
-                    "make one call a whole iteration (qgenx_jax.iterate), or drive the "
-                    "pair by qgenx_jax.alternating",
-                )
-            _workers.refuse_differing("the step's params", params, axis_name)
-            _workers.refuse_differing("the step's state", state, axis_name)
+            params, state, *outputs = _checked(result, params, state, axis_name)
             shared, per_worker = _partition(own, jax.tree.leaves(state))
             return params, shared, per_worker, outputs
 
@@ -119,6 +97,36 @@ def map_workers(
         return (params, state, *outputs)
 
     return jax.jit(mapped, donate_argnums=(0, 1) if donate else ())
+
+
+def _checked(
+    result: Any, params: Params, state: State, axis_name: AxisName
+) -> tuple[Any, ...]:
+    """What a step returned, if it can be handed to the next step."""
+    if not isinstance(result, tuple) or len(result) < 2:
+        raise _checks.refuse(
+            "step",
+            "must return a tuple (params, state, *outputs)",
+            _checks.Text(type(result).__name__),
+            "return the state that update gave back, too",
+        )
+    found, wanted = jax.tree.structure(result[1]), jax.tree.structure(state)
+    if found != wanted:
+        raise _checks.refuse(
+            "step",
+            f"must return a state of the structure it got, {wanted}",
+            found,
+            "make one call a whole iteration (qgenx_jax.iterate), or drive the pair by "
+            "qgenx_jax.alternating",
+        )
+    pairs = {"params": (result[0], params), "state": (result[1], state)}
+    for name, (after, before) in pairs.items():
+        argument, given = f"the step's {name}", f"the {name} it got"
+        way_out = f"return {name} like those, for the next step"
+        _checks.same_structure(argument, after, given, before, way_out)
+        _checks.same_dtypes(argument, after, given, before, way_out)
+        _workers.refuse_differing(argument, after, axis_name)
+    return result
 
 
 def _runner(one_worker: Callable, where: _placement.Where) -> Callable:

@@ -16,6 +16,14 @@ STEPS = {
         lambda x, s, b: (x[:1], s),
         "the step's params must have the sha",
     ),
+    "another dtype": (
+        lambda x, s, b: (x.astype("f2"), s),
+        "the step's params must have the dtype float32 .*, got float16: return params",
+    ),
+    "another shape of state": (
+        lambda x, s, b: (x, s[:1]),
+        r"the step's state must have the shape \(3,\) .*, got \(1,\): return state",
+    ),
     "exchanged by nobody": (lambda x, s, b: (x - b, s), DIFFERS.format("params")),
     "state exchanged by nobody": (lambda x, s, b: (x, s + b), DIFFERS.format("state")),
 }
