@@ -127,7 +127,7 @@ def deviation(case: Case, torch_side: Any, *forms: Callable) -> float:
         vector, metrics = case.operator(*wide)
         for form in forms:
             for player, loss in zip(PLAYERS, form(*doubles), strict=True):
-                found.append(abs(metrics[f"loss_{player}"] / float(loss) - 1))
+                found.append(abs(float(metrics[f"loss_{player}"]) / float(loss) - 1))
             gradients = torch_side.gradients(*doubles[:2])
             arrays: dict[str, Any] = dict(zip(PLAYERS, gradients, strict=True))
             expected = from_reference(
