@@ -28,8 +28,8 @@ LIBRARY, PIPE = "qgenx_jax", subprocess.PIPE
 # rooms, and the tests that concern them, fastest first; doctests of a room come before
 TABLE = """
 _packing packing, _levels edges families, _families edges families quantize
-_random edges random exchange_programs families, _rounding scales edges quantize families
-_quantize edges groups families quantize, _groups edges groups
+_random edges random exchange_programs families, _groups edges groups
+_rounding scales edges quantize families, _quantize edges groups families quantize
 _collectives edges groups exchange_programs exchange, _trees edges groups exchange
 _exchange edges groups exchange_programs exchange, _operators operators
 _step_size edges qgenx_state qgenx, _averaging edges averaging compose
