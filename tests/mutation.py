@@ -34,7 +34,7 @@ _collectives edges groups exchange_programs exchange, _trees edges groups exchan
 _exchange edges groups exchange_programs exchange, _operators operators
 _step_size edges qgenx_state qgenx, _averaging edges averaging compose
 _qgenx edges qgenx_state qgenx, _extragradient edges extragradient
-_accumulate accumulate, problems edges operators, _workers workers
+_accumulate edges accumulate, problems edges operators, _workers workers
 """
 rows = map(str.split, re.split(r"[,\n]\s*", TABLE.strip()))
 ROOMS = {room: [f"tests/test_{name}.py" for name in tests] for room, *tests in rows}

@@ -60,6 +60,19 @@ def test_default_settings_of_extra_adam_and_ema():
     np.testing.assert_allclose(qgenx.ema_params(state), [-1.0], rtol=1e-3)
 
 
+def test_the_adaptive_step_size_begins_at_the_number_of_workers():
+    rule = qgenx.adaptive_step_size()
+    assert float(rule.value(rule.init(), 3)) == 3.0
+    assert float(rule.value(rule.update(rule.init(), 3.0), 4)) == 2.0
+
+
+def test_arrays_of_no_coordinate_cost_nothing():
+    quantizer = qgenx.uniform(4)
+    payload = quantizer.encode(0, jnp.zeros((0, 3)))
+    assert payload.nbytes == quantizer.n_bytes(0) == 0
+    assert quantizer.decode(payload).shape == (0, 3)
+
+
 def test_limits_of_arguments():
     """The last value that is allowed, and the first that is not."""
     assert len(qgenx.user_levels(np.linspace(0, 1, 128)).levels) == 127
