@@ -55,9 +55,9 @@ def test_default_settings_of_extra_adam_and_ema():
     np.testing.assert_allclose(x + half + delta, x + second, rtol=1e-6)
     chained = qgenx.chain(qgenx.extra_sgd(1.0), qgenx.ema())
     step = qgenx.iterate(chained, lambda x: jnp.full_like(x, 1e4))
-    _, state = step(jnp.zeros(1), chained.init(jnp.zeros(1)))
-    # X_2 = -10^4 enters with weight 10^-4
-    np.testing.assert_allclose(qgenx.ema_params(state), [-1.0], rtol=1e-3)
+    _, state = step(jnp.full(1, 5e3), chained.init(jnp.full(1, 5e3)))
+    # X_2 = 5000 - 10^4 enters with weight 10^-4
+    np.testing.assert_allclose(qgenx.ema_params(state), [4999.0], rtol=1e-5)
 
 
 def test_the_adaptive_step_size_begins_at_the_number_of_workers():
@@ -198,3 +198,19 @@ def test_numpys_whole_numbers_are_whole_numbers():
     assert traffic.sent_bytes == 2 * 199 * 400 // 200
     with pytest.raises(ValueError, match=r"workers must be a whole number"):
         qgenx.exchange(AXIS, None).traffic(jnp.ones(3), workers=np.float64(4))
+
+
+def test_spectra_of_the_problems_are_the_documented_ones():
+    with jax.enable_x64(True):
+        for strong in (0.25, 1.0):
+            problem = qgenx.problems.quadratic_game(6, strong=strong, distance=3.0)
+            matrix = np.asarray(problem.matrix)
+            symmetric, skew = (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
+            expected = np.geomspace(strong, 1, 6)
+            np.testing.assert_allclose(np.linalg.eigvalsh(symmetric), expected)
+            np.testing.assert_allclose(np.linalg.norm(skew, 2), 1 - strong, atol=1e-15)
+            np.testing.assert_allclose(np.linalg.norm(problem.solution), 3.0)
+        matrix = np.asarray(qgenx.problems.bilinear(6).matrix)
+        np.testing.assert_array_equal(matrix, -matrix.T)
+        np.testing.assert_allclose(np.linalg.norm(matrix, 2), 1)
+        assert (matrix[:3, :3] == 0).all()
