@@ -202,11 +202,13 @@ def test_numpys_whole_numbers_are_whole_numbers():
 
 def test_spectra_of_the_problems_are_the_documented_ones():
     with jax.enable_x64(True):
-        for strong in (0.25, 1.0):
-            problem = qgenx.problems.quadratic_game(6, strong=strong, distance=3.0)
+        for strong, d, seed in [(0.25, 6, 0), (1.0, 6, 0), (0.5, 2, 0), (0.5, 2, 1)]:
+            problem = qgenx.problems.quadratic_game(
+                d, strong=strong, seed=seed, distance=3.0
+            )
             matrix = np.asarray(problem.matrix)
             symmetric, skew = (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
-            expected = np.geomspace(strong, 1, 6)
+            expected = np.geomspace(strong, 1, d)
             np.testing.assert_allclose(np.linalg.eigvalsh(symmetric), expected)
             np.testing.assert_allclose(np.linalg.norm(skew, 2), 1 - strong, atol=1e-15)
             np.testing.assert_allclose(np.linalg.norm(problem.solution), 3.0)
