@@ -26,7 +26,7 @@ def send(exchange, tree=TREE):
         (mean, own, _), state = exchange.send(tree, exchange.init())
         return mean, own, state
 
-    mean, own, state = jax.vmap(run, axis_name=AXIS)(jnp.arange(3))
+    mean, own, state = jax.jit(jax.vmap(run, axis_name=AXIS))(jnp.arange(3))
     first = jax.tree.map(lambda x: x[0], mean)
     return first, own, state
 
@@ -67,7 +67,7 @@ def test_labels_may_be_a_function_and_go_through_every_door():
         delta, _ = optimizer.update(TREE, optimizer.init(TREE), TREE)
         return updates, optax.apply_updates(TREE, delta)
 
-    updates, moved = jax.vmap(run, axis_name=AXIS)(jnp.arange(2))
+    updates, moved = jax.jit(jax.vmap(run, axis_name=AXIS))(jnp.arange(2))
     np.testing.assert_array_equal(updates["dense"]["bias"][0], TREE["dense"]["bias"])
     assert not np.array_equal(moved["conv"]["kernel"][0], TREE["conv"]["kernel"])
 
