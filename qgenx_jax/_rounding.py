@@ -186,10 +186,18 @@ def significand(dtype: np.dtype) -> int:
 
 
 def lifted(bucket: Array) -> tuple[Array, Array]:
-    """The bucket times a power of two that keeps it from extremes, and that power."""
-    largest = jnp.max(jnp.abs(bucket), axis=-1, keepdims=True)
+    """The bucket times a power of two that keeps it from extremes, and that power.
+
+    The power is NaN for a bucket with a NaN, which a maximum of floats may lose (as
+    XLA's on CPUs does): magnitudes are compared as whole numbers, NaN's the largest.
+    """
+    word = jnp.int32 if bucket.dtype == jnp.float32 else jnp.int64
+    as_bits = lax.bitcast_convert_type(jnp.abs(bucket), word)
+    largest = lax.bitcast_convert_type(
+        jnp.max(as_bits, axis=-1, keepdims=True), bucket.dtype
+    )
     lift = jnp.where(largest < SMALL, LIFT, jnp.where(largest > LARGE, 1 / LIFT, 1))
-    lift = lift.astype(bucket.dtype)
+    lift = jnp.where(jnp.isnan(largest), jnp.nan, lift).astype(bucket.dtype)
     return bucket * lift, lift
 
 
