@@ -83,7 +83,7 @@ class Uniform(NamedTuple):
         """See `Codec`."""
         code = codes.astype(jnp.int32) - self.steps
         # code * unit is exact, so this is code * U, rounded nowhere
-        return code.astype(meta.dtype) * self.unit * meta
+        return scaled(code, 2 - self.bits, meta.dtype) * meta
 
 
 class Sign(NamedTuple):
@@ -175,7 +175,7 @@ class MinMax(NamedTuple):
         """See `Codec`."""
         low, scale = meta[..., :1], meta[..., 1:]
         # halved, since the steps above the minimum may add up to more than is finite
-        code = codes.astype(jnp.int32).astype(meta.dtype) * 2.0 ** (1 - self.bits)
+        code = scaled(codes.astype(jnp.int32), 1 - self.bits, meta.dtype)
         largest = np.finfo(meta.dtype).max
         return jnp.clip(2 * (low / 2 + code * scale), -largest, largest)
 
@@ -183,6 +183,19 @@ class MinMax(NamedTuple):
 def significand(dtype: np.dtype) -> int:
     """Significant bits of a dtype, the implicit one included: 24 or 53."""
     return int(np.finfo(dtype).nmant) + 1
+
+
+def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
+    """code * 2^exponent, exactly, for small int32 codes, by adding to a float's bits.
+
+    A product with a constant XLA would move to the scale that follows, code * (2^e *
+    scale), and flush that to zero for norms below 2^-119.
+    """
+    word = jnp.int32 if dtype == jnp.float32 else jnp.int64
+    # its last place is 2^exponent
+    magic = np.asarray(1.5 * 2.0 ** (significand(dtype) - 1 + exponent), dtype)
+    bits = lax.bitcast_convert_type(jnp.asarray(magic), word) + code.astype(word)
+    return lax.bitcast_convert_type(bits, dtype) - magic
 
 
 def lifted(bucket: Array) -> tuple[Array, Array]:
