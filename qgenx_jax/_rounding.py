@@ -128,7 +128,8 @@ class Levels(NamedTuple):
         table = jnp.concatenate([jnp.zeros_like(scale), levels], axis=1)
         low, high = _levels.lookup(table, below), _levels.lookup(table, below + 1)
         width = jnp.where(high > low, high - low, 1)
-        place = jnp.round((magnitude - low) * (2.0**16 / width)).astype(jnp.int32)
+        # not times 2^16 / width, which may be infinite
+        place = jnp.round((magnitude - low) / width * 2.0**16).astype(jnp.int32)
         index = below + jnp.clip((place + r16) >> 16, 0, 1)
         code = jnp.where(bucket < 0, -index, index) + self.levels.size
         return code.astype(jnp.uint8), scale / lift
