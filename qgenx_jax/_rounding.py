@@ -83,7 +83,7 @@ class Uniform(NamedTuple):
         """See `Codec`."""
         code = codes.astype(jnp.int32) - self.steps
         # code * unit is exact, so this is code * U, rounded nowhere
-        return code.astype(meta.dtype) * self.unit * meta
+        return scaled(code, 2 - self.bits, meta.dtype) * meta
 
 
 class Sign(NamedTuple):
@@ -129,7 +129,8 @@ class Levels(NamedTuple):
         table = jnp.concatenate([jnp.zeros_like(scale), levels], axis=1)
         low, high = _levels.lookup(table, below), _levels.lookup(table, below + 1)
         width = jnp.where(high > low, high - low, 1)
-        place = jnp.round((magnitude - low) * (2.0**16 / width)).astype(jnp.int32)
+        # not times 2^16 / width, which may be infinite
+        place = jnp.round((magnitude - low) / width * 2.0**16).astype(jnp.int32)
         index = below + jnp.clip((place + r16) >> 16, 0, 1)
         code = jnp.where(bucket < 0, -index, index) + self.levels.size
         return code.astype(jnp.uint8), scale / lift
@@ -176,7 +177,7 @@ class MinMax(NamedTuple):
         """See `Codec`."""
         low, scale = meta[..., :1], meta[..., 1:]
         # halved, since the steps above the minimum may add up to more than is finite
-        code = codes.astype(jnp.int32).astype(meta.dtype) * 2.0 ** (1 - self.bits)
+        code = scaled(codes.astype(jnp.int32), 1 - self.bits, meta.dtype)
         largest = np.finfo(meta.dtype).max
         return jnp.clip(2 * (low / 2 + code * scale), -largest, largest)
 
@@ -186,11 +187,32 @@ def significand(dtype: np.dtype) -> int:
     return int(np.finfo(dtype).nmant) + 1
 
 
+def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
+    """code * 2^exponent, exactly, for small int32 codes, by adding to a float's bits.
+
+    A product with a constant XLA would move to the scale that follows, code * (2^e *
+    scale), and flush that to zero for norms below 2^-119.
+    """
+    word = jnp.int32 if dtype == jnp.float32 else jnp.int64
+    # its last place is 2^exponent
+    magic = np.asarray(1.5 * 2.0 ** (significand(dtype) - 1 + exponent), dtype)
+    bits = lax.bitcast_convert_type(jnp.asarray(magic), word) + code.astype(word)
+    return lax.bitcast_convert_type(bits, dtype) - magic
+
+
 def lifted(bucket: Array) -> tuple[Array, Array]:
-    """The bucket times a power of two that keeps it from extremes, and that power."""
-    largest = jnp.max(jnp.abs(bucket), axis=-1, keepdims=True)
+    """The bucket times a power of two that keeps it from extremes, and that power.
+
+    The power is NaN for a bucket with a NaN, which a maximum of floats may lose (as
+    XLA's on CPUs does): magnitudes are compared as whole numbers, NaN's the largest.
+    """
+    word = jnp.int32 if bucket.dtype == jnp.float32 else jnp.int64
+    as_bits = lax.bitcast_convert_type(jnp.abs(bucket), word)
+    largest = lax.bitcast_convert_type(
+        jnp.max(as_bits, axis=-1, keepdims=True), bucket.dtype
+    )
     lift = jnp.where(largest < SMALL, LIFT, jnp.where(largest > LARGE, 1 / LIFT, 1))
-    lift = lift.astype(bucket.dtype)
+    lift = jnp.where(jnp.isnan(largest), jnp.nan, lift).astype(bucket.dtype)
     return bucket * lift, lift
 
 

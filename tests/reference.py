@@ -1,6 +1,13 @@
 """The codec once more, in plain NumPy and Python: slow, obvious, independent.
 
-Real arithmetic is float64 or exact fractions; nothing here imports the library.
+Real numbers are Python's whole numbers in units of 2^-1200, which hold every float64
+exactly; nothing here imports the library. Buckets are rows of float64 arrays whose
+values are those of the dtype that travels, `wide`: float32 or float64.
+
+Three things are float arithmetic and not real: numbers below the dtype's smallest
+normal one are zeros (XLA flushes them on CPUs), `min_max` subtracts the minimum in the
+dtype, and the sums in norms 1 and 2, which may be taken in any order. For these
+two, `check_scale` says what a scale may be, and the codes follow from the one sent.
 """
 
 import math
@@ -8,90 +15,253 @@ from fractions import Fraction
 
 import numpy as np
 
+UNIT = 1200
 
-def step_size_of_bucket(bucket, bits, q):
-    """U as a float: the smallest multiple of 2^e at least n / (s + 1).
 
-    2^e is the last place of a significand of 25 - bits bits (24 for 2 bits).
-    """
-    steps = 2 ** (bits - 1) - 1
-    norm = Fraction(float(norm_of_bucket(bucket, q)))
-    if norm == 0:
-        return 0.0
-    exact = norm / steps
-    significant = 24 if bits == 2 else 25 - bits
-    exponent = math.floor(math.log2(float(exact)))
-    while Fraction(2) ** exponent > exact:
+def exact(x):
+    """Finite floats as whole numbers of 2^-UNIT."""
+    fraction, exponent = np.frexp(np.asarray(x, np.float64))
+    whole = np.ldexp(fraction, 53).astype(np.int64).astype(object)
+    return whole << np.maximum(exponent.astype(int) - 53 + UNIT, 0).astype(object)
+
+
+def rounded(above, below):
+    """above / below to the nearest whole number, ties to the even one."""
+    quotient, twice = above // below, 2 * (above % below)
+    tie = (twice == below) & (quotient % 2 == 1)
+    return quotient + ((twice > below) | tie).astype(object)
+
+
+def flush(x, wide, below=1.0):
+    """x with zeros for numbers under the smallest normal one, times `below`."""
+    return np.where(np.abs(x) < float(np.finfo(wide).tiny) * below, 0.0, x)
+
+
+def steps_of(bits):
+    """s + 1, the levels above zero."""
+    return 2 ** (bits - 1) - 1
+
+
+def significant_bits(family, bits, wide):
+    """How many bits of a scale may be set."""
+    drop = bits if family == "min_max" else 0 if bits <= 2 else bits - 1
+    if family in ("exponential", "levels"):
+        return 12
+    return int(np.finfo(wide).nmant) + 1 - drop
+
+
+def ratio_of(family, bits):
+    """What a bucket spans above zero (or above its minimum), over its scale."""
+    if family == "min_max":
+        return Fraction(2**bits - 1) / Fraction(2) ** (bits - 2)
+    if family == "uniform" and bits > 1:
+        return steps_of(bits) / Fraction(2) ** (bits - 2)
+    return Fraction(1)
+
+
+def place_of(number, significant):
+    """The last place of a positive fraction in so many significant bits."""
+    exponent = number.numerator.bit_length() - number.denominator.bit_length()
+    if Fraction(2) ** exponent > number:
         exponent -= 1
-    while Fraction(2) ** (exponent + 1) <= exact:
-        exponent += 1
-    place = Fraction(2) ** (exponent - significant + 1)
-    return float(place * math.ceil(exact / place))
+    return Fraction(2) ** (exponent + 1 - significant)
 
 
-def norm_of_bucket(bucket, q):
-    """||v||_q as a float32 (for q = infinity without any rounding)."""
-    wide = np.abs(np.asarray(bucket, np.float64))
-    if wide.size == 0:
+def scale_of(family, bits, span, wide):
+    """The smallest number of few bits with number * ratio >= span, as a float.
+
+    Where the top level would be infinite it is the largest that keeps it finite.
+    """
+    if span == 0:
         return 0.0
-    return np.float32(wide.max() if q == math.inf else np.linalg.norm(wide, q))
+    ratio = ratio_of(family, bits)
+    significant = significant_bits(family, bits, wide)
+    least, top = Fraction(span) / ratio, Fraction(float(np.finfo(wide).max)) / ratio
+    place, top_place = place_of(least, significant), place_of(top, significant)
+    top = top_place * (top // top_place)
+    if family == "min_max":
+        top *= 2  # from the lowest to the highest finite number
+    return float(min(place * math.ceil(least / place), top))
 
 
-def round_bucket(bucket, r16, bits, step):
-    """Signed codes: c + floor((f + r) / 2^16), c nearest to v/U, f the rest."""
-    codes = []
-    for v, r in zip(np.asarray(bucket, np.float64), r16, strict=True):
-        if step == 0:
-            codes.append(0)
-            continue
-        nearest = round(Fraction(float(v)) / Fraction(step))
-        rest = round(
-            (Fraction(float(v)) - nearest * Fraction(step)) * 2**16 / Fraction(step)
-        )
-        codes.append(nearest + (rest + int(r)) // 2**16)
-    steps = 2 ** (bits - 1) - 1
-    return np.clip(np.array(codes, int), -steps, steps)
+def prepare(bucket, wide):
+    """The bucket as the codec sees it: what XLA flushes is zero.
+
+    Buckets with a number above 2^60 are scaled by 2^-64 first, and lose what falls
+    below the smallest normal number there, 2^-122 of their norm or less.
+    """
+    bucket = flush(np.asarray(bucket, np.float64), wide)
+    large = np.abs(bucket).max(initial=0) > 2.0**60
+    return flush(bucket, wide, 2.0**64 if large else 1.0)
+
+
+def meta_of(family, bits, bucket, wide):
+    """What a finite bucket's coordinates share, for the infinity norm."""
+    if family != "min_max":
+        scale = scale_of(family, bits, float(np.abs(bucket).max()), wide)
+        return flush(np.array([scale]), wide)
+    quarter = (bucket.max() / 4 - bucket.min() / 4).astype(wide)  # finite
+    scale = scale_of(family, bits, 4 * Fraction(float(quarter)), wide)
+    return flush(np.array([bucket.min(), scale]), wide)
+
+
+def check_scale(family, bits, norm, bucket, scale, wide, where):
+    """Asserts that a scale is what norm 1 or 2 may give.
+
+    A float sum of n terms is wrong by n half-units in the last place at most; division,
+    root and products add 4. Above the norm is at most one place of a scale.
+    """
+    largest, ratio = np.abs(bucket).max(), ratio_of(family, bits)
+    exact_norm = Fraction(float(np.linalg.norm(bucket / largest, norm)))
+    top = scale_of(family, bits, float(np.finfo(wide).max), wide)
+    exact_norm = min(exact_norm * Fraction(float(largest)), Fraction(top) * ratio)
+    sent = Fraction(float(scale)) * ratio
+    slack = (bucket.size + 4) * float(np.finfo(wide).eps) / 2
+    significant = significant_bits(family, bits, wide)
+    over = float(sent / exact_norm - 1)
+    assert over >= -slack, f"{where}: norm sent too small, by {-over}"
+    assert over <= slack + 2.0 ** (1 - significant), f"{where}: too large, by {over}"
+    if scale:
+        place = place_of(Fraction(float(scale)), significant)
+        assert (Fraction(float(scale)) / place).denominator == 1, f"{where}: bits"
+
+
+def level_table(family, bits, meta, levels):
+    """All levels of a bucket, in order, in units of 2^-UNIT."""
+    (scale,) = exact(meta[-1:])
+    if family == "min_max":
+        unit = scale * 4 >> bits
+        return [int(exact(meta[:1])[0]) + unit * j for j in range(2**bits)]
+    if family == "uniform" and bits == 1:
+        return [-scale, scale]
+    if family == "uniform":
+        positive = [(scale * 4 >> bits) * j for j in range(1, steps_of(bits) + 1)]
+    else:
+        positive = [scale * int(level) >> UNIT for level in exact(levels)]
+    return [-x for x in reversed(positive)] + [0] + positive
+
+
+def neighbours(family, bits, bucket, meta, levels, wide):
+    """Exactly, for each coordinate: the index of the level below, the coordinate as
+    the codec sees it, and the levels below and above it.
+    """
+    table = np.array(level_table(family, bits, meta, levels), object)
+    v = exact(bucket)
+    if family == "min_max":
+        low = np.float64(meta[0])
+        v = exact((bucket / 2 - low / 2).astype(wide)) * 2 + table[0]
+    v = np.clip(v, table[0], table[-1])
+
+    def lower(v):  # of equal levels the last one
+        return np.clip(np.searchsorted(table, v, "right") - 1, 0, len(table) - 2)
+
+    below = lower(v)
+    if family in ("exponential", "levels"):  # which round magnitudes
+        below = np.where(v < 0, len(table) - 2 - lower(-v), below)
+    return below, v, table[below], table[below + 1]
+
+
+def codes_of(family, bucket, r16, around):
+    """Unsigned codes: the upper level if place + r >= 1, in units of 2^-16.
+
+    `around` is from `neighbours`, for a scale that is not zero.
+    """
+    below, v, low, high = around
+    r16 = np.asarray(r16).astype(object)
+    up = (rounded((v - low) << 16, high - low) + r16) >> 16
+    if family in ("exponential", "levels"):
+        mirrored = 1 - ((rounded((high - v) << 16, high - low) + r16) >> 16)
+        up = np.where(np.asarray(bucket) < 0, mirrored, up)
+    return (below + up).astype(int)
+
+
+def exponential_levels(bits, base):
+    """base^(s + 1 - j), not below 2^-50, to 12 significant bits."""
+    levels = []
+    for power in reversed(range(steps_of(bits))):
+        level = max(Fraction(base) ** power, Fraction(1, 2**50))
+        place = place_of(level, 12)
+        levels.append(float(place * round(level / place)))
+    return levels
+
+
+def truncated(levels):
+    """Levels to 12 significant bits, downward."""
+    fraction, exponent = np.frexp(np.asarray(levels, np.float64))
+    return np.ldexp(np.floor(fraction * 2**12), exponent - 12)
+
+
+def values_of(family, bits, codes, meta, levels, wide):
+    """What codes stand for, in `wide` as float64; codes (..., n), meta (..., m)."""
+    if family == "min_max":
+        low, scale = meta[..., :1], meta[..., 1:]
+        part = flush(codes * 2.0 ** (1 - bits) * scale, wide)
+        half = flush((flush(low / 2, wide) + part).astype(wide).astype(float), wide)
+        largest = float(np.finfo(wide).max)
+        with np.errstate(over="ignore"):
+            return np.clip(2 * half, -largest, largest)
+    if family == "uniform" and bits == 1:
+        return (2.0 * codes - 1) * meta
+    if family == "uniform":
+        return flush((codes - steps_of(bits)) * 2.0 ** (2 - bits) * meta, wide)
+    levels = np.asarray(levels, np.float64)
+    table = np.concatenate([-levels[::-1], [0], levels, np.zeros(256)])  # any byte
+    return flush(table[codes] * meta, wide)
 
 
 def pack(codes, bits):
-    """Planar packing of one row of unsigned codes, by way of a string of bits."""
+    """Planar packing of the last axis, by way of a string of bits."""
+    codes = np.asarray(codes)
     together = math.lcm(8, bits)
     per_group, n_bytes = together // bits, together // 8
-    groups = math.ceil(len(codes) / per_group)
-    padded = list(codes) + [0] * (groups * per_group - len(codes))
-    out = np.zeros((n_bytes, groups), np.uint8)
-    for group in range(groups):
-        stream = 0
-        for place in range(per_group):
-            stream |= int(padded[place * groups + group]) << (bits * place)
-        for byte in range(n_bytes):
-            out[byte, group] = (stream >> (8 * byte)) & 255
-    return out.reshape(-1)
+    *rows, size = codes.shape
+    groups = -(-size // per_group)
+    padded = np.zeros((*rows, per_group * groups), np.uint64)
+    padded[..., :size] = codes
+    padded = padded.reshape(*rows, per_group, groups)
+    shifts = bits * np.arange(per_group, dtype=np.uint64)[:, None]
+    stream = np.bitwise_or.reduce(padded << shifts, axis=-2)[..., None, :]
+    shifts = 8 * np.arange(n_bytes, dtype=np.uint64)[:, None]
+    return (stream >> shifts).astype(np.uint8).reshape(*rows, n_bytes * groups)
+
+
+def unpack(packed, size, bits):
+    """Codes from packed bytes, likewise."""
+    together = math.lcm(8, bits)
+    per_group, n_bytes = together // bits, together // 8
+    rows, groups = packed.shape[:-1], packed.shape[-1] // n_bytes
+    planes = packed.reshape(*rows, n_bytes, groups).astype(np.uint64)
+    shifts = 8 * np.arange(n_bytes, dtype=np.uint64)[:, None]
+    stream = np.bitwise_or.reduce(planes << shifts, axis=-2)[..., None, :]
+    shifts = bits * np.arange(per_group, dtype=np.uint64)[:, None]
+    codes = (stream >> shifts) & np.uint64(2**bits - 1)
+    return codes.reshape(*rows, per_group * groups)[..., :size].astype(int)
+
+
+def records(data, size, bits, bucket_size, meta, wide):
+    """Opens payloads (cases, bytes): start, codes (cases, n), meta (cases, m) each."""
+    at = 0
+    for start in range(0, size, bucket_size or max(size, 1)):
+        length = min(bucket_size or size, size - start)
+        middle = at + pack(np.zeros(length, int), bits).size
+        end = middle + meta * np.dtype(wide).itemsize
+        packed = np.ascontiguousarray(data[:, at:middle])
+        shared = np.ascontiguousarray(data[:, middle:end]).view(wide)
+        codes = unpack(packed, length, bits)
+        np.testing.assert_array_equal(pack(codes, bits), packed, "padding is zero")
+        yield start, codes, shared.astype(np.float64)
+        at = end
+    assert at == data.shape[1], f"{data.shape[1]} bytes, {at} expected"
 
 
 def hash_bits(words, positions):
-    """The counter-based source: 16 bits for each position, from two key words."""
-    out = []
-    for position in positions:
-        x = (position + int(words[0])) % 2**32
-        x = ((x ^ (x >> 17)) * 0xED5AD4BB) % 2**32
-        x = (x + int(words[1])) % 2**32
-        x = ((x ^ (x >> 11)) * 0xAC4C1B51) % 2**32
-        x = ((x ^ (x >> 15)) * 0x31848BAB) % 2**32
-        x ^= x >> 14
-        out.append(x >> 16)
-    return np.array(out, int)
-
-
-def encode(vector, words, bits, q, bucket_size):
-    """The records of a whole vector: packed codes, then 2^(bits - 2) U as float32."""
-    records = []
-    size = bucket_size or max(len(vector), 1)
-    for start in range(0, len(vector), size):
-        bucket = vector[start : start + size]
-        step = step_size_of_bucket(bucket, bits, q)
-        r16 = hash_bits(words, range(start, start + len(bucket)))
-        codes = round_bucket(bucket, r16, bits, step) + 2 ** (bits - 1) - 1
-        scale = np.array([step * 2.0 ** (bits - 2)], np.float32).view(np.uint8)
-        records += [pack(codes, bits), scale]
-    return np.concatenate([*records, np.zeros(0, np.uint8)])
+    """The counter-based source: 16 bits for each position, from words (..., 2)."""
+    first, second = np.moveaxis(np.asarray(words, np.uint64), -1, 0)[..., None]
+    low = np.uint64(2**32 - 1)
+    x = (np.asarray(positions, np.uint64) + first) & low
+    x = ((x ^ (x >> 17)) * 0xED5AD4BB) & low
+    x = (x + second) & low
+    x = ((x ^ (x >> 11)) * 0xAC4C1B51) & low
+    x = ((x ^ (x >> 15)) * 0x31848BAB) & low
+    x ^= x >> 14
+    return (x >> 16).astype(int)

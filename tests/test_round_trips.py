@@ -1,0 +1,245 @@
+"""Round trips of thousands of vectors: payloads and values equal the reference's.
+
+Every family at every width, compiled; norms, dtypes and sources take turns, so that
+each family meets each of them. `test_unbiased.py` has family, width and norm in full,
+over all rounding values. Every other program is compiled without LLVM's optimizations,
+which must not change a bit (and takes half the time).
+"""
+
+import contextlib
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+from tests import nasty, reference
+
+CASES, BUCKET = 240, 16
+NORMS = [1, 2, math.inf]
+DTYPES = ["float32", "bfloat16", "float64", "float16"]
+BASES = {2: 0.5, 3: 1 / 3, 4: 0.6, 5: 0.8, 6: 0.5, 7: 0.9, 8: 0.5}
+
+
+class Cell(NamedTuple):
+    family: str
+    bits: int
+    norm: float
+    dtype: str
+    source: str
+    size: int
+    bucket_size: int | None = BUCKET
+    optimized: bool = True
+
+    def __str__(self):
+        norm = "inf" if self.norm == math.inf else self.norm
+        return f"{self.family}-{self.bits}-norm_{norm}-{self.dtype}-{self.source}"
+
+    @property
+    def wide(self):
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def quantizer(self):
+        rest = {"bucket_size": self.bucket_size, "source": self.source}
+        if self.family == "min_max":
+            return qgenx.min_max(self.bits, **rest)
+        rest["norm"] = self.norm
+        if self.family == "uniform":
+            return qgenx.uniform(self.bits, **rest)
+        if self.family == "exponential":
+            return qgenx.exponential(self.bits, base=BASES[self.bits], **rest)
+        return qgenx.user_levels(user_levels(self.bits), **rest)
+
+    @property
+    def levels(self):
+        if self.family == "exponential":
+            return reference.exponential_levels(self.bits, BASES[self.bits])
+        return user_levels(self.bits) if self.family == "levels" else ()
+
+    def x64(self):
+        wide = self.dtype == "float64"
+        return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def user_levels(bits, seed=0):
+    """Levels without any pattern, in 12 significant bits."""
+    rng = np.random.default_rng([bits, seed])
+    count = reference.steps_of(bits)
+    inner = np.sort(rng.choice(np.arange(9, 4096), count - 1, replace=False)) / 4096
+    return [float(x) for x in reference.truncated([*inner, 1.0])]
+
+
+WIDTHS = (
+    [("uniform", bits) for bits in range(1, 9)]
+    + [("exponential", bits) for bits in range(2, 9)]
+    + [("levels", bits) for bits in range(2, 9)]
+    + [("min_max", bits) for bits in range(1, 9)]
+)
+CELLS = [
+    Cell(
+        family,
+        bits,
+        math.inf if family == "min_max" else NORMS[i % 3],
+        DTYPES[i % 4],
+        "threefry" if i % 5 == 2 else "counter",
+        2 * BUCKET + (5 if i % 5 in (0, 2) else 0),
+        optimized=i % 2 == 0 and i % 5 != 2,
+    )
+    for i, (family, bits) in enumerate(WIDTHS)
+]
+
+
+def of_cell(test):
+    return pytest.mark.parametrize("cell", CELLS, ids=str)(test)
+
+
+@functools.cache
+def round_trip(quantizer, optimized):
+    """Keys and vectors, one for each case, to payloads and decoded vectors."""
+
+    def run(key, vector, levels):
+        payload = quantizer.encode(key, vector, levels)
+        assert payload.nbytes == quantizer.n_bytes(vector.size, vector.dtype)
+        decoded = quantizer.decode(payload, levels)
+        assert (decoded.shape, decoded.dtype) == (vector.shape, vector.dtype)
+        return payload.data, decoded
+
+    options = {} if optimized else {"xla_backend_optimization_level": 0}
+    return jax.jit(jax.vmap(run, in_axes=(0, 0, None)), compiler_options=options)
+
+
+def run(cell, seed, vectors, levels=None):
+    """Payloads, decoded vectors and the 16 random bits of each coordinate."""
+    count, size = vectors.shape
+    with cell.x64():
+        keys = jax.random.split(jax.random.key(seed), count)
+        traced = None if levels is None else jnp.asarray(levels, jnp.float32)
+        program = round_trip(cell.quantizer, cell.optimized)
+        data, decoded = program(keys, jnp.asarray(vectors), traced)
+        if cell.source == "counter":
+            words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+            r16 = reference.hash_bits(np.asarray(words), range(size))
+        else:
+            r16 = []
+            for start in range(0, size, 2 * BUCKET):  # 2 full buckets, a short one
+                shape = (2, BUCKET) if start == 0 else (1, size - start)
+                bits = jax.vmap(
+                    lambda key, at=start, shape=shape: jax.random.bits(
+                        jax.random.fold_in(key, at), shape, jnp.uint16
+                    )
+                )(keys)
+                r16.append(np.asarray(bits).reshape(count, -1))
+            r16 = np.concatenate(r16, axis=1)
+    return np.asarray(data), np.asarray(decoded), r16
+
+
+def check(cell, vectors, kinds, data, decoded, r16, levels):
+    """Equality with the reference, and what holds for every round trip."""
+    wide = np.asarray(vectors, cell.wide).astype(np.float64)
+    tiny = float(np.finfo(cell.wide).tiny)
+    meta_size = 2 if cell.family == "min_max" else 1
+    arguments = (cell.size, cell.bits, cell.bucket_size, meta_size, cell.wide)
+    for start, codes, meta in reference.records(data, *arguments):
+        at = slice(start, start + codes.shape[1])
+        values = reference.values_of(
+            cell.family, cell.bits, codes, meta, levels, cell.wide
+        )
+        with np.errstate(over="ignore"):  # float16: a level above its largest number
+            same = values.astype(cell.wide).astype(vectors.dtype).astype(np.float64)
+        # a fused minimum + code * unit does not flush the product
+        slack = 2 * tiny if cell.family == "min_max" else 0
+        slack = np.where(np.abs(same) < 2.0**20 * tiny, slack, 0)
+        got = decoded[:, at].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            off = ~((got == same) | (np.abs(got - same) <= slack))
+        off &= ~(np.isnan(same) & np.isnan(got))
+        for case in off.any(axis=1).nonzero()[0]:
+            raise AssertionError(
+                f"{cell}, case {case} ({kinds[case]}), bucket at {start}: decoded\n"
+                f"{decoded[case, at]}\nand not\n{same[case]}"
+            )
+        for case in range(len(vectors)):
+            where = f"{cell}, case {case} ({kinds[case]}), bucket at {start}"
+            if not np.isfinite(wide[case, at]).all():
+                assert np.isnan(meta[case, -1]), f"{where}: not marked as NaN"
+                assert np.isnan(values[case]).all(), f"{where}: hidden"
+                continue
+            x = reference.prepare(wide[case, at], cell.wide)
+            if cell.norm == math.inf:
+                expected = reference.meta_of(cell.family, cell.bits, x, cell.wide)
+                np.testing.assert_array_equal(meta[case], expected, f"{where}: scale")
+            elif np.abs(x).max() > 4 * tiny:
+                reference.check_scale(
+                    cell.family,
+                    cell.bits,
+                    cell.norm,
+                    x,
+                    meta[case, 0],
+                    cell.wide,
+                    where,
+                )
+            if meta[case, -1] == 0:  # zero, constant for min_max, or next to zero
+                assert np.ptp(x) <= 8 * tiny, f"{where}: a scale of 0 for {x}"
+                continue
+            around = reference.neighbours(
+                cell.family, cell.bits, x, meta[case], levels, cell.wide
+            )
+            expected = reference.codes_of(cell.family, x, r16[case, at], around)
+            np.testing.assert_array_equal(codes[case], expected, f"{where}: codes")
+            check_properties(cell, x, values[case], around, where)
+
+
+def check_properties(cell, x, values, around, where):
+    """At most one gap away, of x's sign or zero, fixed where x is a level."""
+    _, _, low, high = around
+    tiny, eps = float(np.finfo(cell.wide).tiny), float(np.finfo(cell.wide).eps)
+    # quartered: a gap may be more than the largest number
+    gap = ((high - low) / 2 ** (reference.UNIT + 2)).astype(float)
+    off = np.abs(values / 4 - x / 4)
+    allowed = gap * (1 + 2.0**-14) + eps * np.abs(x) / 4 + tiny
+    assert np.all(off <= allowed), f"{where}: 4 * {off.max()} is more than a gap"
+    if cell.family != "min_max" and cell.bits > 1:
+        assert np.all(np.sign(x) * np.sign(values) >= 0), f"{where}: a sign changed"
+    exact = reference.exact(x)
+    on = ((exact == low) | (exact == high)) & (np.abs(x) >= 4 * tiny)
+    np.testing.assert_array_equal(values[on], x[on], f"{where}: a level moved")
+
+
+@of_cell
+def test_payloads_and_values_equal_the_reference(cell):
+    levels = np.asarray(cell.levels)
+    rng = np.random.default_rng([cell.bits, WIDTHS.index((cell.family, cell.bits))])
+    grid = nasty.grid_of(cell.family, cell.bits, levels)
+    vectors, kinds = nasty.vectors(rng, CASES, cell.size, jnp.dtype(cell.dtype), grid)
+    given = levels if cell.family == "levels" else None
+    check(cell, vectors, kinds, *run(cell, cell.bits, vectors, given), levels)
+    if cell.family == "levels":  # others in their place, not rounded beforehand
+        other = np.float32(user_levels(cell.bits, 1)) * np.float32(1 + 2.0**-14)
+        other[-1] = 1
+        results = run(cell, cell.bits, vectors, other)
+        check(cell, vectors, kinds, *results, reference.truncated(other))
+
+
+@pytest.mark.parametrize(
+    ("family", "bits", "bucket_size", "size"),
+    [
+        *(("uniform", 3, 8, size) for size in (1, 7, 9, 15, 16, 17)),
+        ("uniform", 4, 1, 3),
+        ("min_max", 5, None, 8),
+        ("min_max", 2, 3, 7),
+        ("levels", 6, None, 9),
+    ],
+)
+def test_sizes_around_multiples_of_bucket_and_group(family, bits, bucket_size, size):
+    shape = {"size": size, "bucket_size": bucket_size, "optimized": False}
+    cell = Cell(family, bits, math.inf, "float32", "counter", **shape)
+    levels = np.asarray(cell.levels)
+    grid = nasty.grid_of(family, bits, levels)
+    rng = np.random.default_rng(size)
+    vectors, kinds = nasty.vectors(rng, 40, size, np.dtype("float32"), grid)
+    check(cell, vectors, kinds, *run(cell, size, vectors), levels)
