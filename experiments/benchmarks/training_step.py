@@ -23,12 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 
 import qgenx_jax as qgenx
 from experiments.benchmarks import timing
-from experiments.cifar10_gan import layers, losses, models, train
+from experiments.cifar10_gan import layers, losses, methods, models
+from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.place import create_place
 from experiments.cifar10_gan.reference_weights import from_reference, to_reference
 
 _MODEL = flags.DEFINE_enum("model", "resnet", models.NAMES, "the pair")
@@ -193,55 +194,54 @@ def shares(case: Case, bits: int) -> Row:
     config = Config(
         workers=1, model=case.model, width=case.width, latent=case.latent, bits=bits
     )
-    mesh = train.create_mesh(1)
-    replicated = NamedSharding(mesh, PartitionSpec())
-    exchange, optimizer = train.create_optimizer(config)
+    place = create_place(config)
+    method = methods.create_method(config, place.axis_name)
     # With an exact exchange, which one worker has nothing to do for, no codec is left.
-    _, bare = train.create_optimizer(dataclasses.replace(config, bits=EXACT))
-    vector = case.half_step()[0]
-    real = jnp.stack([case.batch.pictures] * 2)[None]
-    keys = jax.random.split(jax.random.key(1), (1, 2))
+    exact = dataclasses.replace(config, bits=EXACT)
+    bare = methods.create_method(exact, place.axis_name)
 
     def codec(_: Any, state: Any, vector: Any) -> tuple:
-        (mean, *_), state = exchange.send(vector, state)
+        (mean, *_), state = method.exchange.send(vector, state)
         return mean, state
 
     def repeated(
-        run: Callable[..., tuple], state: Any, *inputs: Any
+        run: Callable[..., tuple], first: list[Any], *inputs: Any
     ) -> Callable[[], Any]:
-        params = jax.device_put(jax.tree.map(jnp.copy, case.params), replicated)
-        carried = [params, jax.device_put(state, replicated)]
+        carried = [place.replicate(jax.tree.map(jnp.copy, first))]
+        inputs = place.place_batch(inputs)
 
         def call() -> Any:
-            carried[:] = run(*carried, *inputs)[:2]
+            *new, _ = run(*carried[0], *inputs)
+            carried[0] = new
             return carried
 
         return call
 
-    given = jax.tree.map(lambda x: jnp.stack([x, x])[None], vector)
-    descend = qgenx.iterate(bare, lambda _, vector: vector)
+    def mapped(step: Callable[..., tuple]) -> Callable[..., tuple]:
+        run = qgenx.map_workers(step, place.axis_name, mesh=place.mesh, donate=True)
+        return lambda *arguments: (*run(*arguments)[:2], None)
+
+    vector = case.half_step()[0]
+    one = jax.tree.map(lambda x: np.asarray(x)[None], vector)
+    both = jax.tree.map(lambda x: np.stack([x, x])[None], vector)
+    real = np.stack([case.batch.pictures] * method.calls)[None]
+    training = steps.start(config, method, case.params, place)
+    step = steps.create_step(config, case.pair, method, place)
     calls: Calls = {
         "iteration": repeated(
-            train.create_step(config, case.pair, optimizer, mesh),
-            optimizer.init(case.params),
-            real,
-            keys,
+            step, [training], real, np.ones(1, int), np.zeros(1, bool)
         ),
         "operator": case.half_step,
-        "codec": repeated(
-            qgenx.map_workers(codec, train.AXIS, mesh=mesh, donate=True),
-            exchange.init(),
-            jax.tree.map(lambda x: x[None], vector),
-        ),
+        "codec": repeated(mapped(codec), [case.params, method.exchange.init()], one),
         "optimizer": repeated(
-            qgenx.map_workers(descend, train.AXIS, mesh=mesh, donate=True),
-            bare.init(case.params),
-            given,
+            mapped(bare.iterate(lambda _, vector: (vector, {}))),
+            [case.params, bare.optimizer.init(case.params)],
+            both,
         ),
     }
     seconds = timing.seconds_side_by_side(calls, _ROUNDS.value)
-    for name in ("operator", "codec"):  # an iteration has two of them
-        seconds[name] *= train.HALF_STEPS
+    for name in ("operator", "codec"):
+        seconds[name] *= method.calls
     row: Row = {"width": case.width, "batch": case.size, "bits": bits}
     row |= {f"{name} ms": 1e3 * value for name, value in seconds.items()}
     whole = seconds.pop("iteration")
