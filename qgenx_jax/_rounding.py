@@ -203,16 +203,13 @@ def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
 def lifted(bucket: Array) -> tuple[Array, Array]:
     """The bucket times a power of two that keeps it from extremes, and that power.
 
-    The power is NaN for a bucket with a NaN, which a maximum of floats may lose (as
-    XLA's on CPUs does): magnitudes are compared as whole numbers, NaN's the largest.
+    The power is NaN for a bucket with a NaN or an infinity. A maximum alone would not
+    tell: XLA's on CPUs may lose a NaN, so that NaNs are made infinite first.
     """
-    word = jnp.int32 if bucket.dtype == jnp.float32 else jnp.int64
-    as_bits = lax.bitcast_convert_type(jnp.abs(bucket), word)
-    largest = lax.bitcast_convert_type(
-        jnp.max(as_bits, axis=-1, keepdims=True), bucket.dtype
-    )
+    magnitude = jnp.where(jnp.isnan(bucket), jnp.inf, jnp.abs(bucket))
+    largest = jnp.max(magnitude, axis=-1, keepdims=True)
     lift = jnp.where(largest < SMALL, LIFT, jnp.where(largest > LARGE, 1 / LIFT, 1))
-    lift = jnp.where(jnp.isnan(largest), jnp.nan, lift).astype(bucket.dtype)
+    lift = jnp.where(jnp.isfinite(largest), lift, jnp.nan).astype(bucket.dtype)
     return bucket * lift, lift
 
 
