@@ -16,6 +16,9 @@ from qgenx_jax._types import Array
 SIGNIFICANT_BITS = 12
 """Of a level, and of a norm that multiplies it: the product is exact in float32."""
 
+LEAST_LEVEL = 2.0**-50
+"""The lowest level there may be: products with norms stay off float32's end."""
+
 
 def steps_of(bits: int) -> int:
     """s + 1 = 2^(bits - 1) - 1: the levels above zero that b bits can tell apart."""
@@ -30,11 +33,11 @@ def bits_for(levels: int) -> int:
 def exponential_levels(bits: int, base: float) -> tuple[float, ...]:
     """l_1, ..., l_{s+1} = 1 with l_j = base^(s+1-j), to SIGNIFICANT_BITS bits.
 
-    With base 1/2 and 8 bits the lowest would be 2^-126; they stop at 2^-50, so that
-    products with norms stay away from float32's end, and lower ones repeat that one.
+    With base 1/2 and 8 bits the lowest would be 2^-126; they stop at LEAST_LEVEL, and
+    lower ones repeat that one.
     """
     count = steps_of(bits)
-    exact = [max(base ** (count - j), 2.0**-50) for j in range(1, count + 1)]
+    exact = [max(base ** (count - j), LEAST_LEVEL) for j in range(1, count + 1)]
     return tuple(float(value) for value in round_to_bits(np.array(exact)))
 
 
@@ -47,8 +50,8 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
 
     Raises:
         ValueError: if they are not finite, not increasing, outside [0, 1], do not end
-            in 1, are more than 127, or are too near each other to tell apart in
-            SIGNIFICANT_BITS bits.
+            in 1, start below 2^-50, are more than 127, or are too near each other to
+            tell apart in SIGNIFICANT_BITS bits.
     """
     try:
         values = np.asarray(levels, np.float64)
@@ -70,6 +73,13 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
             "must be increasing numbers in (0, 1] that end in 1",
             levels,
             "zero is a level always, and negative values mirror positive ones",
+        )
+    if values[0] < LEAST_LEVEL:
+        raise refuse(
+            "levels",
+            "must be at least 2^-50, below which a norm times a level underflows",
+            levels,
+            "drop it, zero is a level always",
         )
     if values.size > steps_of(8):
         raise refuse(

@@ -112,6 +112,8 @@ def test_wrong_levels_say_what_to_do():
             qgenx.user_levels(levels)
     with pytest.raises(ValueError, match=r"levels must be at most 127"):
         qgenx.user_levels(np.linspace(0, 1, 200))
+    with pytest.raises(ValueError, match=r"levels must be at least 2\^-50"):
+        qgenx.user_levels([1e-30, 1.0])
     with pytest.raises(ValueError, match=r"levels must differ in their first 12"):
         qgenx.user_levels([0.5, 0.50001, 1.0])
     with pytest.raises(ValueError, match=r"levels must be left out"):

@@ -1,0 +1,49 @@
+"""The main job in two real processes: the rows of one process with two devices."""
+
+import subprocess
+import sys
+
+from tests.experiments.kill_and_resume import rows
+from tests.test_processes import free_port
+
+TINY = (
+    "--workers=2",
+    "--iterations=2",
+    "--batch_size=2",
+    "--width=4",
+    "--latent=16",
+    "--log_every=1",
+    "--score_every=2",
+    "--score_samples=8",
+    "--notensorboard",
+)
+
+
+def start(workdir, *arguments):
+    command = [sys.executable, "-m", "experiments.cifar10_gan", *TINY, *arguments]
+    return subprocess.Popen(
+        [*command, f"--workdir={workdir}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_two_processes_write_the_rows_of_one(tmp_path):
+    """Each gathers its own worker's pictures; the first alone writes and scores."""
+    several = ("--processes=2", f"--coordinator=127.0.0.1:{free_port()}")
+    running = [
+        start(tmp_path / "two", *several, f"--process={process}")
+        for process in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
+    for process, output in zip(running, outputs, strict=True):
+        assert process.returncode == 0, output
+    assert "2 cpu devices of 2 processes" in outputs[0]
+    assert "sliced Wasserstein" not in outputs[1], "the second process scores too"
+    alone = start(tmp_path / "one")
+    output = alone.communicate(timeout=300)[0]
+    assert alone.returncode == 0, output
+    expected = rows(tmp_path / "one")
+    assert [row["iteration"] for row in expected] == ["0", "1", "2"]
+    assert rows(tmp_path / "two") == expected
