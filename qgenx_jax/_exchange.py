@@ -126,8 +126,8 @@ class Exchange:
     def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
         """This worker's own decoded vector, as `send` gives it, without a collective.
 
-        For measuring what quantization changes; it may stand in a `lax.cond`. Arguments
-        and errors are those of `send`.
+        For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
+        the state, the dtypes of the result and the errors are those of `send`.
         """
         layout = self._checked(tree, state)
         if self._strategy == "exact":

@@ -31,7 +31,7 @@ def map_workers(
         workers: K workers on one device (`jax.vmap`); for small problems and tests.
             With a mesh, K workers on its D devices, K / D on each: then `axis_name` is
             a tuple whose last name is not of the mesh, for instance ("data", "local"),
-            here and in the optimizer.
+            here and in the optimizer; step is then traced twice, once to be checked.
         donate: whether the buffers of params and state are reused for the results.
 
     Returns:
@@ -42,7 +42,9 @@ def map_workers(
 
     Raises:
         ValueError: if neither mesh nor workers is given; if the mesh has no such axis
-            or K does not go into it; when called, if an input's leading axis is not K.
+            or K does not go into it; when called, if an input's leading axis is not K,
+            or if step returns no tuple, or params or state of another structure, shape
+            or dtype than it got, or that differ between workers.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, qgenx_jax as qgenx

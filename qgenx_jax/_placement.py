@@ -48,6 +48,7 @@ def where_workers_run(
             rule = "must be one name where there is no mesh"
             raise _checks.refuse("axis_name", rule, axis_name, 'for instance "data"')
         return Where(None, (), axis_name, workers, workers)
+    _checks.axis_name(axis_name)
     if not isinstance(mesh, Mesh):
         rule = "must be a jax.sharding.Mesh"
         raise _checks.refuse("mesh", rule, mesh, "make one by jax.make_mesh")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks
@@ -47,12 +48,26 @@ def plain_update(
 ) -> Callable[..., tuple[DualVector, State]]:
     """The update of a plain transformation, after a look at whose state it is given."""
     lifted = optax.with_extra_args_support(transformation)
+    structures: dict[Any, Any] = {}
+
+    def structure_of(params: Params) -> Any:
+        """Of a state for such parameters; None where init needs their values."""
+        leaves, treedef = jax.tree.flatten(params)
+        kind = treedef, *((jnp.shape(x), jnp.result_type(x)) for x in leaves)
+        if kind not in structures:
+            try:
+                structures[kind] = jax.tree.structure(
+                    jax.eval_shape(lifted.init, params)
+                )
+            except jax.errors.ConcretizationTypeError:
+                structures[kind] = None
+        return structures[kind]
 
     def update(
         updates: DualVector, state: State, params: Params, **extra: Any
     ) -> tuple[DualVector, State]:
-        wanted = jax.tree.structure(jax.eval_shape(lifted.init, params))
-        if jax.tree.structure(state) != wanted:
+        wanted = structure_of(params)
+        if wanted is not None and jax.tree.structure(state) != wanted:
             raise _checks.refuse(
                 "state",
                 f"must be, for a transformation inside, of the structure {wanted}",

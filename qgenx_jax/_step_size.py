@@ -68,7 +68,8 @@ def adaptive_step_size(gamma0: chex.Numeric = 1.0) -> StepSize:
         gamma0: positive factor; the paper's is 1.
 
     Returns:
-        A `StepSize`.
+        A `StepSize`. Its values are NaN once the sum of squares has overflowed, which
+        in float32 takes vectors of norm 1.8e19: gamma would be 0 for ever.
 
     Raises:
         ValueError: if gamma0 is not positive and finite.
@@ -90,7 +91,8 @@ def adaptive_step_size(gamma0: chex.Numeric = 1.0) -> StepSize:
         return AdaptiveStepSizeState(jnp.zeros(()))
 
     def value_fn(state: AdaptiveStepSizeState, workers: int) -> Array:
-        return jnp.asarray(gamma0) * workers / jnp.sqrt(1 + state.sum_of_squares)
+        gamma = jnp.asarray(gamma0) * workers / jnp.sqrt(1 + state.sum_of_squares)
+        return jnp.where(jnp.isinf(state.sum_of_squares), jnp.nan, gamma)
 
     def update_fn(
         state: AdaptiveStepSizeState, sum_of_squares: Array

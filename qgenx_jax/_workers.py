@@ -103,7 +103,8 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
                 _checks.Text(jax.typeof(leaf)),
                 "differentiate with respect to "
                 f"qgenx_jax.local_params(params, {axis_name!r}), which "
-                "qgenx_jax.iterate(..., axis_name=...) does, and exchange once",
+                "qgenx_jax.iterate(..., axis_name=...) does, and exchange once; for "
+                "microbatches use qgenx_jax.accumulate around the exchange",
             )
 
 
@@ -122,8 +123,8 @@ def refuse_differing(argument: str, tree: Any, axis_name: AxisName) -> None:
                 _checks.leaf_name(path, argument),
                 "must be equal on all workers",
                 _checks.Text("one that differs"),
-                "exchange every gradient that moves it (qgenx_jax.quantized_mean "
-                "before the optimizer)",
+                f"exchange every gradient over {axis_name!r} before an optimizer uses "
+                "it (qgenx_jax.quantized_mean), zero gradients too",
             )
 
 

@@ -43,7 +43,6 @@ _PROFILE = flags.DEFINE_bool("profile", False, "also the parts of a half-step")
 _SHARES = flags.DEFINE_bool("shares", False, "also the shares of an iteration")
 _BITS = flags.DEFINE_list("bits", ["4", "8"], "of --shares, per coordinate")
 
-PLAYERS = ("generator", "discriminator")
 Row = dict[str, Any]
 Calls = dict[str, Callable[[], Any]]
 
@@ -127,10 +126,10 @@ def deviation(case: Case, torch_side: Any, *forms: Callable) -> float:
         wide = jax.tree.map(lambda x: x.astype(float), (case.params, case.batch))
         vector, metrics = case.operator(*wide)
         for form in forms:
-            for player, loss in zip(PLAYERS, form(*doubles), strict=True):
+            for player, loss in zip(methods.PLAYERS, form(*doubles), strict=True):
                 found.append(abs(float(metrics[f"loss_{player}"]) / float(loss) - 1))
             gradients = torch_side.gradients(*doubles[:2])
-            arrays: dict[str, Any] = dict(zip(PLAYERS, gradients, strict=True))
+            arrays: dict[str, Any] = dict(zip(methods.PLAYERS, gradients, strict=True))
             expected = from_reference(
                 case.model, arrays, width=case.width, latent=case.latent
             )

@@ -81,11 +81,14 @@ def main(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO
         from experiments.cifar10_gan import train
-        from experiments.cifar10_gan.place import start_processes
+        from experiments.cifar10_gan.place import AnotherProcessFailed, start_processes
 
         start_processes(config)
         print(json.dumps(dataclasses.asdict(config)), flush=True)
-        train.train(config, resume=_RESUME.value)
+        try:
+            train.train(config, resume=_RESUME.value)
+        except AnotherProcessFailed as error:
+            sys.exit(str(error))
     except (ValueError, ImportError, FloatingPointError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

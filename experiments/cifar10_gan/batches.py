@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
@@ -20,6 +21,7 @@ class Position(TypedDict):
     batch_size: int
     workers: int
     pictures: int
+    checksum: int
 
 
 class Batches(Iterator[np.ndarray]):
@@ -87,6 +89,7 @@ class Batches(Iterator[np.ndarray]):
         self._seed = seed
         self._local = np.asarray(local, np.int64)
         self._draws = draws
+        self._checksum = zlib.crc32(np.ascontiguousarray(pictures).data)
         self._epoch = self._step = 0
         self._order = self._permutation(0)
 
@@ -127,6 +130,7 @@ class Batches(Iterator[np.ndarray]):
             "batch_size": self._batch_size,
             "workers": self._workers,
             "pictures": len(self._pictures),
+            "checksum": self._checksum,
         }
 
     def restore(self, state: Position) -> None:
@@ -142,7 +146,7 @@ class Batches(Iterator[np.ndarray]):
                 f"state must have the entries {sorted(mine)}, got {sorted(state)}; "
                 "pass what state() returned"
             )
-        for name in ("seed", "batch_size", "workers", "pictures"):
+        for name in ("seed", "batch_size", "workers", "pictures", "checksum"):
             if state[name] != mine[name]:
                 raise ValueError(
                     f"state must have {name} {mine[name]}, as these batches do, got "

@@ -27,22 +27,25 @@ class Checkpoints:
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._here: int | None = None  # the iteration saved or restored last
 
     def latest(self) -> int | None:
         """The iteration of the last complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, iteration: int, arrays: Any, facts: Mapping[str, Any]) -> None:
-        """Saves a tree of arrays, and facts that JSON can hold, unless already there.
+        """Saves a tree of arrays, and facts that JSON can hold.
 
-        All processes of a run call it together.
+        All processes of a run call it together. Nothing is done for the iteration that
+        was saved or restored last.
         """
-        if iteration == self.latest():
+        if iteration == self._here:
             return
         items = ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(dict(facts))
         )
         self._manager.save(iteration, args=items, force=True)
+        self._here = iteration
 
     def restore(self, iteration: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """Reads a checkpoint back.
@@ -73,6 +76,7 @@ class Checkpoints:
                 f"{str(self._folder / str(iteration))!r} to go on from "
                 f"{max(others, default='the start')}"
             ) from error
+        self._here = iteration
         return restored["arrays"], dict(restored["facts"])
 
     def __enter__(self) -> "Checkpoints":

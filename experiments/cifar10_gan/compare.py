@@ -22,7 +22,6 @@ from experiments.cifar10_gan.runs import (
     common_iterations,
     differ,
     get_curve,
-    get_positions,
     group_runs,
     last_iteration,
     pace,
@@ -163,7 +162,7 @@ def draw_groups(groups: Sequence[Group], path: PathLike) -> None:
         [handles[label] for label in drawn],
         drawn,
         loc="outside upper center",
-        ncols=max(1, 120 // (max(map(len, drawn)) + 8)),
+        ncols=max(1, 90 // (max(map(len, drawn)) + 8)),
         frameon=False,
     )
     figures.save_figure(figure, path)
@@ -189,11 +188,10 @@ def summarize(groups: Sequence[Group]) -> list[dict[str, Any]]:
             row[f"{name}_half_spread"] = spread
         paces = [pace(run.table) for run in group.runs]
         row["seconds_per_iteration"] = _mean([p for p in paces if p is not None])
-        sent = get_positions(group, "bytes", [group.end])
-        total = None if sent is None else float(sent.mean())
-        per = None if total is None or group.end == 0 else round(total / group.end)
+        column = group.runs[0].table.get("bytes_per_iteration")
+        per = round(next(iter(column.values()))) if column else None
         row["bytes_per_iteration"] = per
-        row["bytes"] = None if total is None else round(total)
+        row["bytes"] = None if per is None else per * group.end
         rows.append(row)
     for group, row in zip(groups, rows, strict=True):
         exact = _exact_of(group, groups)

@@ -40,7 +40,10 @@ class Config:
     data_dir: str = _field(
         "", "where TFDS data sets are prepared; empty for its default"
     )
-    workdir: str = _field("runs/quickstart", "folder for CSV, pictures, checkpoints")
+    workdir: str = _field(
+        "runs/quickstart",
+        "folder for CSV, pictures, checkpoints; several processes share it",
+    )
     seed: int = _field(0, "of pictures, weights, batches, latents and rounding")
     workers: int = _field(3, "K, over all processes")
     devices: str = _field(
@@ -93,6 +96,12 @@ class Config:
             value = getattr(self, name)
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not self.seed < 2**32:
+            raise ValueError(f"seed must be below 2^32, got {self.seed}")
+        if not self.penalty_weight < float("inf"):
+            raise ValueError(
+                f"penalty_weight must be finite, got {self.penalty_weight}"
+            )
         for name in _POSITIVE:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
@@ -186,6 +195,7 @@ FREE = frozenset(
         "data_dir",
         "coordinator",
         "process",
+        "processes",
         "iterations",
         "log_every",
         "score_every",

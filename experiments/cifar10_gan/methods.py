@@ -10,6 +10,7 @@ import optax
 
 import qgenx_jax as qgenx
 from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.keys import key_of
 
 PLAYERS = ("generator", "discriminator")
 Q_GENX = ("dual_averaging", "dual_extrapolation", "optimistic")
@@ -46,7 +47,10 @@ class Method(NamedTuple):
 def create_method(config: Config, axis_name: Any) -> Method:
     """The configured optimizer, exchanging over `axis_name`."""
     quantizer = create_quantizer(config)
-    settings: dict[str, Any] = {"key": config.seed, "collective": config.collective}
+    settings: dict[str, Any] = {
+        "key": key_of(config, "rounding"),
+        "collective": config.collective,
+    }
     if quantizer is not None:
         small = config.exact_leaves == "small"
         settings["exact"] = qgenx.small_leaves if small else None

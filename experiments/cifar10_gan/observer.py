@@ -8,6 +8,7 @@ import jax
 from experiments.cifar10_gan import logs, report
 from experiments.cifar10_gan.evaluate import create_scorer
 from experiments.cifar10_gan.figures import sample_grid
+from experiments.cifar10_gan.keys import key_of
 from experiments.cifar10_gan.run import Run
 
 COLUMNS = (
@@ -40,8 +41,8 @@ class Observer:
 
     def __init__(self, run: Run, *, resume: bool) -> None:
         """Opens the logs, at the run's iteration if it is resumed."""
-        config, root = run.config, jax.random.key(run.config.seed)
-        self._scorer = create_scorer(config, run.pair, jax.random.fold_in(root, 0))
+        config = run.config
+        self._scorer = create_scorer(config, run.pair, key_of(config, "scores"))
         sample_grid(self._scorer.real[:_GRID], run.workdir / "samples_real.png")
         self._progress = report.Progress(
             config.iterations, start=run.iteration, every_seconds=5.0

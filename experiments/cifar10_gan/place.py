@@ -1,12 +1,17 @@
 """Where the workers of a run are: devices of this machine, of several, or lanes."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from experiments.cifar10_gan.config import Config
+
+T = TypeVar("T")
 
 AXIS = "data"
 LANE = "local"
@@ -60,6 +65,34 @@ class Place(NamedTuple):
         kind = f"{self.mesh.size} {self.mesh.devices.flat[0].platform} devices"
         count = jax.process_count()
         return kind if count == 1 else f"{kind} of {count} processes"
+
+
+class AnotherProcessFailed(RuntimeError):
+    """Raised where a process has nothing wrong but cannot go on without another."""
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether a flag is set in any process; all of them call it together."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def together(action: Callable[[], T]) -> T:
+    """Does what may fail in one process alone; then all processes end, and none waits.
+
+    Raises:
+        Exception: what the action raised in this process.
+        AnotherProcessFailed: if it failed only elsewhere.
+    """
+    failure, result = None, None
+    try:
+        result = action()
+    except Exception as error:
+        failure = error
+    if not anywhere(failure is not None):
+        return cast(T, result)
+    raise failure or AnotherProcessFailed("another process has failed, see its output")
 
 
 def start_processes(config: Config) -> None:

@@ -9,6 +9,7 @@ from experiments.cifar10_gan import place as places
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.keys import key_of
 
 
 class Run:
@@ -37,8 +38,10 @@ class Run:
         config.validate()
         self.config = config
         self.workdir = pathlib.Path(config.workdir)
-        pictures = data.load_pictures(
-            config.source, data_dir=config.data_dir or None, seed=config.seed
+        pictures = places.together(
+            lambda: data.load_pictures(
+                config.source, data_dir=config.data_dir or None, seed=config.seed
+            )
         )
         self.place = places.create_place(config)
         self.method = methods.create_method(config, self.place.axis_name)
@@ -54,7 +57,7 @@ class Run:
             config.model,
             width=config.width,
             latent=config.latent,
-            rngs=nnx.Rngs(config.seed),
+            rngs=nnx.Rngs(key_of(config, "weights")),
         )
         self.pair = models.split_pair(*modules)
         params = models.rescale_kernels(self.pair.params, config.init_deviation)

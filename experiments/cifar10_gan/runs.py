@@ -21,7 +21,7 @@ SAME_GROUP = FREE | {"seed"}
 """Fields of a configuration that may differ within a group."""
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """What a run left in its workdir."""
 
     workdir: Path
@@ -33,7 +33,7 @@ class Group(NamedTuple):
     """Runs that repeat each other with other seeds, under a label for the legend."""
 
     label: str
-    runs: Sequence[Run]
+    runs: Sequence[FinishedRun]
 
     @property
     def legend(self) -> str:
@@ -68,7 +68,7 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def read_run(workdir: Path) -> Run:
+def read_run(workdir: Path) -> FinishedRun:
     """A run's configuration and numbers.
 
     Raises:
@@ -96,12 +96,12 @@ def read_run(workdir: Path) -> Run:
         raise refused("has a config.json without fields", "leave it out")
     if not table:
         raise refused("has no rows in metrics.csv", "wait for its first ones")
-    return Run(workdir, config, table)
+    return FinishedRun(workdir, config, table)
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
+def group_runs(runs: Sequence[FinishedRun]) -> list[Group]:
     """Groups in the order of their first runs, labelled by how they differ."""
-    members: dict[str, list[Run]] = {}
+    members: dict[str, list[FinishedRun]] = {}
     for run in runs:
         setting = {k: v for k, v in run.config.items() if k not in SAME_GROUP}
         members.setdefault(json.dumps(setting, sort_keys=True), []).append(run)

@@ -11,6 +11,7 @@ from jax import lax
 import qgenx_jax as qgenx
 from experiments.cifar10_gan import averages, losses, methods, models
 from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.keys import key_of
 from experiments.cifar10_gan.place import Place
 
 
@@ -55,15 +56,16 @@ def create_step(
     operator = losses.wgan_gp_operator(
         pair.generate, pair.criticise, penalty_weight=config.penalty_weight
     )
-    root = jax.random.key(config.seed)
+    root = key_of(config, "latents")
 
     def dual_vector(
         params: Any, pictures: jax.Array, key: jax.Array, measured: jax.Array
     ) -> tuple[Any, dict[str, jax.Array]]:
-        batch = losses.draw_batch(key, pictures, latent=config.latent)
+        batch_key, error_key = jax.random.split(key)
+        batch = losses.draw_batch(batch_key, pictures, latent=config.latent)
         vector, metrics = operator(params, batch)
         norms = {f"vector_norm_{p}": optax.tree.norm(vector[p]) for p in vector}
-        error = _quantization_error(method.exchange, vector, key, measured)
+        error = _quantization_error(method.exchange, vector, error_key, measured)
         return vector, {**metrics, **norms, "quantization_error": error}
 
     iterate = method.iterate(dual_vector)
@@ -108,7 +110,7 @@ def _quantization_error(
     """||Q(v) - v||_2 / ||v||_2 with a rounding of its own; 0 where not measured."""
 
     def error(vector: Any) -> jax.Array:
-        state = exchange.init()._replace(key=jax.random.fold_in(key, 1))
+        state = exchange.init()._replace(key=key)
         off = optax.tree.sub(exchange.quantize(vector, state), vector)
         norm = optax.tree.norm(vector)
         return jnp.where(norm > 0, optax.tree.norm(off) / norm, 0.0)

@@ -8,6 +8,7 @@ vector (grad_G loss_G, grad_D loss_D), and sends it quantized:
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import signal
@@ -17,7 +18,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from experiments.cifar10_gan import data, models
 from experiments.cifar10_gan import step as steps
@@ -25,6 +25,7 @@ from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import EXACT, Config, resumed
 from experiments.cifar10_gan.figures import plot_curves
 from experiments.cifar10_gan.observer import Observer
+from experiments.cifar10_gan.place import anywhere, together
 from experiments.cifar10_gan.run import Run
 
 
@@ -49,12 +50,11 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
         FloatingPointError: as soon as a logged loss is not finite.
     """
     config.validate()
-    workdir = check_workdir(config, resume=resume)
-    run = Run(config)
     is_first = jax.process_index() == 0
-    if is_first:
-        save_config(config, workdir)
     with contextlib.ExitStack() as stack:
+        stopped = stack.enter_context(stop_on_signals())
+        workdir = together(lambda: check_workdir(config, resume=resume))
+        run = Run(config)
         keep = config.keep_checkpoints
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", keep=keep)
@@ -62,11 +62,25 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
         latest = checkpoints.latest() if resume else None
         if latest is not None:
             run.restore(checkpoints, latest)
-        observer = None
-        if is_first:
-            announce(run)
+        if run.iteration > config.iterations:
+            raise ValueError(
+                f"iterations must be at least the {run.iteration} that are done, got "
+                f"{config.iterations}; leave it out, or raise it"
+            )
+
+        def start() -> Observer | None:
+            if not is_first:
+                return None
             observer = stack.enter_context(Observer(run, resume=resume))
-        stopped = stack.enter_context(stop_on_signals())
+            save_config(config, workdir)  # last: what cannot start leaves no run
+            announce(run)
+            return observer
+
+        observer = together(start)
+        if is_first and run.iteration == config.iterations:
+            print(
+                f"all {run.iteration} iterations are done; raise --iterations for more"
+            )
         loop(run, checkpoints, observer, stopped)
     if is_first and run.iteration < config.iterations:
         print(
@@ -95,8 +109,14 @@ def loop(
     def is_due(every: int) -> bool:
         return run.iteration % every == 0 or run.iteration == config.iterations
 
-    if run.iteration == 0 and observer is not None:
-        observer.record(run, {}, scored=True)
+    def observe(row: dict[str, float], *, scored: bool, kept: bool) -> None:
+        if observer is not None and (row or scored):
+            observer.record(run, row, scored=scored)
+        if observer is not None and kept:
+            observer.flush()  # rows are on the disk before their checkpoint
+
+    if run.iteration == 0:
+        together(lambda: observe({}, scored=True, kept=False))
     with data.Prefetched(run.batches, place=place) as batches:
         while run.iteration < config.iterations:
             pictures = next(batches)
@@ -104,17 +124,15 @@ def loop(
             logged, scored = is_due(config.log_every), is_due(config.score_every)
             facts = np.full(workers, run.iteration), np.full(workers, logged)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
-            row: dict[str, float] = {}
-            if logged:
+            run.position, run.seconds = batches.state(), time.monotonic() - start
+            must_stop = is_stopped(stopped, logged=logged)
+            kept = must_stop or is_due(config.checkpoint_every)
+            if logged or scored or kept:  # nothing is kept of a run that has diverged
                 row = jax.device_get(steps.summarize(metrics, run.training))
                 check_finite(row, run.iteration)
-            run.position, run.seconds = batches.state(), time.monotonic() - start
-            if observer is not None and (logged or scored):
-                observer.record(run, row, scored=scored)
-            must_stop = is_stopped(stopped, logged=logged)
-            if must_stop or is_due(config.checkpoint_every):
-                if observer is not None:
-                    observer.flush()
+                shown = row if logged else {}
+                together(functools.partial(observe, shown, scored=scored, kept=kept))
+            if kept:
                 run.save(checkpoints)
             if must_stop:
                 return
@@ -125,27 +143,28 @@ def is_stopped(signals: Sequence[int], *, logged: bool) -> bool:
 
     Several processes ask each other only now and then, since all of them must.
     """
-    if jax.process_count() == 1:
-        return bool(signals)
-    if not logged:
+    if jax.process_count() > 1 and not logged:
         return False
-    return bool(multihost_utils.process_allgather(np.asarray(bool(signals))).any())
+    return anywhere(bool(signals))
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and the first interrupt from the keyboard in a list.
+    """Collects SIGTERM and interrupts from the keyboard in a list.
 
-    A second interrupt is a KeyboardInterrupt, as ever.
+    A second one of a kind acts as ever, for a run that is stuck.
     """
     received: list[int] = []
 
     def receive(number: int, _: Any) -> None:
-        if number in received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if number in received:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
         received.append(number)
 
-    before = {n: signal.signal(n, receive) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, receive)
     try:
         yield received
     finally:
@@ -167,9 +186,10 @@ def check_workdir(config: Config, *, resume: bool) -> pathlib.Path:
             f"workdir must hold a run to resume, got {str(workdir)!r} without a "
             "config.json; leave out --resume to start one"
         )
+    left = [workdir / "metrics.csv", *(workdir / "checkpoints").glob("*")]
     if resume:
         resumed(saved or {}, dataclasses.asdict(config))
-    elif saved is not None:
+    elif saved is not None or any(path.exists() for path in left):
         raise ValueError(
             f"workdir must not hold a run already, got {str(workdir)!r}; go on with it "
             "by --resume, or pass another --workdir"
@@ -221,8 +241,8 @@ def check_finite(row: Mapping[str, float], iteration: int) -> None:
     bad = {name: float(x) for name, x in row.items() if not np.isfinite(x)}
     if bad:
         raise FloatingPointError(
-            f"not finite at iteration {iteration}: {bad}; lower the learning rates, "
-            "or more bits; the checkpoints before it are kept"
+            f"not finite at iteration {iteration}: {bad}; checkpoints and samples stay "
+            "as they are; try lower learning rates or more bits, in another --workdir"
         )
 
 
@@ -233,7 +253,10 @@ def announce(run: Run) -> None:
     traffic = run.method.exchange.traffic(params, config.workers)
     sent = run.method.sent_bytes(params, config.workers)
     ring = 2 * (config.workers - 1) * 4 * traffic.coordinates / config.workers
-    ratio = run.method.calls * ring / max(sent, 1)
+    beside = ""
+    if sent:
+        times = run.method.calls * ring / sent
+        beside = f"; a float32 all-reduce sends {times:.2f} times as much"
     done = f", going on from iteration {run.iteration}" if run.iteration else ""
     print(
         f"{config.workers} workers on {run.place.describe()}, "
@@ -241,7 +264,6 @@ def announce(run: Run) -> None:
         f"{config.model} of width {config.width}: {sizes['generator']:,} and "
         f"{sizes['discriminator']:,} parameters, by {config.optimizer}\n"
         f"each worker sends {sent:,} bytes per iteration by {traffic.collective}, "
-        f"{traffic.bits_per_coordinate:.2f} bits per coordinate; "
-        f"a float32 all-reduce sends {ratio:.2f} times as much",
+        f"{traffic.bits_per_coordinate:.2f} bits per coordinate{beside}",
         flush=True,
     )

@@ -91,11 +91,12 @@ def last_row(workdir: pathlib.Path) -> int:
 
 def kill_and_resume(
     folder: pathlib.Path, *, kills: int, iterations: int, seed: int
-) -> list[tuple[int, int | None]]:
+) -> list[tuple[int, int, int | None]]:
     """Runs both, and compares them.
 
     Returns:
-        For each kill, the iteration of the last row then, and of the last checkpoint.
+        For each kill, the iterations of the last row before and after this start, and
+        that of the last checkpoint.
 
     Raises:
         AssertionError: if they differ.
@@ -106,7 +107,7 @@ def kill_and_resume(
     moments = random.Random(seed)
     history = []
     for row in sorted(moments.choices(range(iterations), k=kills)):
-        process = start(killed, iterations, cache)
+        process, begun = start(killed, iterations, cache), last_row(killed)
         while process.poll() is None and last_row(killed) < row:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.2))
@@ -118,7 +119,7 @@ def kill_and_resume(
             for path in (killed / "checkpoints").glob("*")
             if path.name.isdigit()
         ]
-        history.append((last_row(killed), max(complete, default=None)))
+        history.append((begun, last_row(killed), max(complete, default=None)))
     finish(start(killed, iterations, cache))
     (step, expected), (last, actual) = map(last_checkpoint, (undisturbed, killed))
     assert step == last == iterations, f"ended at {step} and {last}, not {iterations}"
@@ -143,8 +144,9 @@ def main() -> None:
             iterations=options.iterations,
             seed=options.seed,
         )
-    for number, (row, checkpoint) in enumerate(history, start=1):
-        print(f"kill {number}: last row {row}, last checkpoint {checkpoint}")
+    for number, (begun, row, checkpoint) in enumerate(history, start=1):
+        when = "in set-up" if row <= begun else f"after row {row}"
+        print(f"kill {number}: {when}, last checkpoint {checkpoint}")
     print(f"{options.kills} kills: the last checkpoints are equal bit for bit")
 
 
