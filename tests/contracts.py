@@ -311,9 +311,10 @@ def assert_close(actual, expected, message, tolerance=1e-5):
 
 def check_vmap_and_shard_map(subject):
     transformation, params = subject.transformation, matrix()
-    state = initial(transformation, params)
+    state, mesh = initial(transformation, params), mesh_of(WORKERS)
+    placed = qgenx.lay_out((params, transformation.init(params)), mesh, AXIS)
     with promised("a transformation must run in shard_map"):
-        sharded = Run(transformation, mesh=mesh_of(WORKERS))(params, state, calls=3)
+        sharded = Run(transformation, mesh=mesh)(*placed, calls=3)  # one compilation
     mapped = by_vmap(transformation)(params, state, calls=3)
     assert_close(sharded, mapped, "shard_map and vmap differ")
 

@@ -87,7 +87,7 @@ def test_alternating_inside():
             x = x + delta
         return x
 
-    x = jax.vmap(run, axis_name=AXIS)(jnp.arange(2))[0]
+    x = jax.jit(jax.vmap(run, axis_name=AXIS))(jnp.arange(2))[0]
     np.testing.assert_allclose(x, [0.75, 0.5], rtol=1e-6)
 
 

@@ -25,7 +25,8 @@ def test_two_exchanges_of_one_program_round_differently():
     def run(_):
         return optimizer.update(tree, optimizer.init(tree))[0]
 
-    updates = jax.vmap(run, axis_name=AXIS, out_axes=None, axis_size=2)(jnp.arange(2))
+    mapped = jax.vmap(run, axis_name=AXIS, out_axes=None, axis_size=2)
+    updates = jax.jit(mapped)(jnp.arange(2))
     differ = (updates["first"] != updates["second"]).mean()
     assert differ > 0.1, "two exchanges share one stream"
 
@@ -51,7 +52,8 @@ def test_raw_keys_stay_raw():
             (mean, _, _), state = exchange.send(vector, exchange.init())
             return mean, state.key
 
-        return jax.vmap(one, axis_name=AXIS, out_axes=None)(jnp.arange(2))
+        mapped = jax.vmap(one, axis_name=AXIS, out_axes=None)
+        return jax.jit(mapped)(jnp.arange(2))
 
     (mean, key), (other, _) = run(exchange), run(typed)
     assert key.dtype == jnp.uint32

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
@@ -75,6 +76,8 @@ def plain_loop(optimizer, apply, params, where):
         return optax.apply_updates(params, updates), state
 
     mesh = where.get("mesh")
+    if mesh is not None:  # placed: one compilation
+        params = jax.device_put(params, NamedSharding(mesh, P()))
     state = qgenx.init(
         optimizer, params, mesh, AXIS if mesh else None, workers=where.get("workers")
     )

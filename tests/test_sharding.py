@@ -6,6 +6,8 @@ left to jit (`axis_names={"data"}`) or belongs to shard_map too, and cuts the mo
 hand in one test.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,10 @@ from tests.test_hlo import collectives
 WORKERS, MODEL, BATCH = 4, 2, 8
 FEATURES, HIDDEN, OUTPUTS = 32, 48, 64
 BUCKET = 256  # divides the leaves that are quantized
+BY_JIT, BY_HAND = frozenset({AXIS}), frozenset({AXIS, "model"})
+of_both = pytest.mark.parametrize(
+    "axis_names", [BY_JIT, BY_HAND], ids=["model by jit", "model by hand"]
+)
 
 
 def mesh_2d():
@@ -64,16 +70,20 @@ def quantized_gradient(mean, mesh, params, state, batch, *, axis_names):
     return mapped(params, state, batch)
 
 
-def setting(bits, axis_names, traces=None):
-    """An ordinary jitted step, and everything placed; `traces` grows at each trace."""
+@functools.cache
+def setting(bits, axis_names):
+    """An ordinary jitted step, the list of its traces, and everything placed.
+
+    Kept: the tests share one compilation of each setting.
+    """
+    traces = []
     mesh = mesh_2d()
     quantizer = None if bits is None else qgenx.uniform(bits, bucket_size=BUCKET)
     mean = qgenx.quantized_mean(AXIS, quantizer, key=3)
     optimizer = optax.adam(1e-2)
 
     def step(params, mean_state, state, batch):
-        if traces is not None:
-            traces.append(1)
+        traces.append(1)
         gradient, mean_state = quantized_gradient(
             mean, mesh, params, mean_state, batch, axis_names=axis_names
         )
@@ -86,7 +96,7 @@ def setting(bits, axis_names, traces=None):
     batch = jax.device_put(batch, NamedSharding(mesh, P(AXIS)))
     mean_state = jax.device_put(mean.init(params), replicated)
     state = jax.device_put(optimizer.init(params), replicated)
-    return jax.jit(step), params, mean_state, state, batch
+    return jax.jit(step), traces, params, mean_state, state, batch
 
 
 def everywhere(leaf):
@@ -97,6 +107,10 @@ def everywhere(leaf):
     return copies
 
 
+exact_gradient = jax.jit(jax.grad(loss))
+
+
+@jax.jit
 def gradients_of_workers(params, batch):
     """What each worker computes by itself: leaves (workers, ...)."""
     each = jax.tree.map(lambda x: x.reshape(WORKERS, BATCH, *x.shape[1:]), batch)
@@ -116,14 +130,12 @@ def error_bound(gradients, bits):
     return np.broadcast_to(distance.mean(0), buckets.shape[1:]).reshape(-1)
 
 
-@pytest.mark.parametrize(
-    "axis_names", [{AXIS}, {AXIS, "model"}], ids=["model by jit", "model by hand"]
-)
+@of_both
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_gradient_is_the_exact_mean_within_the_quantization_step(bits, axis_names):
-    step, params, mean_state, state, batch = setting(bits, axis_names)
+    step, _, params, mean_state, state, batch = setting(bits, axis_names)
     _, after, _, gradient = step(params, mean_state, state, batch)
-    exact = jax.grad(loss)(*model_and_batch())
+    exact = exact_gradient(*model_and_batch())
     bound = error_bound(gradients_of_workers(*model_and_batch()), bits)
     share = np.abs(flat(gradient) - flat(exact)) / bound
     assert share.max() <= 1.001, f"an error of {share.max()} steps"
@@ -136,12 +148,12 @@ def test_the_gradient_is_the_exact_mean_within_the_quantization_step(bits, axis_
 
 
 def test_without_a_quantizer_the_step_is_that_of_plain_jit():
-    step, params, mean_state, state, batch = setting(None, {AXIS})
+    step, _, params, mean_state, state, batch = setting(None, BY_JIT)
     trained, *_ = step(params, mean_state, state, batch)
     optimizer = optax.adam(1e-2)
     plain, whole_batch = model_and_batch()
     updates, _ = optimizer.update(
-        jax.grad(loss)(plain, whole_batch), optimizer.init(plain)
+        exact_gradient(plain, whole_batch), optimizer.init(plain)
     )
     expected = optax.apply_updates(plain, updates)
     jax.tree.map(
@@ -151,10 +163,10 @@ def test_without_a_quantizer_the_step_is_that_of_plain_jit():
     )
 
 
-@pytest.mark.parametrize("axis_names", [{AXIS}, {AXIS, "model"}])
+@of_both
 def test_the_program_moves_one_buffer_of_accounted_size(axis_names):
     bits = 4
-    step, params, *others = setting(bits, axis_names)
+    step, _, params, *others = setting(bits, axis_names)
     hlo = step.lower(params, *others).compile().as_text()
     exchange = qgenx.exchange(
         AXIS, qgenx.uniform(bits, bucket_size=BUCKET), exact=qgenx.small_leaves
@@ -167,10 +179,9 @@ def test_the_program_moves_one_buffer_of_accounted_size(axis_names):
     assert not large, f"collectives of a gradient's size: {large}"
 
 
-@pytest.mark.parametrize("axis_names", [{AXIS}, {AXIS, "model"}])
+@of_both
 def test_a_training_run_stays_replicated_over_all_axes_without_a_new_trace(axis_names):
-    traces = []
-    step, *carried, batch = setting(4, axis_names, traces)
+    step, traces, *carried, batch = setting(4, axis_names)
     before = float(loss(*model_and_batch()))
     placed = jax.tree.map(lambda x: x.sharding, carried)
     for _ in range(20):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
@@ -67,8 +68,9 @@ def test_per_worker_state_and_replicas(variant):
         pair = qgenx.q_genx(axis_name, BITS, variant=variant, gamma0=0.05)
         step = qgenx.iterate(pair, problem.operator, axis_name=axis_name)
         run = qgenx.map_workers(step, axis_name, **where)
-        x = jnp.ones(8)
-        mesh = where.get("mesh")
+        x, mesh = jnp.ones(8), where.get("mesh")
+        if mesh is not None:  # placed: one compilation
+            x = jax.device_put(x, NamedSharding(mesh, P()))
         state = qgenx.init(pair, x, mesh, axis_name if mesh else None, workers=workers)
         for _ in range(5):
             x, state = run(x, state)

@@ -58,13 +58,13 @@ def test_both_forms_equal_the_definition(size, stride):
         x, kernel = operands(size)
         expected = by_loops(x, kernel, stride)
         for function in functions(size, stride):
-            got = function(jnp.asarray(x), jnp.asarray(kernel))
+            got = jax.jit(function)(x, kernel)
             chex.assert_trees_all_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_transposed_1x1_reaches_one_pixel_of_four():
     x, kernel = operands(1, dtype=np.float32)
-    y = np.array(c.transposed_convolution(x, kernel))
+    y = np.array(jax.jit(c.transposed_convolution)(x, kernel))
     assert np.all(y[:, ::2, ::2] != 0), "the even pixels must carry x"
     y[:, ::2, ::2] = 0
     assert not y.any(), "every other pixel must be left to the bias"
@@ -96,9 +96,11 @@ def test_derivatives_to_third_order_equal_the_plain_ones(
     with jax.enable_x64():
         x, kernel = operands(size, side=(2, 4), n=3)
         both = functions(size, stride)
-        fast, plain = jax.jit(lambda *a: [derivatives(f, *a) for f in both])(
-            x, 0.3 * kernel
+        run = jax.jit(
+            lambda *a: [derivatives(f, *a) for f in both],
+            compiler_options={"xla_backend_optimization_level": 0},  # half the time
         )
+        fast, plain = run(x, 0.3 * kernel)
         for order, pair in enumerate(zip(fast, plain, strict=True), start=1):
             chex.assert_trees_all_close(
                 *pair, rtol=1e-9, atol=1e-9, custom_message=f"order {order} differs"
@@ -110,8 +112,8 @@ def test_dtype_and_shape_are_kept(size, stride):
     fast, plain = functions(size, stride)
     for dtype in (jnp.float32, jnp.bfloat16):
         x, kernel = (jnp.asarray(a, dtype) for a in operands(size, dtype=np.float32))
-        expected = jax.eval_shape(plain, x, kernel)
-        chex.assert_trees_all_equal_shapes_and_dtypes(fast(x, kernel), expected)
+        got, expected = (jax.eval_shape(f, x, kernel) for f in (fast, plain))
+        chex.assert_trees_all_equal_shapes_and_dtypes(got, expected)
 
 
 def test_vmap_and_empty_batches():
@@ -124,7 +126,8 @@ def test_vmap_and_empty_batches():
 
     # The sum of squares is quadratic in x, and so is its gradient.
     expected = jnp.stack([slope(x), 4 * slope(x)])
-    chex.assert_trees_all_close(jax.vmap(slope)(stack), expected, rtol=1e-4, atol=1e-3)
+    stacked = jax.jit(jax.vmap(slope))(stack)
+    chex.assert_trees_all_close(stacked, expected, rtol=1e-4, atol=1e-3)
     assert not slope(x[:0]).any(), "no pictures, no gradient"
 
 
@@ -146,7 +149,8 @@ def test_works_in_shard_map_on_varying_operands():
             out_specs=PartitionSpec(),
         )
     )(x, kernel)
-    whole = jax.grad(lambda k: jnp.sum(c.convolution(x, k, stride=2) ** 2) / 4)(kernel)
+    loss = lambda k: jnp.sum(c.convolution(x, k, stride=2) ** 2) / 4  # noqa: E731
+    whole = jax.jit(jax.grad(loss))(kernel)
     chex.assert_trees_all_close(parts, whole, rtol=1e-5, atol=1e-4)
 
 
