@@ -146,3 +146,12 @@ def test_no_leaf_to_quantize_is_said_at_init():
     pair = qgenx.q_genx(AXIS, qgenx.uniform(4), exact=qgenx.small_leaves)
     with pytest.raises(ValueError, match=r"exact must leave .* at least one leaf"):
         pair.init(jnp.ones(3))
+
+
+def test_a_sum_of_squares_that_overflows_is_not_a_step_size_of_zero():
+    """Else one vector of norm 1.8e19 would set parameters to X_1 for ever, silently."""
+    rule = qgenx.adaptive_step_size(1.0)
+    state = rule.update(rule.init(), jnp.float32(3e38))
+    assert 0 < float(rule.value(state, 2)) < 1e-18
+    state = rule.update(state, jnp.float32(3e38))
+    assert np.isnan(rule.value(state, 2))

@@ -84,6 +84,10 @@ class Observer:
             }
             self._progress.update(run.iteration, **shown)
 
+    def begin(self, run: Run) -> None:
+        """Counts time left from here, after the iteration that compiled the step."""
+        self._progress.mark(run.iteration)
+
     def flush(self) -> None:
         """Returns when all rows are on the disk, before a checkpoint is."""
         self._log.flush()

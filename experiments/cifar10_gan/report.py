@@ -200,6 +200,10 @@ class Progress:
         self._done, self._then = iteration, now
         return True
 
+    def mark(self, iteration: int) -> None:
+        """Measures the rate from this iteration on: what came before was compiling."""
+        self._done, self._then = iteration, self._clock()
+
     def say(self, text: str) -> None:
         """Prints a line of its own, in place of an unfinished one."""
         self._rewrite(text) if self._width else self._stream.write(text)

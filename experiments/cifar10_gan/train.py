@@ -104,7 +104,7 @@ def loop(
     """Iterates to the end, or until stopped, saving checkpoints on the way."""
     config, place = run.config, run.place.place_batch
     workers = len(run.place.local_workers(config.workers))
-    start = time.monotonic() - run.seconds
+    first, start = run.iteration, time.monotonic() - run.seconds
 
     def is_due(every: int) -> bool:
         return run.iteration % every == 0 or run.iteration == config.iterations
@@ -124,6 +124,9 @@ def loop(
             logged, scored = is_due(config.log_every), is_due(config.score_every)
             facts = np.full(workers, run.iteration), np.full(workers, logged)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
+            if run.iteration == first + 1 and observer is not None:
+                jax.block_until_ready(metrics)
+                observer.begin(run)
             run.position, run.seconds = batches.state(), time.monotonic() - start
             must_stop = is_stopped(stopped, logged=logged)
             kept = must_stop or is_due(config.checkpoint_every)

@@ -140,6 +140,16 @@ def test_progress_lines():
     assert stream.getvalue().endswith("400/400 (100.0 %) 250.00 it/s, 0:00:00 left\n")
 
 
+def test_the_rate_leaves_out_what_came_before_the_mark():
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(100, every_seconds=5, stream=stream, clock=clock)
+    clock.now = 60.0  # compiling
+    progress.mark(1)
+    clock.now = 70.0
+    progress.update(21)
+    assert stream.getvalue() == "21/100 (21.0 %) 2.00 it/s, 0:00:40 left\n"
+
+
 def test_progress_rewrites_its_line_on_a_terminal():
     clock, stream = Clock(), Terminal()
     progress = Progress(10, every_seconds=1, stream=stream, clock=clock)
