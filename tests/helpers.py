@@ -1,5 +1,7 @@
 """What several tests need: meshes, oracles that differ between workers, error bars."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,3 +47,14 @@ def within_5_sigma(mean, expected, standard_error, message: str) -> None:
         f"{message}: worst of {off.size} means is {5 * off.max():.1f} standard errors "
         "from its expectation"
     )
+
+
+@contextlib.contextmanager
+def promised(what):
+    """Whatever is raised inside breaks the promise."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error

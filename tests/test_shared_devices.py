@@ -132,7 +132,7 @@ def test_an_exchange_over_one_of_the_axes_is_refused():
         return optax.apply_updates(params, updates), state
 
     run = qgenx.map_workers(step, BOTH, mesh=mesh_of(2), workers=6)
-    with pytest.raises(ValueError, match=r"data"):
+    with pytest.raises(ValueError, match=r"params must be equal on all workers"):
         run(jnp.zeros(SIZE), optimizer.init(None), jnp.asarray(vectors(6, SIZE)))
 
 

@@ -188,8 +188,9 @@ def summarize(groups: Sequence[Group]) -> list[dict[str, Any]]:
             row[f"{name}_half_spread"] = spread
         paces = [pace(run.table) for run in group.runs]
         row["seconds_per_iteration"] = _mean([p for p in paces if p is not None])
-        column = group.runs[0].table.get("bytes_per_iteration")
-        per = round(next(iter(column.values()))) if column else None
+        sent = group.runs[0].table.get("bytes", {})
+        last = max(sent, default=0)  # logged less often than scores, perhaps
+        per = round(sent[last] / last) if last else None
         row["bytes_per_iteration"] = per
         row["bytes"] = None if per is None else per * group.end
         rows.append(row)
