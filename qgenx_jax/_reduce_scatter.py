@@ -9,9 +9,10 @@ independent, so the result is unbiased, too, with
     Var = (1/K^2) sum_k var(V_k) + E var(M),    M the mean of the decoded vectors.
 
 A part of d coordinates is cut into K chunks of ceil(d / K), each with buckets of its
-own: fewer than K coordinates of padding travel, however large a bucket is. Exact leaves
-are cut likewise; their chunks travel in their own dtype and the mean in the dtype of
-sums, so that nothing is rounded and the mean has the bits of an all-gather's.
+own, or of whole buckets where that is less than 1 % more: little padding travels,
+however large a bucket is. Exact leaves are cut likewise; their chunks travel in their
+own dtype and the mean in the dtype of sums, so that nothing is rounded and the mean has
+the bits of an all-gather's.
 """
 
 from collections.abc import Sequence

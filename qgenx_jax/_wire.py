@@ -19,6 +19,10 @@ class Coder(Protocol):
         """Bytes of `size` coordinates."""
         ...
 
+    def whole(self, size: int) -> int:
+        """`size` rounded up to whole buckets."""
+        ...
+
     def encode(self, key: Array, vector: Array) -> Array:
         """uint8 of shape (n_bytes,)."""
         ...
@@ -45,6 +49,11 @@ class Quantized(NamedTuple):
     def n_bytes(self, size: int) -> int:
         """See `Coder`."""
         return self.quantizer.n_bytes(size, self.dtype)
+
+    def whole(self, size: int) -> int:
+        """See `Coder`."""
+        length = self.quantizer.bucket_size or 1
+        return -(-size // length) * length
 
     def encode(self, key: Array, vector: Array) -> Array:
         """See `Coder`."""
@@ -74,6 +83,10 @@ class Raw(NamedTuple):
     def n_bytes(self, size: int) -> int:
         """See `Coder`."""
         return size * self.dtype.itemsize
+
+    def whole(self, size: int) -> int:
+        """See `Coder`."""
+        return size
 
     def encode(self, key: Array, vector: Array) -> Array:
         """See `Coder`."""
@@ -108,8 +121,14 @@ class Part(NamedTuple):
     second: Coder
 
     def chunk(self, count: int) -> int:
-        """Coordinates of one of `count` equal chunks, the last ones padded."""
-        return -(-self.size // count)
+        """Coordinates of one of `count` equal chunks, the last ones padded.
+
+        Whole buckets where that pads little: a short one after them takes the codec on
+        CPUs as long as all of them.
+        """
+        even = -(-self.size // count)
+        whole = self.coder.whole(even)
+        return whole if whole - even <= even // 128 else even
 
     def rows(self, vector: Array, count: int) -> Array:
         """A vector as (count, chunk), its padding kept out of norms."""

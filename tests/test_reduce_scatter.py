@@ -31,8 +31,14 @@ def send_all(exchange, trees, scalar=None):
 
 
 def buckets_of(size, workers, bucket_size):
-    """(start, end) of every bucket: chunks of ceil(d / K), each cut by itself."""
+    """(start, end) of every bucket: chunks of ceil(d / K), each cut by itself.
+
+    Or of whole buckets, where that adds less than 1/128.
+    """
     chunk = -(-size // workers)
+    short = chunk % (bucket_size or 1)
+    if short and (bucket_size - short) * 128 <= chunk:
+        chunk += bucket_size - short
     for start in range(0, size, chunk or 1):
         end = min(start + chunk, size)
         length = bucket_size or chunk
@@ -94,27 +100,30 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers):
 def test_sizes_around_every_multiple(workers):
     """No coordinate is lost or moved; the mean is one step from the mean of `own`."""
     sizes = {0, 1, workers - 1, workers, 50 * workers - 1, 50 * workers + 1}
-    flats = {str(size): jnp.asarray(vectors(workers, size)) for size in sorted(sizes)}
-    exchanges = {size: two_phases(BITS) for size in flats}
+    cases = [(size, 50) for size in sorted(sizes)] + [(601 * workers, 4)]
+    flats = {case: jnp.asarray(vectors(workers, case[0])) for case in cases}
+    bits = {length: qgenx.uniform(4, bucket_size=length) for _, length in cases}
+    exchanges = {length: two_phases(quantizer) for length, quantizer in bits.items()}
 
     def run(flats):
         return {
-            size: exchanges[size].send(flat, exchanges[size].init())[0][:2]
-            for size, flat in flats.items()
+            (size, length): exchanges[length].send(flat, exchanges[length].init())[0]
+            for (size, length), flat in flats.items()
         }
 
     found = jax.jit(jax.vmap(run, axis_name=AXIS))(flats)
-    for size, (mean, own) in found.items():
-        assert mean.shape == own.shape == flats[size].shape
-        assert (mean == mean[:1]).all(), f"workers differ at d = {size}"
-        middle = np.asarray(own, np.float64).mean(axis=0)
-        for low, high in buckets_of(int(size), workers, 50):
+    for (size, length), (mean, own, _) in found.items():
+        flat, where = np.asarray(flats[size, length]), f"d = {size}"
+        mean, own = np.asarray(mean), np.asarray(own)
+        assert mean.shape == own.shape == flat.shape
+        assert (mean == mean[:1]).all(), f"workers differ at {where}"
+        middle = own.mean(axis=0)
+        for low, high in buckets_of(size, workers, length):
             now = np.s_[..., low:high]
-            given = np.asarray(flats[size])[now]
-            step = np.abs(given).max(axis=1, keepdims=True) / 7 * (1 + 1e-4)
-            assert (np.abs(own[now] - given) <= step).all(), f"own at d = {size}"
+            step = np.abs(flat[now]).max(axis=1, keepdims=True) / 7 * (1 + 1e-4)
+            assert (np.abs(own[now] - flat[now]) <= step).all(), f"own at {where}"
             step = np.abs(middle[now]).max() / 7 * (1 + 1e-4)
-            assert (np.abs(mean[0][now] - middle[now]) <= step).all(), f"d = {size}"
+            assert (np.abs(mean[0][now] - middle[now]) <= step).all(), where
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class Config:
     exact_leaves: str = _field(
         "small", "which stay exact: small (under 2 axes or 1024 elements) or none"
     )
-    collective: str = _field("auto", "auto, all_gather or exact")
+    collective: str = _field("auto", "auto, all_gather, reduce_scatter or exact")
     optimizer: str = _field("extra_adam", f"one of {', '.join(get_args(Optimizer))}")
     learning_rate_generator: float = _field(2e-4, "of Adam's and SGD's kind, for G")
     learning_rate_discriminator: float = _field(1e-3, "of Adam's and SGD's kind, for D")
@@ -176,7 +176,7 @@ _CHOICES = {
     "family": get_args(Family),
     "norm": ("inf", "2", "1"),
     "exact_leaves": ("small", "none"),
-    "collective": ("auto", "all_gather", "exact"),
+    "collective": ("auto", "all_gather", "reduce_scatter", "exact"),
     "optimizer": get_args(Optimizer),
 }
 

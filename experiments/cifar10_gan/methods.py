@@ -46,7 +46,9 @@ class Method(NamedTuple):
 def create_method(config: Config, axis_name: Any) -> Method:
     """The configured optimizer, exchanging over `axis_name`."""
     quantizer = create_quantizer(config)
-    settings: dict[str, Any] = {"key": config.seed, "collective": config.collective}
+    # one quantization, as in the paper, unless told otherwise
+    collective = None if config.collective == "auto" else config.collective
+    settings: dict[str, Any] = {"key": config.seed, "collective": collective}
     if quantizer is not None:
         small = config.exact_leaves == "small"
         settings["exact"] = qgenx.small_leaves if small else None
