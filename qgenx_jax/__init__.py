@@ -22,7 +22,6 @@ from qgenx_jax._compose import chain as chain
 from qgenx_jax._compose import iterate as iterate
 from qgenx_jax._exchange import Exchange as Exchange
 from qgenx_jax._exchange import ExchangeState as ExchangeState
-from qgenx_jax._exchange import Traffic as Traffic
 from qgenx_jax._exchange import exchange as exchange
 from qgenx_jax._extragradient import ExtragradientState as ExtragradientState
 from qgenx_jax._extragradient import extra_adam as extra_adam
@@ -50,6 +49,8 @@ from qgenx_jax._readers import x_t as x_t
 from qgenx_jax._step_size import StepSize as StepSize
 from qgenx_jax._step_size import adaptive_step_size as adaptive_step_size
 from qgenx_jax._step_size import scheduled_step_size as scheduled_step_size
+from qgenx_jax._traffic import Phase as Phase
+from qgenx_jax._traffic import Traffic as Traffic
 from qgenx_jax._trees import small_leaves as small_leaves
 from qgenx_jax._workers import local_params as local_params
 from qgenx_jax._workers import state_specs as state_specs

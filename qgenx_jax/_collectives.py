@@ -1,32 +1,20 @@
 """The collectives: what goes into a worker's buffer, and the mean of what arrives."""
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qgenx_jax import _checks, _trees, _workers
-from qgenx_jax._quantize import Payload
+from qgenx_jax import _checks, _trees, _wire, _workers
 from qgenx_jax._types import Array, AxisName, DualVector
 
 _UNROLLED = 8  # sums over more workers are loops, to keep programs short
 
 
-class Contribution(NamedTuple):
-    """What one worker sends: the contents of its buffer, in this order.
-
-    Attributes:
-        payloads: records of the quantized leaves, by group.
-        exact_leaves: leaves that travel as their own bytes.
-        number: one number that rides along, or None.
-    """
-
-    payloads: dict[str, Payload]
-    exact_leaves: list[Array]
-    number: Array | None
+NumberOf: TypeAlias = Callable[[list[Array]], Array]
+"""From a worker's own decoded vectors, the number that rides along."""
 
 
 def number(value: Any) -> Array:
@@ -72,52 +60,80 @@ def all_reduce_mean(
 
 
 def all_gather_mean(
-    sent: Contribution,
-    layout: _trees.Layout,
-    decode: Callable[[str, Payload], Array],
+    parts: Sequence[_wire.Part],
+    vectors: Sequence[Array],
+    keys: Sequence[Array],
+    number_of: NumberOf | None,
     axis_name: AxisName,
-) -> tuple[DualVector, Array | None]:
+) -> tuple[list[Array], list[Array], Array | None]:
     """The mean of what all workers decode from one all-gather of one uint8 buffer.
+
+    Args:
+        parts: how the vectors travel.
+        vectors: this worker's, one for each part.
+        keys: of the rounding, this worker's own for each part.
+        number_of: see `NumberOf`; None if none rides along.
+        axis_name: the axis over workers.
+
+    Returns:
+        The means over workers and this worker's own decoded vectors, a list with one
+        for each part; the workers' numbers (K,), or None.
+    """
+    workers = _workers.axis_size(axis_name)
+    sent, own = encode_whole(parts, vectors, keys)
+    number = None if number_of is None else number_of(own)
+    gathered, numbers = gather_with_number(sent, number, axis_name)
+    return average(parts, gathered, workers), own, numbers
+
+
+def encode_whole(
+    parts: Sequence[_wire.Part], vectors: Sequence[Array], keys: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """What a worker sends, for each part, and its own decoded vectors."""
+    sent, own = [], []
+    for part, vector, key in zip(parts, vectors, keys, strict=True):
+        sent.append(part.coder.encode(key, vector))
+        own.append(part.coder.decode(sent[-1], part.size))
+    return sent, own
+
+
+def gather_with_number(
+    sent: Sequence[Array], number: Array | None, axis_name: AxisName
+) -> tuple[Array, Array | None]:
+    """All workers' bytes (K, bytes) in one all-gather, and their numbers (K,)."""
+    tail = [] if number is None else [_trees.to_bytes(number)]
+    buffer = _trees.concatenate([*sent, *tail], "uint8")
+    gathered = _workers.gather(buffer, axis_name)
+    if number is None:
+        return gathered, None
+    end = gathered.shape[1] - number.dtype.itemsize
+    numbers = gathered[:, end:]
+    return gathered[:, :end], _trees.from_bytes(
+        numbers, (gathered.shape[0],), number.dtype
+    )
+
+
+def average(
+    parts: Sequence[_wire.Part], arrived: Array, workers: int, chunks: int = 1
+) -> list[Array]:
+    """The mean over workers of each part's vectors, or of a chunk of them, from bytes.
 
     The K contributions are added up in the order of the workers, so that all workers,
     however they are mapped, get the same bits. Products of codes and steps are exact,
     so this holds whether or not a compiler fuses them with the additions.
 
     Args:
-        sent: what this worker contributes.
-        layout: how the tree's leaves travel.
-        decode: a group's vector from its payload.
-        axis_name: the axis over workers.
-
-    Returns:
-        The mean over workers, in float32 at least; the workers' numbers (K,), or None.
+        parts: how the vectors travel.
+        arrived: uint8 of shape (K, bytes): a row from each worker, part after part.
+        workers: K.
+        chunks: how many chunks a vector is cut into, one of which arrived.
     """
-    workers = _workers.axis_size(axis_name)
-    gathered = _workers.gather(_buffer(sent), axis_name)
+    sizes = [part.chunk(chunks) for part in parts]
+    bounds = [part.coder.n_bytes(size) for part, size in zip(parts, sizes, strict=True)]
 
-    def decoded(worker: Any) -> tuple[dict[str, Array], list[Array]]:
-        buffer, end = gathered[worker], 0
-        vectors, leaves = {}, []
-        for group, like in sent.payloads.items():
-            start, end = end, end + like.nbytes
-            data = buffer[start:end]
-            vectors[group] = decode(group, dataclasses.replace(like, data=data))
-        for leaf in sent.exact_leaves:
-            start, end = end, end + leaf.size * leaf.dtype.itemsize
-            leaves.append(_trees.from_bytes(buffer[start:end], leaf.shape, leaf.dtype))
-        return vectors, _trees.widen(leaves)
+    def decoded(worker: Any) -> list[Array]:
+        data = _wire.cut(arrived[worker], bounds)
+        each = zip(parts, data, sizes, strict=True)
+        return [part.coder.decode(x, size) for part, x, size in each]
 
-    total = add_up(workers, decoded)
-    mean = layout.join(*jax.tree.map(lambda x: x / workers, total))
-    if sent.number is None:
-        return mean, None
-    tail = gathered[:, -sent.number.dtype.itemsize :]
-    return mean, _trees.from_bytes(tail, (workers,), sent.number.dtype)
-
-
-def _buffer(sent: Contribution) -> Array:
-    """The bytes of a contribution, as one uint8 vector."""
-    parts = [payload.data for payload in sent.payloads.values()]
-    parts += [_trees.to_bytes(leaf) for leaf in sent.exact_leaves]
-    parts += [] if sent.number is None else [_trees.to_bytes(sent.number)]
-    return _trees.concatenate(parts, "uint8")
+    return [total / workers for total in add_up(workers, decoded)]

@@ -3,22 +3,33 @@
     flatten -> encode -> one uint8 buffer -> one all-gather -> decode and average
 
 All that a worker sends at one exchange (packed codes, norms, leaves kept exact, one
-number for the step size) lies in one buffer, so that an exchange is one collective.
+number for the step size) lies in one buffer, so that an exchange is one collective. By
+`reduce_scatter` it is two, with one buffer each.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from qgenx_jax import _checks, _collectives, _groups, _random, _trees, _workers
+from qgenx_jax import (
+    _checks,
+    _collectives,
+    _groups,
+    _random,
+    _strategies,
+    _traffic,
+    _trees,
+    _wire,
+    _workers,
+)
 from qgenx_jax._groups import Labels
-from qgenx_jax._quantize import Payload, Quantizer
+from qgenx_jax._quantize import Quantizer
+from qgenx_jax._traffic import Traffic
 from qgenx_jax._types import Array, AxisName, DualVector, LeafPredicate
-
-COLLECTIVES = ("auto", "exact", "all_gather")
 
 
 class ExchangeState(NamedTuple):
@@ -36,30 +47,6 @@ class ExchangeState(NamedTuple):
     levels: dict[str, Array]
 
 
-class Traffic(NamedTuple):
-    """What one worker sends and receives in one exchange, counted before it runs.
-
-    Attributes:
-        collective: "all_gather" of one uint8 buffer, or "exact", an all-reduce.
-        workers: K.
-        coordinates: of the whole tree.
-        payload_bytes: of the buffer that a worker contributes; for "exact", of the tree
-            in float32 at least, and K numbers.
-        sent_bytes: (K - 1) payloads for all_gather; 2 (K - 1) / K of the tree for
-            "exact", as a ring all-reduce sends.
-        received_bytes: the same number here.
-        bits_per_coordinate: 8 payload_bytes / coordinates.
-    """
-
-    collective: str
-    workers: int
-    coordinates: int
-    payload_bytes: int
-    sent_bytes: int
-    received_bytes: int
-    bits_per_coordinate: float
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exchange:
     """Averages trees over workers; made by `exchange`, which documents it."""
@@ -67,7 +54,8 @@ class Exchange:
     axis_name: AxisName
     quantizers: Mapping[str, Quantizer | None]
     labels: Labels | None
-    collective: str
+    collective: str | None
+    second: Mapping[str, Quantizer | None]
     exact: LeafPredicate | None
     key: Any
 
@@ -104,22 +92,29 @@ class Exchange:
         """
         if scalar is not None:
             _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
-        layout = self._checked(tree, state)
-        if self._strategy == "exact":
+        layout, parts, strategy = self._checked(tree, state)
+        if strategy == "exact":
             own = _trees.widen(tree)
             number = None if scalar is None else _collectives.number(scalar(own))
             mean, numbers = _collectives.all_reduce_mean(tree, number, self.axis_name)
             return (mean, own, numbers), state
-        payloads, exact_leaves, own = self._encode(tree, layout, state)
-        number = None if scalar is None else _collectives.number(scalar(own))
+        vectors = _wire.flatten(layout, tree)
+        keys = self._keys(layout, vectors, state)
 
-        def decode(group: str, payload: Payload) -> Array:
-            return self._quantizer(group).decode(payload, state.levels.get(group))
+        def number_of(own: list[Array]) -> Array:
+            assert scalar is not None
+            return _collectives.number(scalar(_wire.unflatten(layout, own)))
 
-        sent = _collectives.Contribution(payloads, exact_leaves, number)
-        mean, numbers = _collectives.all_gather_mean(
-            sent, layout, decode, self.axis_name
+        means, own, numbers = _strategies.mean(
+            strategy,
+            parts,
+            vectors,
+            keys,
+            None if scalar is None else number_of,
+            self.axis_name,
         )
+        mean = _wire.unflatten(layout, means)
+        own = None if own is None else _wire.unflatten(layout, own)
         kept, _ = _random.next_key(state.key)
         return (mean, own, numbers), ExchangeState(kept, state.levels)
 
@@ -129,37 +124,39 @@ class Exchange:
         For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
         the state, the dtypes of the result and the errors are those of `send`.
         """
-        layout = self._checked(tree, state)
-        if self._strategy == "exact":
+        layout, parts, strategy = self._checked(tree, state)
+        if strategy == "exact":
             return _trees.widen(tree)
-        return self._encode(tree, layout, state)[-1]
+        vectors = _wire.flatten(layout, tree)
+        keys = self._keys(layout, vectors, state)
+        own = _strategies.own(strategy, parts, vectors, keys, self.axis_name)
+        return _wire.unflatten(layout, own)
 
-    def _checked(self, tree: DualVector, state: ExchangeState) -> _trees.Layout:
+    def _checked(
+        self, tree: DualVector, state: ExchangeState
+    ) -> tuple[_trees.Layout, tuple[_wire.Part, ...], str]:
+        """How the tree travels, its parts, and the collective it goes by."""
         made = "make it by init of this very exchange"
         _checks.instance_of("state", state, ExchangeState, made)
         _random.canonical_key(state.key)
-        _workers.axis_size(self.axis_name)  # raises where the axis is not bound
+        workers = _workers.axis_size(self.axis_name)  # raises where it is not bound
         layout = self.layout(tree)
         _workers.refuse_replicated("the tree to exchange", tree, self.axis_name)
-        return layout
-
-    def _encode(
-        self, tree: DualVector, layout: _trees.Layout, state: ExchangeState
-    ) -> tuple[dict[str, Payload], list[Array], DualVector]:
-        """Payloads by group, the leaves that stay exact, and the own decoded vector."""
         _groups.check_levels(state.levels, self._initial_levels())
+        parts = self._parts(layout, state.levels)
+        return layout, parts, self._strategy(parts, workers)
+
+    def _keys(
+        self, layout: _trees.Layout, vectors: list[Array], state: ExchangeState
+    ) -> list[Array]:
+        """This worker's stream of rounding bits for each part."""
         _, key = _random.next_key(state.key)
         # two exchanges of one program, which may have equal keys, round differently
         key = jax.random.fold_in(key, layout.fingerprint)
-        vectors, exact_leaves = layout.split(tree)
-        payloads, decoded = {}, {}
-        for index, (group, vector) in enumerate(vectors.items()):
-            group_key = jax.random.fold_in(key, index)
-            group_key = _workers.stream_key(group_key, vector, self.axis_name)
-            levels = state.levels.get(group)
-            payloads[group] = self._quantizer(group).encode(group_key, vector, levels)
-            decoded[group] = self._quantizer(group).decode(payloads[group], levels)
-        return payloads, exact_leaves, layout.join(decoded, exact_leaves)
+        return [
+            _workers.stream_key(jax.random.fold_in(key, i), vector, self.axis_name)
+            for i, vector in enumerate(vectors)
+        ]
 
     def traffic(
         self, tree: DualVector, workers: int, *, scalar_bytes: int = 0
@@ -182,27 +179,22 @@ class Exchange:
             >>> exchange.traffic(jnp.zeros((1024, 1024)), workers=3).sent_bytes
             1056768
         """
-        workers = _checks.whole_number("workers", workers, 1, None)
+        sizes = workers if isinstance(workers, tuple) else (workers,)
+        sizes = [_checks.whole_number("workers", size, 1, None) for size in sizes]
         _checks.whole_number("scalar_bytes", scalar_bytes, 0, None)
-        layout = self.layout(tree)
-        if self._strategy == "exact":
-            payload = layout.accumulator_bytes + workers * scalar_bytes
-            sent = -(-2 * (workers - 1) * payload // workers)
-        else:
-            payload = layout.exact_bytes + scalar_bytes
-            for group in layout.groups:
-                vector = layout.vector(group)
-                payload += self._quantizer(group).n_bytes(vector.size, vector.dtype)
-            sent = (workers - 1) * payload
-        coordinates = layout.coordinates
-        bits = 8 * payload / coordinates if coordinates else 0.0
-        return Traffic(self._strategy, workers, coordinates, payload, sent, sent, bits)
+        layout, total = self.layout(tree), math.prod(sizes)
+        parts = self._parts(layout, self._initial_levels())
+        strategy = self._strategy(parts, total)
+        phases = _strategies.phases(strategy, parts, sizes, scalar_bytes)
+        return _traffic.traffic(strategy, total, phases, layout.coordinates)
 
-    @property
-    def _strategy(self) -> str:
-        if self.collective == "auto":
-            return "all_gather" if any(self.quantizers.values()) else "exact"
-        return self.collective
+    def _strategy(self, parts: Sequence[_wire.Part], workers: int) -> str:
+        return _strategies.choose(self.collective, parts, self.quantizers, workers)
+
+    def _parts(
+        self, layout: _trees.Layout, levels: Mapping[str, Array]
+    ) -> tuple[_wire.Part, ...]:
+        return _wire.parts(layout, self.quantizers, self.second, levels)
 
     def _initial_levels(self) -> dict[str, Array]:
         return {
@@ -210,11 +202,6 @@ class Exchange:
             for group, quantizer in self.quantizers.items()
             if quantizer is not None and quantizer.initial_levels is not None
         }
-
-    def _quantizer(self, group: str) -> Quantizer:
-        quantizer = self.quantizers[group]
-        assert quantizer is not None  # leaves of such a group are exact
-        return quantizer
 
     def layout(self, tree: DualVector) -> _trees.Layout:
         """How the leaves of a tree travel.
@@ -230,7 +217,8 @@ def exchange(
     quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
     labels: Labels | None = None,
-    collective: str = "auto",
+    collective: str | None = None,
+    second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = None,
     key: _random.KeyOrSeed = 0,
 ) -> Exchange:
@@ -245,10 +233,24 @@ def exchange(
             one for each group of leaves: a mapping from label to quantizer or None.
         labels: with such a mapping, the leaves' labels, as in optax.partition: a tree
             of strings, a prefix of the vectors' tree, or a function from it to that.
-        collective: "all_gather": one all-gather of one uint8 buffer, of which each
-            worker decodes all K, (K - 1) payloads sent per worker; "exact": an
-            all-reduce in the leaves' precision or float32, only with quantizer=None;
-            "auto": "exact" without a quantizer, "all_gather" with one.
+        collective: with what the mean is made, and what a worker sends of a payload:
+            "all_gather": one all-gather of one uint8 buffer, of which each worker
+            decodes all K; K - 1 payloads;
+            "reduce_scatter": an all-to-all of the chunks of that buffer, of which each
+            worker averages its own, and an all-gather of the means, which are encoded
+            again with independent bits; 2 (K - 1) / K payloads, and a second variance,
+            that of the mean's own quantization, which does not fall with K;
+            "hierarchical": on a tuple of axes, exact reduce-scatter over the last one,
+            of N workers, then the cheaper of the two above on 1/N of the vector, then
+            exact all-gather; its own vectors are None;
+            "exact": an all-reduce in the leaves' precision or float32, only with
+            quantizer=None;
+            "auto": the fewest bytes: "exact" without a quantizer; with one "all_gather"
+            up to K = 2 and for vectors of few coordinates, else "reduce_scatter";
+            None: one quantization, so that the mean is that of the own vectors:
+            "exact" without a quantizer, "all_gather" with one.
+        second: what means are rounded to in the second phase of "reduce_scatter"; None
+            for the same. With labels, a mapping; labels left out keep theirs.
         exact: leaves that travel as their own bytes, chosen by
             `exact(path, shape_and_dtype)`, for instance `qgenx_jax.small_leaves`.
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
@@ -277,17 +279,11 @@ def exchange(
         Communication Guarantees, ICLR 2023, algorithm 1.
     """
     _checks.axis_name(axis_name)
-    _checks.one_of("collective", collective, COLLECTIVES)
     quantizers = _groups.quantizers_of(quantizer, labels)
+    own_second = _groups.second_of(second, quantizers)
+    _strategies.check(collective, axis_name, quantizers, second)
     if exact is not None:
         what = "of a leaf's path and shape, or None"
         _checks.function("exact", exact, what, "for instance qgenx_jax.small_leaves")
-    if collective == "exact" and any(quantizers.values()):
-        raise _checks.refuse(
-            "collective",
-            "must not be 'exact' where a quantizer is given",
-            quantizer,
-            "pass quantizer=None for an exact exchange",
-        )
     _random.canonical_key(key)
-    return Exchange(axis_name, quantizers, labels, collective, exact, key)
+    return Exchange(axis_name, quantizers, labels, collective, own_second, exact, key)

@@ -47,6 +47,28 @@ def quantizers_of(quantizer: Any, labels: Any) -> dict[str, Quantizer | None]:
     return quantizers
 
 
+def second_of(
+    second: Any, quantizers: Mapping[str, Quantizer | None]
+) -> dict[str, Quantizer | None]:
+    """The quantizers of means by label, of those labels that have one of their own.
+
+    Raises:
+        ValueError: if one is no quantizer, or is for a label that has none.
+    """
+    if second is None:
+        return {}
+    quantized = [label for label, value in quantizers.items() if value is not None]
+    if not isinstance(second, Mapping):
+        second = dict.fromkeys(quantized or ["all"], second)
+    for label, value in second.items():
+        _checks.one_of("the labels of second", label, quantized)
+        if not isinstance(value, Quantizer | None):
+            rule = "must be a quantizer, or None for the same as in the first phase"
+            way_out = "make one by qgenx_jax.uniform(bits=...)"
+            raise _checks.refuse("second", rule, value, way_out)
+    return dict(second)
+
+
 def layout(
     tree: Any,
     quantizers: Mapping[str, Quantizer | None],

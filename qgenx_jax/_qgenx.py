@@ -73,7 +73,8 @@ def q_genx(
     variant: str = "dual_extrapolation",
     step_size: _step_size.StepSizeLike = None,
     gamma0: chex.Numeric | None = None,
-    collective: str = "auto",
+    collective: str | None = None,
+    second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = None,
     key: KeyOrSeed = 0,
 ) -> "ExchangingPair":
@@ -95,7 +96,11 @@ def q_genx(
             iterations; None for `adaptive_step_size(gamma0)`.
         gamma0: factor of the adaptive rule, 1 by default. The first extrapolation has
             length gamma0 K ||A(X_1)||: lower it where that overshoots.
-        collective: as in `exchange`.
+        collective: as in `exchange`. None quantizes each vector once, as algorithm 1
+            does: "all_gather", or "exact" without a quantizer. "auto" may quantize the
+            mean, too: fewer bytes, and a variance that does not fall with K.
+            "hierarchical" needs a given step size: the adaptive rule's own vectors.
+        second: as in `exchange`.
         exact: leaves that travel exactly, as in `exchange`; None quantizes all.
         key: PRNG key or seed of the rounding; the same on all workers.
 
@@ -131,11 +136,20 @@ def q_genx(
     """
     _checks.one_of("variant", variant, VARIANTS)
     rule = _step_size.lift(step_size, gamma0)
+    if collective == "hierarchical" and rule.needs_sum:
+        raise _checks.refuse(
+            "collective",
+            "must not be 'hierarchical' with the adaptive step size, which needs each "
+            "worker's own quantized vector",
+            collective,
+            "pass a number or a schedule as step_size, or choose 'reduce_scatter'",
+        )
     worker_mean = exchange(
         axis_name,
         quantizer,
         labels=labels,
         collective=collective,
+        second=second,
         exact=exact,
         key=key,
     )

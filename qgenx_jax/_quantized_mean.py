@@ -17,7 +17,8 @@ def quantized_mean(
     quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
     labels: Labels | None = None,
-    collective: str = "auto",
+    collective: str | None = "auto",
+    second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = _trees.small_leaves,
     key: _random.KeyOrSeed = 0,
 ) -> "QuantizedMean":
@@ -32,7 +33,9 @@ def quantized_mean(
         quantizer: what each worker's updates are rounded to; None for an exact mean. A
             mapping from labels for groups of leaves.
         labels: of the leaves, with a mapping, as in `exchange`.
-        collective: as in `exchange`.
+        collective: as in `exchange`; by default the fewest bytes, from 3 workers on by
+            quantizing the mean, too.
+        second: as in `exchange`.
         exact: leaves that travel exactly; by default `small_leaves`, those of fewer
             than 2 dimensions or under 1024 elements.
         key: PRNG key or seed of the rounding; the same on all workers.
@@ -58,6 +61,7 @@ def quantized_mean(
         quantizer,
         labels=labels,
         collective=collective,
+        second=second,
         exact=exact,
         key=key,
     )

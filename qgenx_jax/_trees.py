@@ -56,10 +56,9 @@ class Layout:
         return sum(math.prod(leaf.shape) for leaf in self.leaves)
 
     @property
-    def exact_bytes(self) -> int:
-        """Bytes of the leaves that travel exact, in their own dtypes."""
-        exact = self._of(None)
-        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in exact)
+    def exact_leaves(self) -> list[jax.ShapeDtypeStruct]:
+        """Shape and dtype of the leaves that travel exact, in order."""
+        return self._of(None)
 
     @property
     def accumulator_bytes(self) -> int:

@@ -155,10 +155,26 @@ def gather(x: Array, axis_name: AxisName) -> Array:
     return stacked.reshape(axis_size(axis_name), *x.shape)
 
 
-def _stages(axis_name: AxisName) -> list[tuple]:
-    """The axes that one all-gather takes together: neighbours of a mesh, not of vmap.
+def all_to_all(rows: Array, axis_name: AxisName) -> Array:
+    """Row j goes to worker j: of (K, ...) everywhere, worker j gets all rows j.
 
-    JAX cannot gather over an axis of vmap and another one at once.
+    They arrive in the order of the workers that sent them. One all-to-all over all axes
+    of the mesh, and none on the wire over an axis of vmap.
+    """
+    if rows.size == 0:
+        return rows
+    stages = _stages(axis_name)
+    sizes = [lax.axis_size(stage) for stage in stages]
+    moved = rows.reshape(*sizes, *rows.shape[1:])
+    for axis, stage in reversed(list(enumerate(stages))):
+        moved = lax.all_to_all(moved, stage, axis, axis)
+    return moved.reshape(rows.shape)
+
+
+def _stages(axis_name: AxisName) -> list[tuple]:
+    """The axes that one collective takes together: neighbours of a mesh, not of vmap.
+
+    JAX cannot take an axis of vmap and another one at once.
     """
     names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
     mesh_axes = jax.sharding.get_abstract_mesh().axis_names

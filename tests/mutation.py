@@ -32,6 +32,8 @@ _random edges random exchange_programs families, _groups edges groups
 _rounding scales edges quantize families, _quantize edges groups families quantize
 _collectives edges groups exchange_programs exchange, _trees edges groups exchange
 _exchange edges groups exchange_programs exchange, _operators operators
+_wire reduce_scatter traffic, _traffic traffic edges, _reduce_scatter reduce_scatter
+_strategies traffic hierarchical reduce_scatter, _hierarchical hierarchical traffic
 _step_size edges qgenx_state qgenx, _averaging edges averaging compose
 _qgenx edges qgenx_state qgenx, _extragradient edges extragradient
 _accumulate edges accumulate, problems edges operators, _workers workers

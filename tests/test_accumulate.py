@@ -15,7 +15,10 @@ WORKERS, EVERY, SIZE = 3, 4, 200
 
 def inner():
     return optax.chain(
-        qgenx.quantized_mean(AXIS, qgenx.uniform(4), exact=None), optax.adam(0.1)
+        qgenx.quantized_mean(
+            AXIS, qgenx.uniform(4), collective="all_gather", exact=None
+        ),
+        optax.adam(0.1),
     )
 
 

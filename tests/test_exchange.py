@@ -194,7 +194,9 @@ def test_two_sends_and_two_workers_round_differently():
 
 def test_quantized_mean_is_the_mean_of_an_exchange():
     quantizer = qgenx.uniform(4)
-    transformation = qgenx.quantized_mean(AXIS, quantizer, key=9)
+    transformation = qgenx.quantized_mean(
+        AXIS, quantizer, collective="all_gather", key=9
+    )
     exchange = qgenx.exchange(AXIS, quantizer, exact=qgenx.small_leaves, key=9)
 
     def run(flat):

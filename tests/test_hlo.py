@@ -102,7 +102,8 @@ def test_dual_extrapolation_exchanges_twice():
 
 def test_extra_adam_exchanges_twice_and_small_leaves_ride_along():
     pair = qgenx.chain(
-        qgenx.quantized_mean(AXIS, qgenx.uniform(4)), qgenx.extra_adam(1e-3)
+        qgenx.quantized_mean(AXIS, qgenx.uniform(4), collective="all_gather"),
+        qgenx.extra_adam(1e-3),
     )
     buffers = [payload_bytes(number=False, exact=qgenx.small_leaves)] * 2
     assert_only_quantized_traffic(compiled_step(pair), buffers, COORDINATES)

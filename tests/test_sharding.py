@@ -79,7 +79,7 @@ def setting(bits, axis_names):
     traces = []
     mesh = mesh_2d()
     quantizer = None if bits is None else qgenx.uniform(bits, bucket_size=BUCKET)
-    mean = qgenx.quantized_mean(AXIS, quantizer, key=3)
+    mean = qgenx.quantized_mean(AXIS, quantizer, collective="all_gather", key=3)
     optimizer = optax.adam(1e-2)
 
     def step(params, mean_state, state, batch):

@@ -69,7 +69,11 @@ class Config:
     exact_leaves: str = _field(
         "small", "which stay exact: small (under 2 axes or 1024 elements) or none"
     )
-    collective: str = _field("auto", "auto, all_gather or exact")
+    collective: str = _field(
+        "all_gather",
+        "all_gather, quantized once; reduce_scatter, fewer bytes beyond 2 workers, "
+        "quantized twice; auto, whichever sends less",
+    )
     optimizer: str = _field("extra_adam", f"one of {', '.join(get_args(Optimizer))}")
     learning_rate_generator: float = _field(2e-4, "of Adam's and SGD's kind, for G")
     learning_rate_discriminator: float = _field(1e-3, "of Adam's and SGD's kind, for D")
@@ -128,12 +132,10 @@ class Config:
             raise ValueError(
                 f"norm must be left at inf for the family min_max, got {self.norm!r}"
             )
-        if self.collective != "auto" and (self.collective == "exact") != (
-            self.bits == EXACT
-        ):
+        if self.bits == EXACT and self.collective != "all_gather":
             raise ValueError(
-                f"collective must be exact exactly if bits is {EXACT}, got "
-                f"{self.collective!r} with {self.bits} bits; leave it at auto"
+                f"collective must be left out for an exact exchange, got "
+                f"{self.collective!r}: that is an all-reduce"
             )
         if self.processes > 1 and not self.coordinator:
             raise ValueError(
@@ -185,7 +187,7 @@ _CHOICES = {
     "family": get_args(Family),
     "norm": ("inf", "2", "1"),
     "exact_leaves": ("small", "none"),
-    "collective": ("auto", "all_gather", "exact"),
+    "collective": ("all_gather", "reduce_scatter", "auto"),
     "optimizer": get_args(Optimizer),
 }
 

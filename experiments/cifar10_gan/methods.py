@@ -47,11 +47,9 @@ class Method(NamedTuple):
 def create_method(config: Config, axis_name: Any) -> Method:
     """The configured optimizer, exchanging over `axis_name`."""
     quantizer = create_quantizer(config)
-    settings: dict[str, Any] = {
-        "key": key_of(config, "rounding"),
-        "collective": config.collective,
-    }
+    settings: dict[str, Any] = {"key": key_of(config, "rounding")}
     if quantizer is not None:
+        settings["collective"] = config.collective
         small = config.exact_leaves == "small"
         settings["exact"] = qgenx.small_leaves if small else None
     exchange = qgenx.exchange(axis_name, quantizer, **settings)

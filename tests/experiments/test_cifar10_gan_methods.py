@@ -87,6 +87,17 @@ def test_the_quantizer_is_the_configured_one(changes, expected):
     assert methods.create_quantizer(config) == expected
 
 
+def test_reduce_scatter_sends_less():
+    """2 (K - 1) / K of a payload, and padding, in place of K - 1 payloads."""
+    once, twice = (
+        methods.create_method(
+            Config(optimizer="adam", bucket_size=64, collective=which), AXIS
+        ).sent_bytes(START, WORKERS)
+        for which in ("all_gather", "reduce_scatter")
+    )
+    assert 2 / 3 * once <= twice < 0.8 * once
+
+
 def test_leaves_stay_exact_as_configured():
     kept, none = (
         methods.create_method(

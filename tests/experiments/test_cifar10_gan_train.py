@@ -200,7 +200,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(
         ({"gamma0": 0.0}, r"gamma0 must be positive and finite, got 0.0"),
         ({"family": "min_max", "norm": "2"}, r"norm must be left at inf"),
         ({"family": "exponential", "bits": 1}, r"must be at least 2, got 1"),
-        ({"collective": "exact"}, r"collective must be exact exactly if bits is 32"),
+        ({"collective": "exact"}, r"collective must be one of .*got 'exact'"),
+        (
+            {"collective": "auto", "bits": 32},
+            r"collective must be left out for an exact",
+        ),
         ({"processes": 3}, r"coordinator must be given for 3 processes"),
         ({"process": 1}, r"process must be in \[0, 1\), got 1"),
         (

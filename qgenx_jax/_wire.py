@@ -1,0 +1,210 @@
+"""What travels: a tree as flat parts, and how each part becomes bytes and back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qgenx_jax import _trees
+from qgenx_jax._quantize import Payload, Quantizer
+from qgenx_jax._types import Array, DualVector
+
+
+class Coder(Protocol):
+    """A flat vector to bytes and back; how many bytes depends on its size alone."""
+
+    def n_bytes(self, size: int) -> int:
+        """Bytes of `size` coordinates."""
+        ...
+
+    def whole(self, size: int) -> int:
+        """`size` rounded up to whole buckets."""
+        ...
+
+    def encode(self, key: Array, vector: Array) -> Array:
+        """uint8 of shape (n_bytes,)."""
+        ...
+
+    def decode(self, data: Array, size: int) -> Array:
+        """The vector that bytes stand for, in a dtype that sums can be kept in."""
+        ...
+
+    def fill(self, vector: Array, real: int | Array) -> Array:
+        """The vector with what follows its first `real` coordinates kept out of norms.
+
+        Padding is 0, or, where a bucket's minimum counts too, the last coordinate.
+        """
+        ...
+
+
+class Quantized(NamedTuple):
+    """Buckets of codes and norms."""
+
+    quantizer: Quantizer
+    dtype: np.dtype
+    levels: Array | None
+
+    def n_bytes(self, size: int) -> int:
+        """See `Coder`."""
+        return self.quantizer.n_bytes(size, self.dtype)
+
+    def whole(self, size: int) -> int:
+        """See `Coder`."""
+        length = self.quantizer.bucket_size or 1
+        return -(-size // length) * length
+
+    def encode(self, key: Array, vector: Array) -> Array:
+        """See `Coder`."""
+        return self.quantizer.encode(key, vector, self.levels).data
+
+    def decode(self, data: Array, size: int) -> Array:
+        """See `Coder`."""
+        has_levels = self.levels is not None
+        payload = Payload(data, (size,), self.dtype, self.quantizer, has_levels)
+        return self.quantizer.decode(payload, self.levels)
+
+    def fill(self, vector: Array, real: int | Array) -> Array:
+        """See `Coder`."""
+        if vector.size == 0:
+            return vector
+        padding = jnp.zeros((), vector.dtype)
+        if self.quantizer.family == "min_max":
+            padding = vector[jnp.maximum(real - 1, 0)]
+        return jnp.where(jnp.arange(vector.size) < real, vector, padding)
+
+
+class Raw(NamedTuple):
+    """The coordinates' own bytes."""
+
+    dtype: np.dtype
+
+    def n_bytes(self, size: int) -> int:
+        """See `Coder`."""
+        return size * self.dtype.itemsize
+
+    def whole(self, size: int) -> int:
+        """See `Coder`."""
+        return size
+
+    def encode(self, key: Array, vector: Array) -> Array:
+        """See `Coder`."""
+        del key
+        return _trees.to_bytes(vector.astype(self.dtype))
+
+    def decode(self, data: Array, size: int) -> Array:
+        """See `Coder`."""
+        return _trees.widen(_trees.from_bytes(data, (size,), self.dtype))
+
+    def fill(self, vector: Array, real: int | Array) -> Array:
+        """See `Coder`."""
+        del real
+        return vector
+
+
+class Part(NamedTuple):
+    """A flat vector of the tree: a group of leaves, or the exact leaves of a dtype.
+
+    Attributes:
+        group: the leaves' group; None for leaves that travel exact.
+        size: its coordinates.
+        dtype: in which it is added up, float32 or float64.
+        coder: of a worker's own vector.
+        second: of a mean, where that is encoded again.
+    """
+
+    group: str | None
+    size: int
+    dtype: np.dtype
+    coder: Coder
+    second: Coder
+
+    def chunk(self, count: int) -> int:
+        """Coordinates of one of `count` equal chunks, the last ones padded.
+
+        Whole buckets where that pads little: a short one after them takes the codec on
+        CPUs as long as all of them.
+        """
+        even = -(-self.size // count)
+        whole = self.coder.whole(even)
+        return whole if whole - even <= even // 128 else even
+
+    def rows(self, vector: Array, count: int) -> Array:
+        """A vector as (count, chunk), its padding kept out of norms."""
+        padding = count * self.chunk(count) - self.size
+        if padding:
+            vector = self.coder.fill(jnp.pad(vector, (0, padding)), self.size)
+        return vector.reshape(count, self.chunk(count))
+
+    def flat(self, rows: Array) -> Array:
+        """Inverse of `rows`."""
+        return rows.reshape(-1)[: self.size]
+
+
+def parts(
+    layout: _trees.Layout,
+    quantizers: Mapping[str, Quantizer | None],
+    seconds: Mapping[str, Quantizer | None],
+    levels: Mapping[str, Array],
+) -> tuple[Part, ...]:
+    """The parts of a tree: its groups, in order, and its exact leaves by dtype.
+
+    Args:
+        layout: how the leaves travel.
+        quantizers: of the groups.
+        seconds: of the groups' means, where they are not the same; None where they are.
+        levels: the state's, of the groups that have some.
+    """
+    found = []
+    for group in layout.groups:
+        quantizer = quantizers[group]
+        assert quantizer is not None  # leaves of such a group are exact
+        size, dtype = layout.vector(group).size, layout.vector(group).dtype
+        coder = Quantized(quantizer, dtype, levels.get(group))
+        second = seconds.get(group)
+        again = coder if second is None else Quantized(second, dtype, None)
+        found.append(Part(group, size, dtype, coder, again))
+    for dtype, leaves in _by_dtype(layout.exact_leaves).items():
+        size = sum(leaf.size for _, leaf in leaves)
+        wide = _trees.accumulator_dtype(leaves[0][1])
+        found.append(Part(None, size, wide, Raw(dtype), Raw(wide)))
+    return tuple(found)
+
+
+def flatten(layout: _trees.Layout, tree: DualVector) -> list[Array]:
+    """The vector of each part."""
+    vectors, exact = layout.split(tree)
+    grouped = _by_dtype(layout.exact_leaves).items()
+    return list(vectors.values()) + [
+        _trees.concatenate([exact[i].reshape(-1).astype(dtype) for i, _ in of], dtype)
+        for dtype, of in grouped
+    ]
+
+
+def unflatten(layout: _trees.Layout, vectors: Sequence[Array]) -> DualVector:
+    """Inverse of `flatten`, in dtypes that sums can be kept in."""
+    groups = layout.groups
+    exact: dict[int, Array] = {}
+    by_dtype = _by_dtype(layout.exact_leaves).values()
+    for vector, leaves in zip(vectors[len(groups) :], by_dtype, strict=True):
+        pieces = cut(vector, [leaf.size for _, leaf in leaves])
+        exact.update({i: x for (i, _), x in zip(leaves, pieces, strict=True)})
+    of_groups = dict(zip(groups, vectors[: len(groups)], strict=True))
+    return layout.join(of_groups, [exact[i] for i in range(len(exact))])
+
+
+def cut(x: Array, sizes: Sequence[int]) -> Iterator[Array]:
+    """Neighbouring runs of these lengths of the last axis, from its beginning."""
+    start = 0
+    for size in sizes:
+        yield x[..., start : start + size]
+        start += size
+
+
+def _by_dtype(leaves: Sequence[jax.ShapeDtypeStruct]) -> dict[Any, list]:
+    """(index, leaf) of the leaves of each dtype."""
+    found: dict[Any, list] = {}
+    for index, leaf in enumerate(leaves):
+        found.setdefault(leaf.dtype, []).append((index, leaf))
+    return found

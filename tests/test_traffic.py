@@ -1,0 +1,146 @@
+"""Bytes counted before an exchange runs are those that the compiled program moves."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import qgenx_jax as qgenx
+from tests.helpers import AXIS, mesh_of
+from tests.test_hlo import collectives
+
+BITS = qgenx.uniform(4, bucket_size=64)
+TREE = {
+    "conv": jax.ShapeDtypeStruct((30, 41), "float32"),
+    "dense": jax.ShapeDtypeStruct((55, 11), "bfloat16"),
+    "bias": jax.ShapeDtypeStruct((23,), "float32"),
+    "half": jax.ShapeDtypeStruct((5,), "bfloat16"),
+}
+GROUPS = {
+    "quantizer": {"conv": BITS, "dense": qgenx.min_max(3), "small": None},
+    "labels": {"conv": "conv", "dense": "dense", "bias": "small", "half": "small"},
+    "second": {"conv": qgenx.uniform(8)},
+}
+
+
+def moved(exchange, mesh, axis_name, scalar=None):
+    """{(operation, dtype): elements} of the compiled program, per device."""
+    trees = jax.tree.map(lambda x: jnp.zeros((mesh.size, *x.shape), x.dtype), TREE)
+
+    def run(trees):
+        tree = jax.tree.map(lambda x: x[0], trees)
+        return exchange.send(tree, exchange.init(), scalar=scalar)[0][::2]
+
+    mapped = jax.shard_map(run, mesh=mesh, in_specs=P(axis_name), out_specs=P())
+    found = {}
+    for op, dtype, size in collectives(
+        jax.jit(mapped).lower(trees).compile().as_text()
+    ):
+        found[op, dtype] = found.get((op, dtype), 0) + size
+    return found
+
+
+def test_reduce_scatter_is_one_all_to_all_and_one_all_gather():
+    """Of bytes; and each phase's are the sum over groups, exact leaves and number."""
+    exchange = qgenx.exchange(AXIS, collective="reduce_scatter", **GROUPS)
+    found = moved(exchange, mesh_of(3), AXIS, lambda own: own["bias"][0])
+    traffic = exchange.traffic(TREE, 3, scalar_bytes=4)
+    first, second = traffic.phases
+    assert found == {
+        ("all-to-all", "u8"): first.payload_bytes,
+        ("all-gather", "u8"): 3 * second.payload_bytes,
+    }
+    assert first.sent_bytes == first.payload_bytes * 2 // 3
+    assert second.sent_bytes == 2 * second.payload_bytes
+    for phase in traffic.phases:
+        groups = sum(phase.sent_by_group.values())
+        assert groups + phase.sent_exact + phase.sent_scalar == phase.sent_bytes
+        assert phase.received_bytes == phase.sent_bytes
+    # chunks of 410 and 202 coordinates: codes, and a norm or two for each bucket
+    conv, dense = 410 // 2 + 7 * 4, -(-202 // 8) * 3 + 8
+    assert first.sent_by_group == {"conv": 2 * conv, "dense": 2 * dense}
+    assert second.sent_by_group == {"conv": 2 * (410 + 4), "dense": 2 * dense}
+    # 8 of the bias and 2 of the halves, whose mean is in float32
+    assert first.sent_exact == 2 * (8 * 4 + 2 * 2)
+    assert second.sent_exact == 2 * (8 * 4 + 2 * 4)
+    assert (first.sent_scalar, second.sent_scalar) == (0, 2 * 4)
+    assert traffic.sent_bytes == first.sent_bytes + second.sent_bytes
+
+
+@pytest.mark.parametrize(("slow", "fast"), [(2, 3), (3, 2)])
+def test_hierarchical_moves_floats_over_the_fast_axis_only(slow, fast):
+    devices = jax.devices()[: slow * fast]
+    axes = ("host", "chip")
+    mesh = jax.make_mesh((slow, fast), axes, (AxisType.Auto,) * 2, devices=devices)
+    exchange = qgenx.exchange(axes, collective="hierarchical", **GROUPS)
+    found = moved(exchange, mesh, axes)
+    traffic = exchange.traffic(TREE, (slow, fast))
+    first, *between, last = traffic.phases
+    names = [phase.collective for phase in between]
+    assert names == (["all_gather"] if slow == 2 else ["all_to_all", "all_gather"])
+    expected = {
+        ("reduce-scatter", "f32"): first.payload_bytes // 4 // fast,
+        ("all-gather", "f32"): last.payload_bytes // 4 * fast,
+        ("all-gather", "u8"): between[-1].payload_bytes * slow,
+    }
+    if slow > 2:
+        expected["all-to-all", "u8"] = between[0].payload_bytes
+    assert found == expected
+    assert traffic.workers == slow * fast
+    assert first.workers == last.workers == fast
+    assert all(phase.workers == slow for phase in between)
+    assert first.sent_bytes == first.payload_bytes * (fast - 1) // fast
+    assert last.sent_bytes == last.payload_bytes * (fast - 1)
+
+
+def test_two_phases_send_as_few_bytes_as_a_ring_of_codes():
+    """2 (K - 1) / K payloads, to less than a hundredth, for every K."""
+    size = 1_000_000
+    vector = jax.ShapeDtypeStruct((size,), "float32")
+    for workers in (3, 8, 64):
+        for bits in (8, 4, 2):
+            quantizer = qgenx.uniform(bits)
+            exchange = qgenx.exchange(AXIS, quantizer, collective="reduce_scatter")
+            sent = exchange.traffic(vector, workers).sent_bytes
+            ideal = 2 * (workers - 1) / workers * quantizer.n_bytes(size)
+            assert ideal * 0.999 < sent < ideal * 1.009, (workers, bits)
+            plain = qgenx.exchange(AXIS, None).traffic(vector, workers).sent_bytes
+            assert plain / sent > 0.98 * 4 / (bits / 8 + 4 / 1024)
+
+
+@pytest.mark.parametrize(
+    ("size", "workers", "expected"),
+    [
+        (100_000, 1, "all_gather"),
+        (100_000, 2, "all_gather"),  # as many bytes, and one quantization
+        (100_000, 3, "reduce_scatter"),
+        (100_000, 64, "reduce_scatter"),
+        (1, 64, "all_gather"),  # a chunk is a coordinate: padding
+        (0, 8, "all_gather"),
+    ],
+)
+def test_auto_sends_the_fewest_bytes(size, workers, expected):
+    vector = jax.ShapeDtypeStruct((size,), "float32")
+    exchanges = {
+        name: qgenx.exchange(AXIS, BITS, collective=name)
+        for name in ("auto", "all_gather", "reduce_scatter")
+    }
+    auto, *others = (x.traffic(vector, workers) for x in exchanges.values())
+    assert auto.collective == expected
+    assert auto.sent_bytes == min(other.sent_bytes for other in others)
+
+
+def test_defaults_and_auto():
+    """A mean alone goes by the fewest bytes, what hands on own vectors by one phase."""
+    vector = jax.ShapeDtypeStruct((64, 64), "float32")
+    names = {
+        quantizer: [
+            qgenx.exchange(AXIS, quantizer, collective=collective)
+            .traffic(vector, 8)
+            .collective
+            for collective in (None, "auto")
+        ]
+        for quantizer in (None, BITS)
+    }
+    assert names == {None: ["exact"] * 2, BITS: ["all_gather", "reduce_scatter"]}
