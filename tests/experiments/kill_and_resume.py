@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 3)  # what the program saved its arrays on
     with tempfile.TemporaryDirectory() as folder:
         history = kill_and_resume(
             pathlib.Path(folder),
