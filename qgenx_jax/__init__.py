@@ -45,6 +45,7 @@ from qgenx_jax._qgenx import q_genx as q_genx
 from qgenx_jax._quantize import Payload as Payload
 from qgenx_jax._quantize import Quantizer as Quantizer
 from qgenx_jax._quantized_mean import quantized_mean as quantized_mean
+from qgenx_jax._readers import x_half as x_half
 from qgenx_jax._readers import x_t as x_t
 from qgenx_jax._step_size import StepSize as StepSize
 from qgenx_jax._step_size import adaptive_step_size as adaptive_step_size

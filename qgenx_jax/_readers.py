@@ -1,8 +1,10 @@
-"""Where an optimizer stands: X_t, read from the state of anything with a pair in it."""
+"""Where an optimizer stands: X_t and X_{t+1/2}, from any state with a pair in it."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._compose import AlternatingState
@@ -62,6 +64,44 @@ def x_t(state: State, params: Params) -> Params:
         return _trees.cast_like(moved, params)
     anchor = _trees.cast_like(inner.anchor, params)
     return pick(_half_step(state), lambda: params, lambda: anchor)
+
+
+def x_half(state: State, params: Params) -> Params:
+    """X_{t+1/2}, the leading point, between an extrapolation and its update.
+
+    The parameters themselves then; for an oracle-free pair in `alternating` always, for
+    the others after every other call. After an update X_{t+1/2} is kept by nobody.
+
+    Args:
+        state: as in `x_t`.
+        params: the parameters that go with it.
+
+    Returns:
+        The parameters; where a traced state is not at X_{t+1/2}, NaN.
+
+    Raises:
+        ValueError: if the next call is an extrapolation, as far as that is known.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, qgenx_jax as qgenx
+        >>> optimizer = qgenx.alternating(qgenx.extra_sgd(0.5))
+        >>> x = jnp.array([1.0, 2.0])
+        >>> delta, state = optimizer.update(x, optimizer.init(x), x)
+        >>> qgenx.x_half(state, optax.apply_updates(x, delta))
+        Array([0.5, 1. ], dtype=float32)
+    """
+    half_step = _half_step(state)
+    if isinstance(half_step, Tracer):
+        nowhere = lambda: jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params)  # noqa: E731
+        return pick(half_step, nowhere, lambda: params)
+    if half_step != UPDATE:
+        raise _checks.refuse(
+            "state",
+            "must be that between an extrapolation and its update",
+            _checks.Text("one before an extrapolation"),
+            "read X_{t+1/2} one call earlier, or X_t by qgenx_jax.x_t",
+        )
+    return params
 
 
 def _half_step(state: State) -> Any:

@@ -1,5 +1,6 @@
 """Reading X_t from states; tests/test_qgenx.py reads it along whole trajectories."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -31,6 +32,25 @@ def test_the_state_of_a_pair():
     np.testing.assert_array_equal(qgenx.x_t(state, x), x)
     delta, state = pair.extrapolation.update(x, state, x)
     np.testing.assert_array_equal(qgenx.x_t(state, x + delta), x)
+
+
+def test_the_leading_point_where_it_is():
+    """X_{t+1/2} = X_t - 0.5 X_t between the half-steps; else it is refused, or NaN."""
+    optimizer = qgenx.alternating(qgenx.extra_sgd(0.5))
+    x = jnp.array([1.0, 2.0])
+    state = optimizer.init(x)
+    before = r"must be that between an extrapolation and its update.* one call earlier"
+    with pytest.raises(ValueError, match=before):
+        qgenx.x_half(state, x)
+    read = jax.jit(qgenx.x_half)
+    assert np.isnan(read(state, x)).all()
+    delta, state = optimizer.update(x, state, x)
+    x = x + delta
+    np.testing.assert_array_equal(qgenx.x_half(state, x), [0.5, 1.0])
+    np.testing.assert_array_equal(read(state, x), [0.5, 1.0])
+    _, state = optimizer.update(x, state, x)
+    with pytest.raises(ValueError, match=before):
+        qgenx.x_half(state, x)
 
 
 def test_states_without_a_pair_are_refused():
