@@ -211,6 +211,10 @@ def test_an_interrupted_next_loses_no_batch():
 
 
 PROGRAM = """
+import signal
+
+# a parent in the background, as on CI machines, may hand on that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys, time
 import numpy as np
 from experiments.cifar10_gan.batches import Batches
