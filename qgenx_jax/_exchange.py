@@ -159,13 +159,17 @@ class Exchange:
         ]
 
     def traffic(
-        self, tree: DualVector, workers: int, *, scalar_bytes: int = 0
+        self,
+        tree: DualVector,
+        workers: int | tuple[int, ...],
+        *,
+        scalar_bytes: int = 0,
     ) -> Traffic:
         """Bytes of one exchange of such a tree, which the compiled program shows.
 
         Args:
             tree: the tree, or its shapes and dtypes.
-            workers: K.
+            workers: K, or the sizes of the axes, which "hierarchical" needs.
             scalar_bytes: 4 where a float32 number rides along (for the adaptive step
                 size, with every vector but that of a separate extrapolation), 8 in
                 float64.
