@@ -123,9 +123,11 @@ class Part(NamedTuple):
     def chunk(self, count: int) -> int:
         """Coordinates of one of `count` equal chunks, the last ones padded.
 
-        Whole buckets where that pads little: a short one after them takes the codec on
-        CPUs as long as all of them.
+        One chunk is the vector as it is. Others have whole buckets where that pads
+        little: a short one after them takes the codec on CPUs as long as all of them.
         """
+        if count == 1:
+            return self.size
         even = -(-self.size // count)
         whole = self.coder.whole(even)
         return whole if whole - even <= even // 128 else even
