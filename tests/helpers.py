@@ -1,6 +1,7 @@
 """What several tests need: meshes, oracles that differ between workers, error bars."""
 
 import contextlib
+import os
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,14 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 AXIS = "data"
+
+
+def plainly_compiled(**variables: str) -> dict[str, str]:
+    """The environment of programs that XLA compiles in two thirds of the time.
+
+    For programs whose compiling takes longer than their run, where speed is no claim.
+    """
+    return {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **variables}
 
 
 def mesh_of(workers: int) -> Mesh:

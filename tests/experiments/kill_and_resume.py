@@ -22,6 +22,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from tests.helpers import plainly_compiled
+
 SMALL = (
     "--width=4",
     "--batch_size=4",
@@ -41,12 +43,11 @@ def start(workdir: pathlib.Path, iterations: int, cache: pathlib.Path):
         command += ["--resume"]
     else:
         command += [f"--iterations={iterations}", *SMALL]
-    environment = {
-        **os.environ,
+    environment = plainly_compiled(
         # a restart should not compile again what was compiled before
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+        JAX_COMPILATION_CACHE_DIR=str(cache),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )
     return subprocess.Popen(
         command,
         env=environment,

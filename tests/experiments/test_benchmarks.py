@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from experiments.benchmarks import timing
+from tests.helpers import plainly_compiled
 
 
 def test_codec_prints_and_writes_a_table(tmp_path):
@@ -22,6 +23,7 @@ def test_codec_prints_and_writes_a_table(tmp_path):
             "--repeats=2",
             f"--csv={table}",
         ],
+        env=plainly_compiled(),
         capture_output=True,
         text=True,
         timeout=300,

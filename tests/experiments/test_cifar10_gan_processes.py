@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from tests.experiments.kill_and_resume import rows
+from tests.helpers import plainly_compiled
 from tests.test_processes import free_port
 
 TINY = (
@@ -23,6 +24,7 @@ def start(workdir, *arguments):
     command = [sys.executable, "-m", "experiments.cifar10_gan", *TINY, *arguments]
     return subprocess.Popen(
         [*command, f"--workdir={workdir}"],
+        env=plainly_compiled(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -43,13 +43,17 @@ def rows(workdir):
 
 @pytest.fixture(scope="module", autouse=True)
 def _compile_once(tmp_path_factory):
-    """Each run compiles the same programs."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("cache")))
-    jax.config.update(names[1], 0)
+    """Each run compiles the same programs, and longer than it runs them."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
     yield
-    for name, value in zip(names, before, strict=True):
+    for name, value in before.items():
         jax.config.update(name, value)
 
 
