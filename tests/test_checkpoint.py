@@ -11,12 +11,13 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 ocp = pytest.importorskip(
     "orbax.checkpoint", reason="orbax-checkpoint is not installed: nothing to save with"
 )
 
-WORKERS = 3
-SHAPES = {"kernel": (32, 40), "bias": (7,)}
+WORKERS, SHAPES = 3, {"kernel": (32, 40), "bias": (7,)}
 VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
 KEYS = {
     "seed": lambda: 4,

@@ -17,6 +17,8 @@ import qgenx_jax as qgenx
 from tests.contracts import CONTRACTS, Subject
 from tests.helpers import AXIS
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 BITS = qgenx.uniform(bits=4, bucket_size=16)
 
 

@@ -16,6 +16,8 @@ pytest.importorskip("flax", reason="flax is in the extra `experiments`")
 from flax import linen, nnx
 from flax.training.train_state import TrainState
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 WORKERS = 2
 CALLS = 4
 BITS = qgenx.uniform(bits=4, bucket_size=16)

@@ -12,6 +12,8 @@ import qgenx_jax as qgenx
 from experiments.cifar10_gan import methods
 from experiments.cifar10_gan.config import EXACT, Config, Optimizer
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 AXIS = "data"
 WORKERS = 3
 SIZE = 1100  # enough that `small_leaves` are quantized
