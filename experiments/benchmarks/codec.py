@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     del argv
     import jax
 
-    from experiments.benchmarks import timing
+    from experiments.benchmarks import tables
 
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}", flush=True)
     rows = []
@@ -95,9 +95,9 @@ def main(argv: list[str]) -> None:
             for bits in map(int, _BITS.value):
                 print(f"2^{exponent}, {family}, {bits} bits", flush=True)
                 rows.append(measure(exponent, family, bits))
-    timing.print_table(rows)
+    tables.print_table(rows)
     if _CSV.value:
-        timing.write_csv(rows, _CSV.value)
+        tables.write_csv(rows, _CSV.value)
 
 
 if __name__ == "__main__":

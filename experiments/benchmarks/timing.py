@@ -1,10 +1,8 @@
-"""Timing of compiled functions side by side, and tables of the results."""
+"""Timing of compiled functions side by side."""
 
-import csv
 import os
-import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -63,26 +61,3 @@ def keep_to_cores(count: int) -> int:
     kept = cores[: count or len(cores)]
     os.sched_setaffinity(0, kept)
     return len(kept)
-
-
-def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows of equal columns, aligned; floats with three digits."""
-
-    def text(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    columns = list(rows[0])
-    cells = [columns, *([text(row[name]) for name in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        print("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)))
-
-
-def write_csv(rows: Sequence[Mapping[str, Any]], path: str) -> None:
-    """Writes the rows, with a header; makes the folder."""
-    file = pathlib.Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -25,7 +25,7 @@ from absl import app, flags
 from flax import nnx
 
 import qgenx_jax as qgenx
-from experiments.benchmarks import timing
+from experiments.benchmarks import tables, timing
 from experiments.cifar10_gan import layers, losses, methods, models
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.config import EXACT, Config
@@ -282,15 +282,15 @@ def main(argv: list[str]) -> None:
         for width, batch in zip(widths, batches, strict=True)
     ]
     rows = [measure(case, torch_side) for case in cases]
-    timing.print_table(rows)
+    tables.print_table(rows)
     if _OUTPUT.value:
-        timing.write_csv(rows, _OUTPUT.value)
+        tables.write_csv(rows, _OUTPUT.value)
     for case in cases if _PROFILE.value else []:
         print(f"\nparts, width {case.width}, batch {case.size}")
-        timing.print_table(profile(case, torch_side))
+        tables.print_table(profile(case, torch_side))
     if _SHARES.value:
         print("\nan iteration of the training program, K = 1")
-        timing.print_table(
+        tables.print_table(
             [shares(case, int(bits)) for case in cases for bits in _BITS.value]
         )
 

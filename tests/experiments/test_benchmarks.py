@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import timing
+from experiments.benchmarks import tables, timing
 from tests.helpers import plainly_compiled
 
 
@@ -51,3 +51,17 @@ def test_functions_are_called_in_turn():
     assert set(seconds) == {"a", "b"}
     with pytest.raises(ValueError, match=r"repeats must be at least 1, got 0"):
         timing.seconds_side_by_side(functions, 0)
+
+
+def test_tables_are_written_read_and_drawn(tmp_path):
+    rows = [
+        {"bits": bits, "size": size, "seconds": size * bits / 7, "peer": peer}
+        for bits in (8, 4)
+        for size, peer in ((16, ""), (64, 0.5))
+    ]
+    tables.write_csv(rows, tmp_path / "folder" / "table.csv")
+    read = tables.read_csv(tmp_path / "folder" / "table.csv")
+    assert read == [{name: str(x) for name, x in row.items()} for row in rows]
+    figure = tmp_path / "other" / "figure.png"
+    tables.write_figure(rows, figure, x="size", y=["seconds", "peer"], by=["bits"])
+    assert figure.read_bytes().startswith(b"\x89PNG")
