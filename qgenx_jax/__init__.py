@@ -38,11 +38,11 @@ from qgenx_jax._pair import BeforeUpdate as BeforeUpdate
 from qgenx_jax._pair import ExtragradientPair as ExtragradientPair
 from qgenx_jax._pair import Observer as Observer
 from qgenx_jax._pair import OracleFree as OracleFree
+from qgenx_jax._payload import Payload as Payload
 from qgenx_jax._placement import init as init
 from qgenx_jax._placement import lay_out as lay_out
 from qgenx_jax._qgenx import QGenXState as QGenXState
 from qgenx_jax._qgenx import q_genx as q_genx
-from qgenx_jax._quantize import Payload as Payload
 from qgenx_jax._quantize import Quantizer as Quantizer
 from qgenx_jax._quantized_mean import quantized_mean as quantized_mean
 from qgenx_jax._readers import x_half as x_half

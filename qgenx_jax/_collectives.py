@@ -10,9 +10,6 @@ from jax import lax
 from qgenx_jax import _checks, _trees, _wire, _workers
 from qgenx_jax._types import Array, AxisName, DualVector
 
-_UNROLLED = 8  # sums over more workers are loops, to keep programs short
-
-
 NumberOf: TypeAlias = Callable[[list[Array]], Array]
 """From a worker's own decoded vectors, the number that rides along."""
 
@@ -26,20 +23,6 @@ def number(value: Any) -> Array:
     rule, way_out = "must return one real number", "sum up what it returns"
     _checks.real_number("scalar", value, rule, lambda _: True, way_out)
     return _trees.widen(jnp.asarray(value))
-
-
-def add_up(count: int, term: Callable[[Any], Any]) -> Any:
-    """term(0) + term(1) + ... + term(count - 1), trees, added in this order."""
-
-    def add(index: Any, total: Any) -> Any:
-        return jax.tree.map(jnp.add, total, term(index))
-
-    total = term(0)
-    if count > _UNROLLED:
-        return lax.fori_loop(1, count, add, total)
-    for index in range(1, count):
-        total = add(index, total)
-    return total
 
 
 def all_reduce_mean(
@@ -79,11 +62,10 @@ def all_gather_mean(
         The means over workers and this worker's own decoded vectors, a list with one
         for each part; the workers' numbers (K,), or None.
     """
-    workers = _workers.axis_size(axis_name)
     sent, own = encode_whole(parts, vectors, keys)
     number = None if number_of is None else number_of(own)
     gathered, numbers = gather_with_number(sent, number, axis_name)
-    return average(parts, gathered, workers), own, numbers
+    return average(parts, gathered), own, numbers
 
 
 def encode_whole(
@@ -114,26 +96,21 @@ def gather_with_number(
 
 
 def average(
-    parts: Sequence[_wire.Part], arrived: Array, workers: int, chunks: int = 1
+    parts: Sequence[_wire.Part], arrived: Array, chunks: int = 1
 ) -> list[Array]:
     """The mean over workers of each part's vectors, or of a chunk of them, from bytes.
 
     The K contributions are added up in the order of the workers, so that all workers,
-    however they are mapped, get the same bits. Products of codes and steps are exact,
-    so this holds whether or not a compiler fuses them with the additions.
+    however they are mapped, get the same bits.
 
     Args:
         parts: how the vectors travel.
         arrived: uint8 of shape (K, bytes): a row from each worker, part after part.
-        workers: K.
         chunks: how many chunks a vector is cut into, one of which arrived.
     """
-    sizes = [part.chunk(chunks) for part in parts]
-    bounds = [part.coder.n_bytes(size) for part, size in zip(parts, sizes, strict=True)]
-
-    def decoded(worker: Any) -> list[Array]:
-        data = _wire.cut(arrived[worker], bounds)
-        each = zip(parts, data, sizes, strict=True)
-        return [part.coder.decode(x, size) for part, x, size in each]
-
-    return [total / workers for total in add_up(workers, decoded)]
+    means, start = [], 0
+    for part in parts:
+        size = part.chunk(chunks)
+        means.append(part.coder.mean_of(arrived, size, start))
+        start += part.coder.n_bytes(size)
+    return means

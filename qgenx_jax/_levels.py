@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -148,14 +147,53 @@ def truncate(levels: Array) -> Array:
     return lax.bitcast_convert_type(as_bits & ~drop, jnp.float32)
 
 
-def place(magnitude: Array, thresholds: Array) -> Array:
-    """How many of the thresholds (..., s) are at most the magnitudes (..., n)."""
-    count = jnp.zeros(magnitude.shape, jnp.int32)
-    for index in range(thresholds.shape[-1]):
-        count += (magnitude >= thresholds[..., index : index + 1]).astype(jnp.int32)
-    return count
+def neighbours(
+    magnitude: Array, levels: Array, scale: Array
+) -> tuple[Array, Array, Array]:
+    """The levels around magnitudes, by a binary search without branches or loads.
+
+    The next threshold to compare with is selected from all that are possible, by the
+    outcomes so far: about as many selections as there are levels. Loads at computed
+    places would be fewer, but XLA does them one by one on CPUs.
+
+    Args:
+        magnitude: (rows, n), at most `scale`.
+        levels: l_1 <= ... <= l_{s+1} = 1, of magnitude's dtype.
+        scale: (rows, 1), which multiplies levels, exactly.
+
+    Returns:
+        How many of l_1, ..., l_s times scale are at most the magnitude, the level of
+        that number (0, or l_tau times scale), and the next one: (rows, n) each.
+    """
+    count = levels.size
+    beyond = jnp.asarray(jnp.inf, levels.dtype)  # that no magnitude reaches
+    below = jnp.zeros(magnitude.shape, jnp.int32)
+    low = jnp.zeros_like(magnitude)
+    high = jnp.broadcast_to(levels[-1] * scale, magnitude.shape)
+    outcomes: list[Array] = []  # of the comparisons so far, the first one first
+
+    def selected(numbers: list[int], outcomes: list[Array]) -> Array:
+        if numbers[0] >= count:
+            return beyond
+        if not outcomes:
+            return levels[numbers[0] - 1]
+        half = len(numbers) // 2
+        lower = selected(numbers[:half], outcomes[1:])
+        upper = selected(numbers[half:], outcomes[1:])
+        return jnp.where(outcomes[0], upper, lower)
+
+    stride = 1 << (count - 1).bit_length()
+    while stride := stride // 2:
+        numbers = [prefix * 2 * stride + stride for prefix in range(2 ** len(outcomes))]
+        threshold = selected(numbers, outcomes) * scale
+        reached = magnitude >= threshold
+        below += jnp.where(reached, stride, 0)
+        low = jnp.where(reached, threshold, low)
+        high = jnp.where(reached, high, jnp.minimum(high, threshold))
+        outcomes.append(reached)
+    return below, low, high
 
 
 def lookup(table: Array, index: Array) -> Array:
-    """table[row, index] for a table (rows, m) and indices (rows, n)."""
-    return jax.vmap(lambda row, i: row[i])(table, index)
+    """table[index], for indices that are in bounds."""
+    return table.at[index].get(mode="promise_in_bounds")

@@ -1,84 +1,101 @@
 """Dense packing: codes of b bits to bytes and back, 3 bits costing 3 bits.
 
-The layout is planar. With g = lcm(8, b) / b codes to a group of lcm(8, b) / 8 bytes
-(b = 8: 1 to 1, 4: 2 to 1, 2: 4 to 1, 3: 8 to 3, 6: 4 to 3), a row of n codes, padded
-with zeros to g G, is cut into g runs of G neighbours, and group i takes the i-th code
-of every run. Codes that share a byte are thus G apart, so that packing and unpacking
-are shifts of whole contiguous runs: no shuffle inside a vector register.
+A code is cut into parts of 8, 4, 2 or 1 bits, lowest first: 3 = 2 + 1, 7 = 4 + 2 + 1.
+The parts of w bits of a row are packed on their own, one after the other, and in a
+planar layout: the row, padded with zeros, is cut into 8 / w runs of neighbours, and
+byte i takes the i-th code of every run. Codes that share a byte are thus a run apart,
+so that packing and unpacking are shifts of whole contiguous runs: no shuffle inside a
+vector register.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import lax
 
 from qgenx_jax._types import Array
 
 
-def _group(bits: int) -> tuple[int, int]:
-    """Codes and bytes of one group."""
-    together = math.lcm(8, bits)
-    return together // bits, together // 8
+def runs_of(bits: int) -> int:
+    """How many runs a row is cut into so that every part's runs are whole ones."""
+    return math.lcm(8, bits) // bits
+
+
+def pieces_of(bits: int) -> int:
+    """Into how many pieces a row is cut to be packed: two, where one run is enough."""
+    return max(2, runs_of(bits))
 
 
 def packed_size(size: int, bits: int) -> int:
     """Bytes that `size` codes of `bits` bits take: size * bits / 8, whole groups."""
-    codes, n_bytes = _group(bits)
-    return -(-size // codes) * n_bytes
+    runs = runs_of(bits)
+    return -(-size // runs) * runs * bits // 8
 
 
-def pack(codes: Array, bits: int) -> Array:
-    """Packs the last axis.
+def _parts(bits: int) -> list[tuple[int, int]]:
+    """(lowest bit, width) of each part."""
+    found, low = [], 0
+    for width in (8, 4, 2, 1):
+        if bits & width:
+            found.append((low, width))
+            low += width
+    return found
+
+
+def pack(pieces: Sequence[Array], bits: int) -> Array:
+    """Packs a row of codes that comes in pieces.
 
     Args:
-        codes: uint8 of shape (..., n), each below 2**bits.
+        pieces: uint8 of shape (..., m), each below 2**bits: the `pieces_of(bits)` ones
+            of a row, of equal length.
         bits: 1 to 8.
 
     Returns:
-        uint8 of shape (..., packed_size(n, bits)).
+        uint8 of shape (..., packed_size(m len(pieces), bits)).
     """
-    n_codes, n_bytes = _group(bits)
-    rows, size = codes.shape[:-1], codes.shape[-1]
-    groups = -(-size // n_codes)
-    if groups * n_codes != size:
-        pad = [(0, 0)] * len(rows) + [(0, groups * n_codes - size)]
-        codes = jnp.pad(codes, pad)
-    runs = codes.reshape(*rows, n_codes, groups)
     planes = []
-    for byte in range(n_bytes):
-        plane = jnp.zeros((*rows, groups), jnp.uint8)
-        for run in range(n_codes):
-            offset = run * bits - 8 * byte  # where the code's lowest bit lands
-            if -bits < offset < 8:
-                code = runs[..., run, :]
-                # uint8 shifts drop what belongs to the neighbouring byte
-                plane |= code << offset if offset >= 0 else code >> -offset
-        planes.append(plane)
+    for low, width in _parts(bits):
+        runs, mask = 8 // width, 2**width - 1
+        for start in range(len(pieces) // runs):
+            plane = None
+            for run in range(runs):
+                code = pieces[run * (len(pieces) // runs) + start]
+                if width != bits:
+                    code = (code >> low) & mask
+                code = code << (run * width) if run else code
+                plane = code if plane is None else plane | code
+            planes.append(plane)
     return jnp.concatenate(planes, axis=-1)
 
 
-def unpack(packed: Array, size: int, bits: int) -> Array:
-    """Inverse of `pack`.
+def unpack(packed: Array, bits: int) -> Array:
+    """Inverse of `pack`, run by run.
+
+    The shifts differ from run to run, along an axis of their own: one loop over
+    contiguous bytes for each, and no runs put together afterwards.
 
     Args:
-        packed: uint8 of shape (..., packed_size(size, bits)).
-        size: n, the number of codes.
+        packed: uint8 of shape (..., bytes).
         bits: 1 to 8.
 
     Returns:
-        uint8 of shape (..., size).
+        int32 of shape (..., runs, m), runs = `runs_of(bits)`: the row, cut in order.
     """
-    n_codes, n_bytes = _group(bits)
-    rows = packed.shape[:-1]
-    groups = packed.shape[-1] // n_bytes
-    planes = packed.reshape(*rows, n_bytes, groups)
-    mask = jnp.uint8(2**bits - 1)
-    runs = []
-    for run in range(n_codes):
-        code = jnp.zeros((*rows, groups), jnp.uint8)
-        for byte in range(n_bytes):
-            offset = run * bits - 8 * byte
-            if -bits < offset < 8:
-                plane = planes[..., byte, :]
-                code |= plane >> offset if offset >= 0 else plane << -offset
-        runs.append(code & mask)
-    return jnp.concatenate(runs, axis=-1)[..., :size]
+    rows, runs = packed.shape[:-1], runs_of(bits)
+    length = packed.shape[-1] * 8 // bits // runs
+    codes, start = None, 0
+    for low, width in _parts(bits):
+        own = 8 // width  # runs of this part, each `runs / own` of those asked for
+        end = start + length * runs // own
+        data = packed[..., start:end].astype(jnp.int32)
+        data = data.reshape(*rows, 1, runs // own, length)
+        if own > 1:
+            shape = (*(1 for _ in rows), own, 1, 1)
+            shifts = width * lax.broadcasted_iota(jnp.int32, shape, len(rows))
+            data = (data >> shifts) & (2**width - 1)
+        part = data.reshape(*rows, runs, length) << low
+        codes = part if codes is None else codes | part
+        start = end
+    assert codes is not None
+    return codes

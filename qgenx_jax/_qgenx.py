@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from qgenx_jax import _checks, _collectives, _step_size, _trees, _workers
+from qgenx_jax import _checks, _step_size, _trees, _workers
 from qgenx_jax._exchange import ExchangeState, exchange
 from qgenx_jax._groups import Labels
 from qgenx_jax._pair import (
@@ -260,7 +260,7 @@ def _times(gamma: chex.Numeric, tree: Params) -> Params:
 
 def _sum_in_order(numbers: Array) -> Array:
     """Sum in the order of the workers: the same bits however the program is mapped."""
-    return _collectives.add_up(numbers.shape[0], lambda worker: numbers[worker])
+    return _trees.add_up(numbers.shape[0], lambda worker: numbers[worker])
 
 
 def _check_state(state: Any, params: Params, like: QGenXState) -> None:

@@ -13,47 +13,22 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from qgenx_jax import _checks, _levels, _packing, _random, _rounding, _trees
+from qgenx_jax import (
+    _checks,
+    _fusion,
+    _levels,
+    _random,
+    _records,
+    _rounding,
+    _trees,
+)
+from qgenx_jax._payload import Payload
 from qgenx_jax._types import Array
 
 _NORMS = (1, 2, math.inf)
 FAMILIES = ("uniform", "exponential", "levels", "min_max")
 SOURCES = ("counter", "threefry")
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Payload:
-    """What one worker sends for one array: a record for each bucket.
-
-    A record is the bucket's packed codes and then what its coordinates share, as
-    float32 or, for a float64 array, float64: a scale, which is the norm up to a factor
-    between 1/2 and 1, or for `min_max` the minimum and a scale. NaN marks a bucket that
-    held a NaN or an infinity. `Quantizer.records` opens them.
-
-    Attributes:
-        data: uint8 of shape (bytes,), record after record.
-        shape: shape of the array.
-        dtype: dtype of the array.
-        quantizer: the one that encoded it; None if it is not known, for bytes that came
-            from elsewhere.
-        other_levels: whether it was given levels other than its own.
-    """
-
-    data: Array
-    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
-    dtype: np.dtype = dataclasses.field(metadata={"static": True})
-    quantizer: "Quantizer | None" = dataclasses.field(
-        default=None, metadata={"static": True}
-    )
-    other_levels: bool = dataclasses.field(default=False, metadata={"static": True})
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the wire."""
-        return self.data.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,14 +92,7 @@ class Quantizer:
 
     def n_bytes(self, size: int, dtype: np.dtype | str = "float32") -> int:
         """Bytes on the wire for a vector of `size` coordinates of a dtype."""
-        return sum(
-            rows * self._record_bytes(length, wire_dtype(dtype))
-            for rows, length in self.buckets(size)
-        )
-
-    def _record_bytes(self, length: int, wide: np.dtype) -> int:
-        packed = _packing.packed_size(length, self.bits)
-        return packed + self._meta * wide.itemsize
+        return self._format(size, wire_dtype(dtype)).n_bytes
 
     def encode(
         self, key: _random.KeyOrSeed, x: Array, levels: Array | None = None
@@ -165,24 +133,15 @@ class Quantizer:
             way_out = "pass its leaves, or send the tree by qgenx_jax.exchange"
             raise _checks.refuse("x", "must be one array", found, way_out)
         x = jnp.asarray(x)
-        codec = self._codec(levels)
+        table = self.table_of(levels)
         key = _random.typed(_random.canonical_key(key))
-        flat = x.reshape(-1).astype(wire_dtype(x.dtype))
-        records, start = [], 0
-        for rows, length in self.buckets(flat.size):
-            end = start + rows * length
-            bucket = flat[start:end].reshape(rows, length)
-            if self.source == "counter":
-                r16 = _random.counter_bits(key, (rows, length), offset=start)
-            else:
-                r16 = _random.threefry_bits(key, (rows, length), offset=start)
-            codes, scales = codec.encode(bucket, r16)
-            packed = _packing.pack(codes, self.bits)
-            as_bytes = lax.bitcast_convert_type(scales, jnp.uint8).reshape(rows, -1)
-            record = jnp.concatenate([packed, as_bytes], axis=1)
-            records.append(record.reshape(-1))
-            start = end
-        data = _trees.concatenate(records, "uint8")
+        form = self._format(x.size, wire_dtype(x.dtype))
+
+        def encode(flat: Array, key: Array, table: Array | None) -> list[Array]:
+            return form.encode(self._codec(table), flat, key)
+
+        encoded = _fusion.apart(encode, x.reshape(-1), key, table)
+        data = _trees.concatenate([record.reshape(-1) for record in encoded], "uint8")
         return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
 
     def decode(self, payload: Payload, levels: Array | None = None) -> Array:
@@ -201,22 +160,43 @@ class Quantizer:
                 given here and were not there, or the other way around.
         """
         _checks.instance_of("payload", payload, Payload, "pass what encode returned")
-        is_known = payload.quantizer is not None
-        if is_known and payload.other_levels != (levels is not None):
-            there = "with levels" if payload.other_levels else "without levels"
-            raise _checks.refuse(
-                "levels",
-                "must be given to decode exactly where they were given to encode",
-                _checks.Text(f"a payload encoded {there}"),
-                "give both the same levels",
-            )
-        codec = self._codec(levels)
-        values = [
-            codec.decode(codes, scales).reshape(-1)
-            for codes, scales in self.records(payload)
-        ]
-        flat = _trees.concatenate(values, wire_dtype(payload.dtype))
-        return flat.reshape(payload.shape).astype(payload.dtype)
+        payload.check_levels(levels)
+        table = self.table_of(levels)
+        payload.check(self, self.n_bytes(math.prod(payload.shape), payload.dtype))
+        size, dtype = math.prod(payload.shape), payload.dtype
+        flat = self.mean_of(payload.data[None], size, dtype, table)
+        return flat.reshape(payload.shape).astype(dtype)
+
+    def mean_of(
+        self,
+        payloads: Array,
+        size: int,
+        dtype: np.dtype,
+        table: Array | None,
+        start: int = 0,
+    ) -> Array:
+        """The mean of what K payloads stand for, in one pass: what an exchange does.
+
+        Args:
+            payloads: uint8 of shape (K, bytes), one in each row.
+            size: coordinates of each.
+            dtype: theirs.
+            table: the levels, as `encode` rounds them; None for the quantizer's own.
+            start: byte at which the payloads begin; others may follow them.
+
+        Returns:
+            (size,), float32 or float64. Contributions are added up in their order, so
+            that all who do this get the same bits: products of codes and steps are
+            exact, however a compiler fuses them with the additions.
+        """
+
+        form = self._format(size, wire_dtype(dtype))
+
+        def decode(payloads: Array, table: Array | None) -> list[Array]:
+            return form.mean(self._codec(table), payloads, start)
+
+        means = _fusion.apart(decode, payloads, table)
+        return _trees.concatenate([mean.reshape(-1) for mean in means], form.wide)
 
     def records(self, payload: Payload) -> list[tuple[Array, Array]]:
         """Opens a payload: unsigned codes (rows, length) and scales (rows, m).
@@ -228,26 +208,14 @@ class Quantizer:
             ValueError: if the payload is another quantizer's, or its bytes are not as
                 many as this one makes.
         """
-        size, wide = math.prod(payload.shape), wire_dtype(payload.dtype)
-        way_out = "decode it with the quantizer that encoded it"
-        if payload.quantizer not in (None, self):
-            rule = f"must be encoded by {self}"
-            raise _checks.refuse("payload", rule, payload.quantizer, way_out)
-        found = jax.ShapeDtypeStruct(payload.data.shape, payload.data.dtype)
-        n_bytes = self.n_bytes(size, payload.dtype)
-        if found != jax.ShapeDtypeStruct((n_bytes,), np.uint8):
-            rule = f"must be {n_bytes} bytes for {self} and the shape {payload.shape}"
-            raise _checks.refuse("payload", rule, found, way_out)
-        opened, start = [], 0
-        for rows, length in self.buckets(size):
-            n_bytes = self._record_bytes(length, wide)
-            end = start + rows * n_bytes
-            record = payload.data[start:end].reshape(rows, n_bytes)
-            packed = n_bytes - self._meta * wide.itemsize
-            codes = _packing.unpack(record[:, :packed], length, self.bits)
-            words = record[:, packed:].reshape(rows, self._meta, wide.itemsize)
-            opened.append((codes, lax.bitcast_convert_type(words, wide)))
-            start = end
+        payload.check(self, self.n_bytes(math.prod(payload.shape), payload.dtype))
+        form = self._format(math.prod(payload.shape), wire_dtype(payload.dtype))
+        opened = []
+        for bucket in form.open(payload.data[None], 0):
+            codes, meta = bucket.codes(0), [scale[:, 0] for scale in bucket.meta(0)]
+            codes = codes.reshape(codes.shape[0], -1)[:, : bucket.length]
+            meta = jnp.concatenate(meta, axis=1)
+            opened.append((codes.astype(jnp.uint8), meta))
         return opened
 
     @property
@@ -257,28 +225,33 @@ class Quantizer:
             return None
         return jnp.asarray(self.levels, jnp.float32)
 
-    @property
-    def _meta(self) -> int:
-        return 2 if self.family == "min_max" else 1
+    def _format(self, size: int, wide: np.dtype) -> _records.Format:
+        meta = 2 if self.family == "min_max" else 1
+        return _records.Format(self.bits, self.source, meta, wide, self.buckets(size))
 
-    def _codec(self, levels: Array | None) -> _rounding.Codec:
-        if levels is not None:
-            if self.family != "levels":
-                raise _checks.refuse(
-                    "levels",
-                    "must be left out where the family fixes them",
-                    f"levels for {self.family!r}",
-                    "make the quantizer by qgenx_jax.user_levels",
-                )
-            table = _levels.given(levels, len(self.levels))
-            return _rounding.Levels(self.bits, self.norm, table)
+    def table_of(self, levels: Array | None) -> Array | None:
+        """Levels given in place of the quantizer's own, as they are rounded to."""
+        if levels is None:
+            return None
+        if self.family != "levels":
+            raise _checks.refuse(
+                "levels",
+                "must be left out where the family fixes them",
+                f"levels for {self.family!r}",
+                "make the quantizer by qgenx_jax.user_levels",
+            )
+        return _levels.given(levels, len(self.levels))
+
+    def _codec(self, table: Array | None) -> _rounding.Codec:
+        """The codec, with these levels where the family takes some."""
         if self.family == "min_max":
             return _rounding.MinMax(self.bits)
         if self.family == "uniform":
             if self.bits == 1:
                 return _rounding.Sign(self.norm)
             return _rounding.Uniform(self.bits, self.norm)
-        table = jnp.asarray(self.levels, jnp.float32)
+        if table is None:
+            table = jnp.asarray(self.levels, jnp.float32)
         return _rounding.Levels(self.bits, self.norm, table)
 
 

@@ -51,7 +51,7 @@ def reduce_scatter_mean(
     workers = _workers.axis_size(axis_name)
     sent, own = encode_chunks(parts, vectors, keys, workers)
     arrived = _workers.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
-    means = _collectives.average(parts, arrived, workers, chunks=workers)
+    means = _collectives.average(parts, arrived, chunks=workers)
     real = [part.size for part in parts] if real is None else real
     again = []
     for part, mean, key, until in zip(parts, means, keys, real, strict=True):

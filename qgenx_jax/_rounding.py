@@ -1,9 +1,11 @@
 """One bucket per row: unbiased rounding to codes, and codes back to values.
 
-Four codecs with one interface, `encode(bucket, r16) -> (codes, meta)` and
-`decode(codes, meta) -> values`, for buckets of shape (rows, n), 16 random bits per
+Four codecs with one interface, for buckets of shape (rows, n), 16 random bits per
 coordinate, unsigned codes as uint8 and `meta` of shape (rows, m): what the bucket's
-coordinates share. All work in float32, or in float64 for float64 buckets.
+coordinates share. `measure(bucket)` gives meta and the `grid` that coordinates are
+rounded to; `round(values, grid, r16)` and `decode(codes, meta)` take each coordinate on
+its own, so that a row can be cut into pieces in between. All work in float32, or in
+float64 for float64 buckets.
 
 Every rounding is done in integers: with f the place between two neighbouring levels in
 units of 2^-16, rounded to a whole number, the upper one is taken if f + r >= 2^16, r
@@ -14,31 +16,47 @@ is exact: a compiler that fuses multiplications with additions gets the same bit
 that does not.
 """
 
-import math
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from qgenx_jax import _levels
+from qgenx_jax import _levels, _scales
 from qgenx_jax._types import Array
-
-# Buckets below SMALL or above LARGE are scaled by a power of two first, so that no norm
-# overflows and no reciprocal becomes subnormal, which XLA flushes to zero on CPUs.
-SMALL, LARGE, LIFT = 2.0**-64, 2.0**60, 2.0**64
 
 
 class Codec(Protocol):
     """Encoder and decoder of buckets."""
 
-    def encode(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
-        """Codes (rows, n) uint8 and meta (rows, m) of buckets (rows, n)."""
+    def measure(self, bucket: Array) -> tuple[Any, Array]:
+        """Of buckets (rows, n): the grid, arrays (rows, 1), and meta (rows, m)."""
         ...
 
-    def decode(self, codes: Array, meta: Array) -> Array:
-        """Values (rows, n) in meta's dtype."""
+    def round(self, values: Array, grid: Any, r16: Array) -> Array:
+        """Codes uint8 of coordinates (rows, any) of these buckets."""
         ...
+
+    def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """Values, from int32 codes and m arrays that broadcast against them."""
+        ...
+
+
+class Grid(NamedTuple):
+    """Levels at equal distances.
+
+    Attributes:
+        lift: power of two that coordinates are multiplied by first; NaN for a bucket
+            that is not finite.
+        low: level 0, lifted too; 0 but for `MinMax`.
+        step: U, the distance, lifted too.
+        inverse: 1 / U, or 1 where U is 0.
+    """
+
+    lift: Array
+    low: Array
+    step: Array
+    inverse: Array
 
 
 class Uniform(NamedTuple):
@@ -65,25 +83,30 @@ class Uniform(NamedTuple):
         """U / scale, a power of two."""
         return 2.0 ** (2 - self.bits)
 
-    def encode(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
+    def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Codec`."""
-        bucket, lift = lifted(bucket)
+        largest, lift = _scales.lift_of(_scales.largest_magnitude(bucket))
         drop = 0 if self.steps == 1 else self.bits - 1
-        norm = bucket_norm(bucket, self.norm)
-        scale = round_up(norm, self.steps * self.unit, drop, lift)
+        norm = _scales.norm_of(bucket, lift, largest, self.norm)
+        scale = _scales.round_up(norm, self.steps * self.unit, drop, lift)
         step = scale * self.unit
         inverse = 1 / jnp.where(step > 0, step, 1)
-        nearest = jnp.round(bucket * inverse)
-        rest = jnp.round((bucket - nearest * step) * (inverse * 2.0**16))
-        code = nearest.astype(jnp.int32) + ((rest.astype(jnp.int32) + r16) >> 16)
-        code = jnp.clip(code, -self.steps, self.steps) + self.steps
-        return code.astype(jnp.uint8), scale / lift
+        return Grid(lift, jnp.zeros_like(step), step, inverse), scale / lift
 
-    def decode(self, codes: Array, meta: Array) -> Array:
+    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
         """See `Codec`."""
-        code = codes.astype(jnp.int32) - self.steps
+        values = values * grid.lift
+        nearest = jnp.round(values * grid.inverse)
+        rest = jnp.round((values - nearest * grid.step) * (grid.inverse * 2.0**16))
+        code = _scales.whole(nearest) + ((_scales.whole(rest) + r16) >> 16)
+        code = jnp.clip(code, -self.steps, self.steps) + self.steps
+        return code.astype(jnp.uint8)
+
+    def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Codec`."""
+        (scale,) = meta
         # code * unit is exact, so this is code * U, rounded nowhere
-        return scaled(code, 2 - self.bits, meta.dtype) * meta
+        return _scales.scaled(codes - self.steps, 2 - self.bits, scale.dtype) * scale
 
 
 class Sign(NamedTuple):
@@ -91,18 +114,24 @@ class Sign(NamedTuple):
 
     norm: float
 
-    def encode(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
+    def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Codec`."""
-        bucket, lift = lifted(bucket)
-        norm = round_up(bucket_norm(bucket, self.norm), 1.0, 0, lift)
-        half = 2.0**15 / jnp.where(norm > 0, norm, 1)
-        place = 2**15 + jnp.round(bucket * half).astype(jnp.int32)
-        codes = jnp.clip((place + r16) >> 16, 0, 1)
-        return codes.astype(jnp.uint8), norm / lift
+        largest, lift = _scales.lift_of(_scales.largest_magnitude(bucket))
+        norm = _scales.norm_of(bucket, lift, largest, self.norm)
+        norm = _scales.round_up(norm, 1.0, 0, lift)
+        inverse = 1 / jnp.where(norm > 0, norm, 1)
+        return Grid(lift, jnp.zeros_like(norm), norm, inverse), norm / lift
 
-    def decode(self, codes: Array, meta: Array) -> Array:
+    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
         """See `Codec`."""
-        return (2 * codes.astype(jnp.int32) - 1).astype(meta.dtype) * meta
+        place = jnp.round(values * grid.lift * (grid.inverse * 2.0**15))
+        codes = (2**15 + _scales.whole(place) + r16) >> 16
+        return jnp.clip(codes, 0, 1).astype(jnp.uint8)
+
+    def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Codec`."""
+        (norm,) = meta
+        return (2 * codes - 1).astype(norm.dtype) * norm
 
 
 class Levels(NamedTuple):
@@ -117,31 +146,35 @@ class Levels(NamedTuple):
     levels: Array
     """l_1 <= ... <= l_{s+1} = 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
 
-    def encode(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
+    def measure(self, bucket: Array) -> tuple[tuple[Array, Array], Array]:
         """See `Codec`."""
-        bucket, lift = lifted(bucket)
-        drop = significand(bucket.dtype) - _levels.SIGNIFICANT_BITS
-        scale = round_up(bucket_norm(bucket, self.norm), 1.0, drop, lift)
+        largest, lift = _scales.lift_of(_scales.largest_magnitude(bucket))
+        drop = _scales.significand(bucket.dtype) - _levels.SIGNIFICANT_BITS
+        scale = _scales.round_up(
+            _scales.norm_of(bucket, lift, largest, self.norm), 1.0, drop, lift
+        )
         scale *= self.levels[-1].astype(bucket.dtype)  # 1, or NaN: no levels at all
-        levels = self.levels.astype(bucket.dtype)[None, :] * scale
-        magnitude = jnp.abs(bucket)
-        below = _levels.place(magnitude, levels[:, :-1])
-        table = jnp.concatenate([jnp.zeros_like(scale), levels], axis=1)
-        low, high = _levels.lookup(table, below), _levels.lookup(table, below + 1)
+        return (lift, scale), scale / lift
+
+    def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
+        """See `Codec`."""
+        lift, scale = grid
+        magnitude = jnp.abs(values * lift)
+        levels = self.levels.astype(magnitude.dtype)
+        below, low, high = _levels.neighbours(magnitude, levels, scale)
         width = jnp.where(high > low, high - low, 1)
         # not times 2^16 / width, which may be infinite
-        place = jnp.round((magnitude - low) / width * 2.0**16).astype(jnp.int32)
-        index = below + jnp.clip((place + r16) >> 16, 0, 1)
-        code = jnp.where(bucket < 0, -index, index) + self.levels.size
-        return code.astype(jnp.uint8), scale / lift
+        place = jnp.round((magnitude - low) / width * 2.0**16)
+        index = below + jnp.clip((_scales.whole(place) + r16) >> 16, 0, 1)
+        code = jnp.where(values < 0, -index, index) + self.levels.size
+        return code.astype(jnp.uint8)
 
-    def decode(self, codes: Array, meta: Array) -> Array:
+    def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
         """See `Codec`."""
-        code = codes.astype(jnp.int32) - self.levels.size
-        zero = jnp.zeros(1, meta.dtype)
-        table = jnp.concatenate([zero, self.levels.astype(meta.dtype)])
-        signed = jnp.where(code < 0, -1, 1) * table[jnp.abs(code)]
-        return signed.astype(meta.dtype) * meta
+        (scale,) = meta
+        levels = self.levels.astype(scale.dtype)
+        table = jnp.concatenate([-levels[::-1], jnp.zeros(1, scale.dtype), levels])
+        return _levels.lookup(table, codes) * scale
 
 
 class MinMax(NamedTuple):
@@ -155,105 +188,35 @@ class MinMax(NamedTuple):
 
     bits: int
 
-    def encode(self, bucket: Array, r16: Array) -> tuple[Array, Array]:
+    @property
+    def half(self) -> float:
+        """Scale / U, where scale is half of what 2^b steps would span."""
+        return 2.0 ** (self.bits - 2)
+
+    def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Codec`."""
-        bucket, lift = lifted(bucket)
-        low = jnp.min(bucket, axis=-1, keepdims=True)
-        high = jnp.max(bucket, axis=-1, keepdims=True)
-        steps = 2**self.bits - 1
-        # on the wire is half of what would be the range of 2^b steps
-        half = 2.0 ** (self.bits - 2)
+        low, high = _scales.extremes(bucket)
+        _, lift = _scales.lift_of(jnp.maximum(jnp.abs(low), jnp.abs(high)))
+        low, high = low * lift, high * lift
         # the range may be twice the largest finite number, the top level is clipped
-        scale = round_up(high - low, steps / half, self.bits, 2 * lift)
-        unit = scale / half
-        inverse = 1 / jnp.where(unit > 0, unit, 1)
-        nearest = jnp.round((bucket - low) * inverse)
-        rest = jnp.round(((bucket - low) - nearest * unit) * (inverse * 2.0**16))
-        code = nearest.astype(jnp.int32) + ((rest.astype(jnp.int32) + r16) >> 16)
-        code = jnp.clip(code, 0, steps).astype(jnp.uint8)
-        return code, jnp.concatenate([low, scale], axis=-1) / lift
+        steps = 2**self.bits - 1
+        scale = _scales.round_up(high - low, steps / self.half, self.bits, 2 * lift)
+        unit = scale / self.half
+        grid = Grid(lift, low, unit, 1 / jnp.where(unit > 0, unit, 1))
+        return grid, jnp.concatenate([low, scale], axis=-1) / lift
 
-    def decode(self, codes: Array, meta: Array) -> Array:
+    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
         """See `Codec`."""
-        low, scale = meta[..., :1], meta[..., 1:]
+        above = values * grid.lift - grid.low
+        nearest = jnp.round(above * grid.inverse)
+        rest = jnp.round((above - nearest * grid.step) * (grid.inverse * 2.0**16))
+        code = _scales.whole(nearest) + ((_scales.whole(rest) + r16) >> 16)
+        return jnp.clip(code, 0, 2**self.bits - 1).astype(jnp.uint8)
+
+    def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Codec`."""
+        low, scale = meta
         # halved, since the steps above the minimum may add up to more than is finite
-        code = scaled(codes.astype(jnp.int32), 1 - self.bits, meta.dtype)
-        largest = np.finfo(meta.dtype).max
+        code = _scales.scaled(codes, 1 - self.bits, scale.dtype)
+        largest = np.finfo(scale.dtype).max
         return jnp.clip(2 * (low / 2 + code * scale), -largest, largest)
-
-
-def significand(dtype: np.dtype) -> int:
-    """Significant bits of a dtype, the implicit one included: 24 or 53."""
-    return int(np.finfo(dtype).nmant) + 1
-
-
-def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
-    """code * 2^exponent, exactly, for small int32 codes, by adding to a float's bits.
-
-    A product with a constant XLA would move to the scale that follows, code * (2^e *
-    scale), and flush that to zero for norms below 2^-119.
-    """
-    word = jnp.int32 if dtype == jnp.float32 else jnp.int64
-    # its last place is 2^exponent
-    magic = np.asarray(1.5 * 2.0 ** (significand(dtype) - 1 + exponent), dtype)
-    bits = lax.bitcast_convert_type(jnp.asarray(magic), word) + code.astype(word)
-    return lax.bitcast_convert_type(bits, dtype) - magic
-
-
-def lifted(bucket: Array) -> tuple[Array, Array]:
-    """The bucket times a power of two that keeps it from extremes, and that power.
-
-    The power is NaN for a bucket with a NaN or an infinity. A maximum alone would not
-    tell: XLA's on CPUs may lose a NaN, so that NaNs are made infinite first.
-    """
-    magnitude = jnp.where(jnp.isnan(bucket), jnp.inf, jnp.abs(bucket))
-    largest = jnp.max(magnitude, axis=-1, keepdims=True)
-    lift = jnp.where(largest < SMALL, LIFT, jnp.where(largest > LARGE, 1 / LIFT, 1))
-    lift = jnp.where(jnp.isfinite(largest), lift, jnp.nan).astype(bucket.dtype)
-    return bucket * lift, lift
-
-
-def round_up(norm: Array, ratio: float, drop: int, lift: Array) -> Array:
-    """The smallest number of few significant bits with number * ratio >= norm.
-
-    Args:
-        norm: not negative, of a bucket that was multiplied by `lift`; NaN or infinite
-            gives NaN.
-        ratio: a whole number of few bits, times a power of two.
-        drop: how many of the dtype's significant bits to leave out.
-        lift: the number over lift, times the ratio, stays finite.
-    """
-    word = jnp.uint32 if norm.dtype == jnp.float32 else jnp.uint64
-    grid = 1 << drop
-    as_bits = lax.bitcast_convert_type(norm * (1 / ratio), word)
-    # to the nearest first, then up where that is short: the division's own rounding
-    # must not push a norm that is on the grid to the grid's next point
-    nearest = (as_bits + word(grid >> 1)) & ~word(grid - 1)
-    result = lax.bitcast_convert_type(nearest, norm.dtype)
-    above = lax.bitcast_convert_type(nearest + word(grid), norm.dtype)
-    result = jnp.where(result * ratio < norm, above, result)
-    # where rounding up would make the top level infinite, down: an error of less than
-    # 2^-11 of the dtype's largest number, and none below it
-    bits = significand(norm.dtype)
-    fraction, exponent = math.frexp(float(np.finfo(norm.dtype).max) / ratio)
-    largest = math.ldexp(
-        math.floor(math.ldexp(fraction, bits - drop)), exponent - bits + drop
-    )
-    result = jnp.minimum(result, largest * lift)
-    return jnp.where(jnp.isfinite(norm), result, jnp.nan)
-
-
-def bucket_norm(bucket: Array, q: float) -> Array:
-    """||v||_q over the last axis, kept; q = 1, 2 or infinity, with no overflow inside.
-
-    Computed as M ||v / M||_q with M = max |v|, and never less than M.
-    """
-    largest = jnp.max(jnp.abs(bucket), axis=-1, keepdims=True)
-    if q == math.inf:
-        return largest
-    ratio = bucket / jnp.where(largest > 0, largest, 1)
-    if q == 1:
-        relative = jnp.sum(jnp.abs(ratio), axis=-1, keepdims=True)
-    else:
-        relative = jnp.sqrt(jnp.sum(ratio * ratio, axis=-1, keepdims=True))
-    return largest * jnp.maximum(relative, 1)

@@ -13,6 +13,9 @@ from jax import lax
 
 from qgenx_jax._types import Array
 
+UNROLLED = 8
+"""Sums over more terms are loops, to keep programs short."""
+
 
 def small_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
     """Leaves not worth quantizing: fewer than 2 dimensions, or under 1024 elements.
@@ -133,6 +136,33 @@ def from_bytes(buffer: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Inverse of `to_bytes` for an array of this shape and dtype."""
     bytes_each = (dtype.itemsize,) if dtype.itemsize > 1 else ()
     return lax.bitcast_convert_type(buffer.reshape(*shape, *bytes_each), dtype)
+
+
+def words(data: Array, dtype: np.dtype) -> Array:
+    """Floats from the last axis of bytes, lowest byte first: (..., n / itemsize).
+
+    Added up from bytes, which XLA does once; a bitcast from bytes it would fuse into
+    the loops that use the floats, and do again for each use.
+    """
+    word = jnp.uint32 if dtype == np.float32 else jnp.uint64
+    size = np.dtype(dtype).itemsize
+    parts = data.reshape(*data.shape[:-1], -1, size).astype(word)
+    shifted = parts << (8 * lax.broadcasted_iota(word, parts.shape, parts.ndim - 1))
+    return lax.bitcast_convert_type(jnp.sum(shifted, axis=-1, dtype=word), dtype)
+
+
+def add_up(count: int, term: Callable[[Any], Any]) -> Any:
+    """term(0) + term(1) + ... + term(count - 1), trees, added in this order."""
+
+    def add(index: Any, total: Any) -> Any:
+        return jax.tree.map(jnp.add, total, term(index))
+
+    total = term(0)
+    if count > UNROLLED:
+        return lax.fori_loop(1, count, add, total)
+    for index in range(1, count):
+        total = add(index, total)
+    return total
 
 
 def copy(tree: Any) -> Any:

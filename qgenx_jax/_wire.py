@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _trees
-from qgenx_jax._quantize import Payload, Quantizer
+from qgenx_jax._payload import Payload
+from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, DualVector
 
 
@@ -29,6 +30,13 @@ class Coder(Protocol):
 
     def decode(self, data: Array, size: int) -> Array:
         """The vector that bytes stand for, in a dtype that sums can be kept in."""
+        ...
+
+    def mean_of(self, payloads: Array, size: int, start: int) -> Array:
+        """The mean of K vectors, from rows (K, bytes), from byte `start` of each on.
+
+        Added up in the order of the rows.
+        """
         ...
 
     def fill(self, vector: Array, real: int | Array) -> Array:
@@ -65,6 +73,11 @@ class Quantized(NamedTuple):
         payload = Payload(data, (size,), self.dtype, self.quantizer, has_levels)
         return self.quantizer.decode(payload, self.levels)
 
+    def mean_of(self, payloads: Array, size: int, start: int) -> Array:
+        """See `Coder`."""
+        table = self.quantizer.table_of(self.levels)
+        return self.quantizer.mean_of(payloads, size, self.dtype, table, start)
+
     def fill(self, vector: Array, real: int | Array) -> Array:
         """See `Coder`."""
         if vector.size == 0:
@@ -96,6 +109,13 @@ class Raw(NamedTuple):
     def decode(self, data: Array, size: int) -> Array:
         """See `Coder`."""
         return _trees.widen(_trees.from_bytes(data, (size,), self.dtype))
+
+    def mean_of(self, payloads: Array, size: int, start: int) -> Array:
+        """See `Coder`."""
+        count, end = payloads.shape[0], start + self.n_bytes(size)
+        rows = payloads[:, start:end]
+        total = _trees.add_up(count, lambda k: self.decode(rows[k], size))
+        return total / count
 
     def fill(self, vector: Array, real: int | Array) -> Array:
         """See `Coder`."""

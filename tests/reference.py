@@ -209,33 +209,37 @@ def values_of(family, bits, codes, meta, levels, wide):
     return flush(table[codes] * meta, wide)
 
 
+def parts_of(bits):
+    """A code in parts of 8, 4, 2, 1 bits: (lowest bit, width) of each."""
+    widths = [width for width in (8, 4, 2, 1) if bits & width]
+    return [(sum(widths[:i]), width) for i, width in enumerate(widths)]
+
+
 def pack(codes, bits):
-    """Planar packing of the last axis, by way of a string of bits."""
+    """Planar packing of the last axis, part after part, by way of whole numbers."""
     codes = np.asarray(codes)
-    together = math.lcm(8, bits)
-    per_group, n_bytes = together // bits, together // 8
     *rows, size = codes.shape
-    groups = -(-size // per_group)
-    padded = np.zeros((*rows, per_group * groups), np.uint64)
+    together = math.lcm(8, bits) // bits
+    padded = np.zeros((*rows, -(-size // together) * together), int)
     padded[..., :size] = codes
-    padded = padded.reshape(*rows, per_group, groups)
-    shifts = bits * np.arange(per_group, dtype=np.uint64)[:, None]
-    stream = np.bitwise_or.reduce(padded << shifts, axis=-2)[..., None, :]
-    shifts = 8 * np.arange(n_bytes, dtype=np.uint64)[:, None]
-    return (stream >> shifts).astype(np.uint8).reshape(*rows, n_bytes * groups)
+    parts = []
+    for low, width in parts_of(bits):
+        part = (padded >> low) % 2**width
+        runs = np.split(part, 8 // width, axis=-1)
+        parts.append(sum(run << (width * i) for i, run in enumerate(runs)))
+    return np.concatenate(parts, axis=-1).astype(np.uint8)
 
 
 def unpack(packed, size, bits):
     """Codes from packed bytes, likewise."""
-    together = math.lcm(8, bits)
-    per_group, n_bytes = together // bits, together // 8
-    rows, groups = packed.shape[:-1], packed.shape[-1] // n_bytes
-    planes = packed.reshape(*rows, n_bytes, groups).astype(np.uint64)
-    shifts = 8 * np.arange(n_bytes, dtype=np.uint64)[:, None]
-    stream = np.bitwise_or.reduce(planes << shifts, axis=-2)[..., None, :]
-    shifts = bits * np.arange(per_group, dtype=np.uint64)[:, None]
-    codes = (stream >> shifts) & np.uint64(2**bits - 1)
-    return codes.reshape(*rows, per_group * groups)[..., :size].astype(int)
+    codes, start = 0, 0
+    for low, width in parts_of(bits):
+        end = start + packed.shape[-1] * width // bits
+        part = packed[..., start:end].astype(int)
+        runs = [(part >> (width * i)) % 2**width for i in range(8 // width)]
+        codes += np.concatenate(runs, axis=-1) << low
+        start = end
+    return codes[..., :size]
 
 
 def records(data, size, bits, bucket_size, meta, wide):
@@ -254,8 +258,33 @@ def records(data, size, bits, bucket_size, meta, wide):
     assert at == data.shape[1], f"{data.shape[1]} bytes, {at} expected"
 
 
-def hash_bits(words, positions):
-    """The counter-based source: 16 bits for each position, from words (..., 2)."""
+def words_of(size, bits, bucket_size):
+    """Where the random bits of coordinates are: for full buckets and the short one,
+    (start, words before, rows, words of a row).
+
+    A row has half as many words as coordinates, of whole runs as they are packed.
+    """
+    runs = max(2, math.lcm(8, bits) // bits)
+    length = min(bucket_size or size, size)
+    full, rest = divmod(size, length)
+    before = 0
+    for start, rows, n in [(0, full, length), (full * length, 1, rest)]:
+        half = -(-n // runs) * runs // 2
+        if n:
+            yield start, before, rows, half
+        before += rows * half
+
+
+def halves(words, length):
+    """Rounding bits (..., rows, length) of rows of words: upper halves, then lower."""
+    words = np.asarray(words, np.uint64)
+    return np.concatenate([words >> 16, words % 2**16], axis=-1)[..., :length].astype(
+        int
+    )
+
+
+def hash_words(words, positions):
+    """The counter-based source: 32 bits for each position, from words (..., 2)."""
     first, second = np.moveaxis(np.asarray(words, np.uint64), -1, 0)[..., None]
     low = np.uint64(2**32 - 1)
     x = (np.asarray(positions, np.uint64) + first) & low
@@ -263,5 +292,4 @@ def hash_bits(words, positions):
     x = (x + second) & low
     x = ((x ^ (x >> 11)) * 0xAC4C1B51) & low
     x = ((x ^ (x >> 15)) * 0x31848BAB) & low
-    x ^= x >> 14
-    return (x >> 16).astype(int)
+    return x ^ (x >> 14)

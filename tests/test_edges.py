@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _collectives, _random
+from qgenx_jax import _random, _trees
 from tests.helpers import AXIS, assert_trees_identical, vectors
 
 
@@ -132,7 +132,7 @@ def test_sums_are_in_the_order_of_the_workers(count):
     expected = numbers[0]
     for worker in range(1, count):
         expected = expected + numbers[worker]
-    add_up = functools.partial(_collectives.add_up, count)
+    add_up = functools.partial(_trees.add_up, count)
     total = jax.jit(lambda rows: add_up(lambda worker: rows[worker]))(numbers)
     np.testing.assert_array_equal(total, expected)
 
@@ -154,13 +154,16 @@ def test_traffic_of_exact_empty_and_wide_trees():
     assert (sent.payload_bytes, sent.sent_bytes) == (10 + 8, 0)
 
 
-@pytest.mark.parametrize("source", [_random.counter_bits, _random.threefry_bits])
+@pytest.mark.parametrize("source", ["counter", "threefry"])
 def test_bits_start_at_position_0_and_differ_elsewhere(source):
     key = jax.random.key(2)
 
     @jax.jit
     def draw():
-        return source(key, (200,)), source(key, (200,), 0), source(key, (200,), 200)
+        return [
+            _random.bits_for(key, source, 1, 200, offset).piece(0, 200)
+            for offset in (0, 0, 200)
+        ]
 
     first, again, later = map(np.asarray, draw())
     np.testing.assert_array_equal(first, again)

@@ -9,7 +9,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from qgenx_jax import _collectives
+from qgenx_jax import _trees
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 
 
@@ -70,7 +70,7 @@ def test_many_workers_add_up_in_the_same_order_as_few(monkeypatch):
         return jax.jit(jax.vmap(run, axis_name=AXIS, out_axes=None))(flats)
 
     looped = mean()
-    monkeypatch.setattr(_collectives, "_UNROLLED", 100)
+    monkeypatch.setattr(_trees, "UNROLLED", 100)
     assert_trees_identical(mean(), looped, "unrolled against looped")
 
 

@@ -11,22 +11,38 @@ from tests import reference
 from tests.helpers import within_5_sigma
 
 
+def coordinates(key, rows, length, offset=0, source="counter"):
+    """The rounding bits of rows of an even length."""
+    bits = _random.bits_for(key, source, rows, length // 2, offset)
+    pieces = bits.piece(0, length // 2), bits.piece(length // 2, length // 2)
+    return jnp.concatenate(pieces, axis=1)
+
+
 def test_equals_the_reference_at_every_shape_and_offset():
     key = jax.random.key(11)
     words = np.asarray(jax.random.bits(key, (2,), jnp.uint32))
-    for shape, offset in [((7,), 0), ((3, 5), 0), ((2, 3, 4), 9), ((6,), 2**32 - 6)]:
-        size = int(np.prod(shape))
-        expected = reference.hash_bits(words, range(offset, offset + size))
-        draw = functools.partial(_random.counter_bits, shape=shape, offset=offset)
-        bits = jax.jit(draw)(key)
-        np.testing.assert_array_equal(bits, expected.reshape(shape))
+    for rows, length, offset in [(1, 6, 0), (3, 10, 0), (2, 24, 9), (1, 12, 2**32 - 6)]:
+        count = rows * length // 2
+        expected = reference.hash_words(words, range(offset, offset + count))
+        expected = reference.halves(expected.reshape(rows, -1), length)
+        draw = functools.partial(coordinates, rows=rows, length=length, offset=offset)
+        np.testing.assert_array_equal(jax.jit(draw)(key), expected)
+
+
+def test_pieces_are_parts_of_the_row():
+    for source in ("counter", "threefry"):
+        bits = _random.bits_for(jax.random.key(3), source, 2, 8, 5)
+        whole = jnp.concatenate([bits.piece(0, 8), bits.piece(8, 8)], axis=1)
+        for start, length in [(2, 4), (8, 3), (12, 4), (5, 0)]:
+            expected = whole[:, start : start + length]
+            np.testing.assert_array_equal(bits.piece(start, length), expected)
 
 
 def test_positions_at_the_widths_of_matrices_are_independent():
     """Lags that are powers of two, where a weak hash shows: 16 keys, 3 thresholds."""
     size, keys = 2**20, 16
     lags = [1, 2, 3, *(2**e for e in range(2, 18)), 4095, 4097]
-    source = jax.jit(lambda key: _random.counter_bits(key, (size,)))
+    source = jax.jit(lambda key: coordinates(key, size // 1024, 1024).reshape(-1))
     for fraction in (0.5, 0.1, 0.01):
         squares = np.zeros(len(lags))
         for seed in range(keys):
@@ -41,7 +57,7 @@ def test_positions_at_the_widths_of_matrices_are_independent():
 def test_bits_are_uniform_and_keys_independent():
     """5 sigma on the mean of every bit, on chi-square of bytes and on correlations."""
     size = 2**20
-    source = jax.jit(lambda key: _random.counter_bits(key, (size,)))
+    source = jax.jit(lambda key: coordinates(key, size // 1024, 1024).reshape(-1))
     a, b = (
         np.asarray(source(jax.random.fold_in(jax.random.key(0), k))) for k in (0, 1)
     )

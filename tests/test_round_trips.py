@@ -121,20 +121,24 @@ def run(cell, seed, vectors, levels=None):
         traced = None if levels is None else jnp.asarray(levels, jnp.float32)
         program = round_trip(cell.quantizer, cell.optimized)
         data, decoded = program(keys, jnp.asarray(vectors), traced)
-        if cell.source == "counter":
-            words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
-            r16 = reference.hash_bits(np.asarray(words), range(size))
-        else:
-            r16 = []
-            for start in range(0, size, 2 * BUCKET):  # 2 full buckets, a short one
-                shape = (2, BUCKET) if start == 0 else (1, size - start)
+        words = jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(keys)
+        r16 = []
+        for start, before, rows, half in reference.words_of(
+            size, cell.bits, cell.bucket_size
+        ):
+            if cell.source == "counter":
+                drawn = reference.hash_words(words, range(before, before + rows * half))
+            else:
                 bits = jax.vmap(
-                    lambda key, at=start, shape=shape: jax.random.bits(
-                        jax.random.fold_in(key, at), shape, jnp.uint16
+                    lambda key, at=before, shape=(rows, half): jax.random.bits(
+                        jax.random.fold_in(key, at), shape, jnp.uint32
                     )
-                )(keys)
-                r16.append(np.asarray(bits).reshape(count, -1))
-            r16 = np.concatenate(r16, axis=1)
+                )
+                drawn = np.asarray(bits(keys))
+            length = min(cell.bucket_size or size, size - start)
+            drawn = reference.halves(drawn.reshape(count, rows, half), length)
+            r16.append(drawn.reshape(count, -1))
+        r16 = np.concatenate(r16, axis=1)
     return np.asarray(data), np.asarray(decoded), r16
 
 

@@ -30,7 +30,9 @@ DRAWS, BATCH = 4080, 240  # the batch as in test_round_trips: the same programs
 def enumerate_codes(quantizer, bucket, levels):
     """Lowest and highest code and the sum of codes over all r, and the scale."""
     r16 = jnp.arange(2**16, dtype=jnp.int32)[:, None]
-    codes, meta = quantizer._codec(levels).encode(bucket[None], r16)
+    codec = quantizer._codec(quantizer.table_of(levels))
+    grid, meta = codec.measure(bucket[None])
+    codes = codec.round(bucket[None], grid, r16)
     total = jnp.sum(codes.astype(jnp.int32), axis=0, dtype=jnp.int32)
     return codes.min(axis=0), codes.max(axis=0), total, meta[0]
 
