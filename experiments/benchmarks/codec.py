@@ -1,7 +1,8 @@
 """How long the codec takes, beside what no codec can be faster than, and beside peers.
 
     python -m experiments.benchmarks.codec [--exponents=22] [--bits=8,4,2]
-        [--families=uniform] [--sources=counter] [--payloads=3] [--output=FOLDER]
+        [--families=uniform] [--sources=counter] [--payloads=3] [--threads=2]
+        [--output=FOLDER]
 
 On vectors of 2^exponent float32, in milliseconds and as ratios:
 
@@ -35,6 +36,7 @@ _FAMILIES = flags.DEFINE_list(
 _SOURCES = flags.DEFINE_list("sources", ["counter"], "of counter, threefry")
 _PAYLOADS = flags.DEFINE_integer("payloads", 3, "K, payloads that are averaged", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "of each function", 1)
+_THREADS = flags.DEFINE_integer("threads", 0, "of all sides; 0: all cores", 0)
 _BUDGET = flags.DEFINE_float(
     "budget", 5, "seconds, after which a slow function is left out of further rounds", 0
 )
@@ -75,9 +77,12 @@ def main(argv: list[str]) -> None:
             arguments.whole_numbers("exponents", _EXPONENTS.value, 10, 26),
         )
     )
+    threads = timing.keep_to_cores(_THREADS.value)
     device = jax.devices()[0].device_kind
-    print(f"jax {jax.__version__} on {device}; K = {_PAYLOADS.value}", flush=True)
-    if not codec_calls.HAS_TORCH:
+    print(f"{threads} threads; jax {jax.__version__} on {device}", flush=True)
+    if codec_calls.HAS_TORCH:
+        codec_calls.keep_torch_to(threads)
+    else:
         print("PyTorch is not installed: no such column; pip install '.[peers]'")
     folder = pathlib.Path(_OUTPUT.value)
     rows: list[Row] = []

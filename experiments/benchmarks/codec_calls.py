@@ -154,6 +154,13 @@ def float_floor(rows: jax.Array, size: int) -> list[jax.Array]:
     return outputs
 
 
+def keep_torch_to(threads: int) -> None:
+    """Keeps PyTorch to as many threads."""
+    from experiments.benchmarks import torch_qsgd
+
+    torch_qsgd.torch.set_num_threads(threads)
+
+
 def peers(x: jax.Array, bits: int, bucket: int) -> Calls:
     """QSGD by others: NumPy, and PyTorch where it is installed."""
     array, rng = np.array(x), np.random.default_rng(3)

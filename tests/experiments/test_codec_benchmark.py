@@ -29,6 +29,7 @@ def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
             "--families=uniform,levels",
             "--payloads=2",
             "--rounds=2",
+            "--threads=1",
             f"--output={folder}",
         ],
         env=plainly_compiled(),
@@ -44,6 +45,7 @@ def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
         ("uniform", "counter", "4", "1024"),
         ("levels", "counter", "4", "1024"),
     ]
+    assert "1 threads; jax" in done.stdout
     assert "2 of 2: levels, counter, 4 bits, 2^10: encode / x+1 is" in done.stdout
     assert {float(row["bits per coordinate"]) for row in rows} == {4 + 32 / 1024}
     for name in codec_table.CALLS:
