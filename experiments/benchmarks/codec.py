@@ -1,103 +1,114 @@
-"""How long the codec takes, beside what no codec can be faster than.
+"""How long the codec takes, beside what no codec can be faster than, and beside peers.
 
-    python -m experiments.benchmarks.codec [--exponents=22] [--bits=8,4,3,2]
+    python -m experiments.benchmarks.codec [--exponents=22] [--bits=8,4,2]
+        [--families=uniform] [--sources=counter] [--payloads=3] [--threads=2]
+        [--output=FOLDER]
 
-For vectors of 2^exponent float32: encoding beside `x + 1`, and decoding and averaging K
-payloads beside reading them and writing one float32 vector, both as milliseconds and as
-ratios measured in the same rounds.
+On vectors of 2^exponent float32, in milliseconds and as ratios:
+
+    encode    over `x + 1`, a copy, and QSGD in NumPy and PyTorch (the extra ``peers``)
+    decode    one payload, over reading it and writing a float32 vector, the floor
+    average   K payloads, decoded, over reading them and writing a float32 vector
+    middle    the middle of reduce_scatter: average K payloads and encode the mean, over
+              reading them and writing one
+
+All are compiled and called in turn. Ratios are given of medians over the rounds, and of
+minima ("best"), which others on a shared machine disturb least. FOLDER gets codec.csv,
+after every row, and codec.png.
 """
 
+import itertools
+import pathlib
+
+import jax
 from absl import app, flags
 
-_EXPONENTS = flags.DEFINE_list("exponents", ["22"], "sizes are 2 to these powers")
-_BITS = flags.DEFINE_list("bits", ["8", "4", "3", "2"], "bits per coordinate")
-_FAMILIES = flags.DEFINE_list(
-    "families", ["uniform"], "of uniform, exponential, min_max"
+from experiments.benchmarks import arguments, codec_calls, codec_table, tables, timing
+from experiments.benchmarks.codec_table import Row
+
+_EXPONENTS = flags.DEFINE_list(
+    "exponents", ["22"], "sizes are 2 to these powers, 10 to 26; 10..26 are all"
 )
-_SOURCE = flags.DEFINE_enum("source", "counter", ["counter", "threefry"], "random bits")
+_BITS = flags.DEFINE_list("bits", ["8", "4", "2"], "per coordinate, 1 to 8")
+_FAMILIES = flags.DEFINE_list(
+    "families", ["uniform"], f"of {', '.join(codec_calls.FAMILIES)}"
+)
+_SOURCES = flags.DEFINE_list("sources", ["counter"], "of counter, threefry")
 _PAYLOADS = flags.DEFINE_integer("payloads", 3, "K, payloads that are averaged", 1)
-_REPEATS = flags.DEFINE_integer("repeats", 15, "rounds; medians are printed", 1)
-_CSV = flags.DEFINE_string("csv", "", "also write the table here")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "of each function", 1)
+_THREADS = flags.DEFINE_integer("threads", 0, "of all sides; 0: all cores", 0)
+_BUDGET = flags.DEFINE_float(
+    "budget", 5, "seconds, after which a slow function is left out of further rounds", 0
+)
+_OUTPUT = flags.DEFINE_string("output", "", "folder for codec.csv and codec.png")
+
+_LEAST = 2e-3  # seconds of a function in a round, by several calls if need be
 
 
-def measure(exponent: int, family: str, bits: int) -> dict[str, float | int | str]:
-    """One row of the table."""
-    import jax
-    import jax.numpy as jnp
-
-    import qgenx_jax as qgenx
-    from experiments.benchmarks import timing
-
-    size, count = 2**exponent, _PAYLOADS.value
-    make = {
-        "uniform": qgenx.uniform,
-        "exponential": qgenx.exponential,
-        "min_max": qgenx.min_max,
-    }
-    if family not in make:
-        raise app.UsageError(f"families must be of {list(make)}, got {family!r}")
-    quantizer = make[family](bits, source=_SOURCE.value)
-    key = jax.random.key(0)
-    x = jax.random.normal(key, (size,))
-    payload = quantizer.encode(key, x)
-    payloads = jnp.stack([payload.data] * count)
-
-    def mean(payloads: jax.Array) -> jax.Array:
-        total = jnp.zeros(size)
-        for data in payloads:
-            total += quantizer.decode(qgenx.Payload(data, (size,), x.dtype))
-        return total / count
-
-    plus_one = jax.jit(lambda x: x + 1)
-    uniform = jax.jit(lambda key: jax.random.uniform(key, (size,)))
-    encode = jax.jit(lambda key, x: quantizer.encode(key, x).data)
-    decode = jax.jit(mean)
-    floor = jax.jit(lambda p: jnp.full(size, jnp.max(p).astype(jnp.float32)))
-    ms = {
-        name: 1e3 * seconds
-        for name, seconds in timing.seconds_side_by_side(
-            {
-                "x + 1": lambda: plus_one(x),
-                "jax.random.uniform": lambda: uniform(key),
-                "encode": lambda: encode(key, x),
-                "decode": lambda: decode(payloads),
-                "floor": lambda: floor(payloads),
-            },
-            _REPEATS.value,
-        ).items()
-    }
-    return {
-        "family": family,
-        "bits": bits,
-        "size": size,
-        "x+1 ms": ms["x + 1"],
-        "random.uniform ms": ms["jax.random.uniform"],
-        "encode ms": ms["encode"],
-        "encode / x+1": ms["encode"] / ms["x + 1"],
-        f"decode {count} ms": ms["decode"],
-        "read and write ms": ms["floor"],
-        "decode / read and write": ms["decode"] / ms["floor"],
-        "bits per coordinate": 8 * payload.nbytes / size,
-    }
+def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
+    """A row of the table; None where the family has no quantizer of so few bits."""
+    quantizer = codec_calls.create_quantizer(family, bits, source)
+    if quantizer is None:
+        return None
+    size = 2**exponent
+    x = jax.random.normal(jax.random.key(0), (size,))
+    calls = codec_calls.bounds(x)
+    calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
+    if family == "uniform" and bits in codec_calls.PEER_BITS:
+        assert quantizer.bucket_size is not None
+        calls |= codec_calls.peers(x, bits, quantizer.bucket_size)
+    seconds = timing.rounds_side_by_side(
+        calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST
+    )
+    row: Row = {"family": family, "source": source, "bits": bits, "size": size}
+    row["payloads"] = _PAYLOADS.value
+    row["bits per coordinate"] = 8 * quantizer.n_bytes(size) / size
+    return row | codec_table.columns(seconds, size)
 
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
     del argv
-    import jax
-
-    from experiments.benchmarks import tables
-
-    print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}", flush=True)
-    rows = []
-    for exponent in map(int, _EXPONENTS.value):
-        for family in _FAMILIES.value:
-            for bits in map(int, _BITS.value):
-                print(f"2^{exponent}, {family}, {bits} bits", flush=True)
-                rows.append(measure(exponent, family, bits))
-    tables.print_table(rows)
-    if _CSV.value:
-        tables.write_csv(rows, _CSV.value)
+    cases = list(
+        itertools.product(
+            arguments.names("families", _FAMILIES.value, codec_calls.FAMILIES),
+            arguments.names("sources", _SOURCES.value, ("counter", "threefry")),
+            arguments.whole_numbers("bits", _BITS.value, 1, 8),
+            arguments.whole_numbers("exponents", _EXPONENTS.value, 10, 26),
+        )
+    )
+    threads = timing.keep_to_cores(_THREADS.value)
+    device = jax.devices()[0].device_kind
+    print(f"{threads} threads; jax {jax.__version__} on {device}", flush=True)
+    if codec_calls.HAS_TORCH:
+        codec_calls.keep_torch_to(threads)
+    else:
+        print("PyTorch is not installed: no such column; pip install '.[peers]'")
+    folder = pathlib.Path(_OUTPUT.value)
+    rows: list[Row] = []
+    for number, (family, source, bits, exponent) in enumerate(cases, 1):
+        where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
+        row = measure(family, source, bits, exponent)
+        if row is None:
+            print(f"{where}: left out, the family has 2 bits at least", flush=True)
+            continue
+        ratio = row["encode / x+1"]
+        print(f"{where}, 2^{exponent}: encode / x+1 is {ratio:.3g}", flush=True)
+        rows.append(row)
+        if _OUTPUT.value:
+            tables.write_csv(rows, folder / "codec.csv")
+    if not rows:
+        raise app.UsageError("families and bits must have one combination in common")
+    codec_table.show(rows)
+    if _OUTPUT.value:
+        tables.write_figure(
+            rows,
+            folder / "codec.png",
+            x="size",
+            y=["encode / x+1", "average / floor", "middle / floor", "encode GB/s"],
+            by=["family", "source", "bits"],
+        )
+        print(f"\nwritten to {folder}: codec.csv, codec.png")
 
 
 if __name__ == "__main__":

@@ -67,12 +67,15 @@ def write_figure(
     lines: dict[str, list[Row]] = {}
     for row in rows:
         lines.setdefault(", ".join(str(row[name]) for name in by), []).append(row)
-    figure = Figure(figsize=(5.5 * len(y), 4), layout="constrained")
+    is_crowded = len(lines) > 8  # for a legend within the panels
+    legends = -(-len(lines) // 20) if is_crowded else 0
+    size = (5.5 * len(y) + 3 * legends, 4)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, column in zip(
-        figure.subplots(1, len(y), squeeze=False)[0], y, strict=True
-    ):
-        for name, of_line in lines.items():
+    panels = figure.subplots(1, len(y), squeeze=False)[0]
+    for axes, column in zip(panels, y, strict=True):
+        for number, (name, of_line) in enumerate(lines.items()):
+            color, style = f"C{number % 10}", ("-", "--", ":", "-.")[number // 10 % 4]
             points = [
                 (float(row[x]), float(row[column]))
                 for row in of_line
@@ -80,12 +83,17 @@ def write_figure(
             ]
             if points:
                 xs, ys = zip(*sorted(points), strict=True)
-                axes.plot(xs, ys, marker="o", ms=3, label=name)
+                axes.plot(xs, ys, style, color=color, marker="o", ms=3, label=name)
         axes.set(xlabel=x, ylabel=column)
         if "x" in log:
             axes.set_xscale("log")
         if "y" in log:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        if not is_crowded:
+            axes.legend(fontsize="small")
+    if is_crowded:
+        drawn = panels[0].get_legend_handles_labels()
+        where = "outside right upper"
+        figure.legend(*drawn, loc=where, ncols=legends, fontsize="small")
     figure.savefig(file, dpi=120)

@@ -1,46 +1,26 @@
-"""The benchmark commands run and print what they promise; nothing here is timed."""
-
-import csv
-import subprocess
-import sys
+"""What all benchmarks share: timing in turn, flags, tables; nothing here is timed."""
 
 import pytest
+from absl import app
 
-from experiments.benchmarks import tables, timing
-from tests.helpers import plainly_compiled
+from experiments.benchmarks import arguments, tables, timing
 
 
-def test_codec_prints_and_writes_a_table(tmp_path):
-    table = tmp_path / "folder" / "codec.csv"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.benchmarks.codec",
-            "--exponents=10,11",
-            "--bits=4",
-            "--families=uniform,min_max",
-            "--repeats=2",
-            f"--csv={table}",
-        ],
-        env=plainly_compiled(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["size"], row["family"]) for row in rows] == [
-        ("1024", "uniform"),
-        ("1024", "min_max"),
-        ("2048", "uniform"),
-        ("2048", "min_max"),
-    ]
-    assert float(rows[0]["bits per coordinate"]) == 4 + 32 / 1024
-    assert all(float(row["encode / x+1"]) > 0 for row in rows)
-    assert "encode / x+1" in done.stdout
+class Clock:
+    """Time that passes only where a function says so."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+
+    def taking(self, *seconds):
+        """A function that takes these seconds in turn, the last ones for ever."""
+        left = list(seconds)
+
+        def function():
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return function
 
 
 def test_functions_are_called_in_turn():
@@ -51,6 +31,45 @@ def test_functions_are_called_in_turn():
     assert set(seconds) == {"a", "b"}
     with pytest.raises(ValueError, match=r"repeats must be at least 1, got 0"):
         timing.seconds_side_by_side(functions, 0)
+    calls.clear()
+    timing.rounds_side_by_side(functions, 1, before=lambda: calls.append("|"))
+    assert "".join(calls) == "|a|b|a|b"
+
+
+def test_the_first_call_does_not_count_and_slow_functions_have_fewer_rounds(
+    monkeypatch,
+):
+    clock = Clock(monkeypatch)
+    functions = {"compiled": clock.taking(60, 1, 2, 3), "slow": clock.taking(4)}
+    seconds = timing.rounds_side_by_side(functions, 3, budget=7)
+    assert {name: list(x) for name, x in seconds.items()} == {
+        "compiled": [1, 2, 3],
+        "slow": [4, 4],  # 8 s are over the budget
+    }
+
+
+def test_short_functions_are_called_until_a_round_is_long_enough(monkeypatch):
+    clock = Clock(monkeypatch)
+    # compiled, warm, then 8 / 2 = 4 calls in each round
+    function = clock.taking(60, 2, 1, 2, 3, 6, 5)
+    seconds = timing.rounds_side_by_side({"f": function}, 2, least=8)
+    assert list(seconds["f"]) == [3, 5]
+
+
+def test_numbers_are_listed_with_ranges():
+    def numbers(*items):
+        return arguments.whole_numbers("bits", items, 1, 8)
+
+    assert numbers("8", "2..4", "3", " 1") == [8, 2, 3, 4, 1]
+    for wrong in ("9", "0..2", "4..2", "x", "1..y", ""):
+        with pytest.raises(app.UsageError, match=f"--bits must .* got {wrong!r}"):
+            numbers("2", wrong)
+    with pytest.raises(app.UsageError, match="at least one number"):
+        numbers()
+    assert arguments.names("where", ["b", " a", "b"], ("a", "b")) == ["b", "a"]
+    for wrong in (["c"], []):
+        with pytest.raises(app.UsageError, match="--where must list some of a, b, got"):
+            arguments.names("where", wrong, ("a", "b"))
 
 
 def test_tables_are_written_read_and_drawn(tmp_path):

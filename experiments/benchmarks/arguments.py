@@ -1,0 +1,50 @@
+"""Flags that several benchmarks have: lists of whole numbers, with ranges."""
+
+from collections.abc import Sequence
+
+from absl import app
+
+
+def whole_numbers(flag: str, items: Sequence[str], low: int, high: int) -> list[int]:
+    """The numbers of a flag such as ``10,12,20..26``, in order, each once.
+
+    Args:
+        flag: its name, for errors.
+        items: numbers, or ranges with both ends.
+        low: the least that is allowed.
+        high: the greatest.
+
+    Raises:
+        app.UsageError: if there are none, or what is there is not such.
+    """
+    found: list[int] = []
+    for item in items:
+        first, dots, last = item.strip().partition("..")
+        try:
+            numbers = range(int(first), int(last if dots else first) + 1)
+        except ValueError:
+            numbers = range(0)
+        if not numbers or not low <= numbers[0] <= numbers[-1] <= high:
+            raise app.UsageError(
+                f"--{flag} must list whole numbers from {low} to {high}, or ranges, "
+                f"got {item!r}; write for instance --{flag}={low},{low + 1}..{high}"
+            )
+        found.extend(numbers)
+    if not found:
+        raise app.UsageError(f"--{flag} must list at least one number, got none")
+    return list(dict.fromkeys(found))
+
+
+def names(flag: str, items: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names of a flag, in order, each once.
+
+    Raises:
+        app.UsageError: if there are none, or one is not known.
+    """
+    found = [item.strip() for item in items]
+    for item in found or [""]:
+        if item not in known:
+            raise app.UsageError(
+                f"--{flag} must list some of {', '.join(known)}, got {item!r}"
+            )
+    return list(dict.fromkeys(found))
