@@ -1,0 +1,138 @@
+"""What XLA's GPU backend makes of the codec, compiled for an H100 that is not there.
+
+    python -m pip install "jax[cuda12]"
+    python -m tests.gpu_programs --size=24 --output=FOLDER
+
+needs JAX's CUDA plugin, but neither a GPU nor a driver. It prints how many kernels each
+program has, how many of them read the vector or the payloads (in part, where they read
+scales), and the bytes of temporaries, and exits with 1 where a program keeps as many of
+these as the vector has coordinates: random bits that are stored would be. `--output`
+keeps the optimized HLO. Nothing is run, so nothing is said about time.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import qgenx_jax as qgenx
+
+# what the compiler asks of a device
+H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  threads_per_core_limit: 2048
+  core_count: 132
+  fpus_per_core: 128
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  registers_per_block_limit: 65536
+  registers_per_core_limit: 65536
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  l2_cache_size: 52428800
+  memory_bandwidth: 3352320000000
+  device_memory_size: 84942979072
+  clock_rate_ghz: 1.98
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 10 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+WORKERS = 3
+
+
+def programs(quantizer: qgenx.Quantizer, size: int) -> dict[str, tuple[Callable, Any]]:
+    """Name, function and its arguments' shapes; the last argument is what is read."""
+    vector = jax.ShapeDtypeStruct((size,), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    payload = jax.eval_shape(quantizer.encode, key, vector)
+    payloads = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((WORKERS, *x.shape), x.dtype), payload
+    )
+
+    def average(payloads):
+        each = [jax.tree.map(lambda x, k=k: x[k], payloads) for k in range(WORKERS)]
+        return sum(map(quantizer.decode, each)) / WORKERS
+
+    return {
+        "encode": (quantizer.encode, (key, vector)),
+        "decode": (quantizer.decode, (payload,)),
+        f"decode and average {WORKERS}": (average, (payloads,)),
+    }
+
+
+def kernels(text: str) -> list[tuple[str, list[str]]]:
+    """Kernels of an optimized program, and the operands of each."""
+    entry = text[text.index("\nENTRY ") :]
+    found = re.findall(r"%(\S+) = [^\n]*? fusion\(([^)]*)\)", entry)
+    return [(name, re.findall(r"%([\w.]+)", operands)) for name, operands in found]
+
+
+def parameter(text: str, index: int) -> str:
+    """The name of the program's parameter of that index."""
+    entry = text[text.index("\nENTRY ") :]
+    found = re.search(rf"%(\S+) = [^\n]*? parameter\({index}\)", entry)
+    assert found, f"the program has no parameter {index}"
+    return found[1]
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        "python -m tests.gpu_programs", description=__doc__
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--size", type=int, default=24, help="log2 of the size, 24")
+    parser.add_argument("--output", type=pathlib.Path, help="folder for the HLO")
+    options = parser.parse_args()
+    size, stored = 2**options.size, False
+    try:
+        (device,) = topologies.get_topology_desc(
+            "H100", "cuda", topology="1x1x1", target_config=H100
+        ).devices
+    except NotImplementedError:
+        parser.error('needs JAX\'s CUDA plugin: pip install "jax[cuda12]"')
+    sharding = NamedSharding(Mesh(np.array([device]), ("x",)), PartitionSpec())
+    print(f"{'program':<36}{'kernels':>8}{'reading':>9}{'temporary bytes':>17}")
+    for bits, family in (
+        (8, qgenx.uniform),
+        (4, qgenx.uniform),
+        (2, qgenx.uniform),
+        (4, qgenx.min_max),
+    ):
+        quantizer = family(bits=bits, bucket_size=1024)
+        for name, (function, shapes) in programs(quantizer, size).items():
+            lowered = jax.jit(function, in_shardings=sharding).lower(*shapes)
+            compiled = lowered.compile()
+            text = compiled.as_text()
+            assert text is not None
+            read = parameter(text, len(shapes) - 1)
+            found = kernels(text)
+            reads = sum(read in operands for _, operands in found)
+            temporary = compiled.memory_analysis().temp_size_in_bytes
+            stored |= temporary >= size
+            title = f"{family.__name__} {bits}, {name}"
+            print(f"{title:<36}{len(found):>8}{reads:>9}{temporary:>17}", flush=True)
+            if options.output:
+                options.output.mkdir(parents=True, exist_ok=True)
+                path = options.output / f"{title.replace(', ', '_')}.hlo"
+                path.write_text(text)
+    sys.exit(stored)
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")  # arrays; programs are for the device
+    main()
