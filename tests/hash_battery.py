@@ -2,7 +2,7 @@
 
     python -m tests.hash_battery --log2=26 --seed=0
 
-draws 2^log2 numbers for each test from `counter_bits`, prints a table and exits with 1
+draws 2^log2 numbers for each test from `coordinates`, prints a table and exits with 1
 if a statistic is 5 standard deviations or more from what independent, uniform bits
 give. A test with many statistics (lags, pairs of streams, pairs of bits) has a row for
 their sum and one for the worst of them, whose p value counts how many they are; z is
@@ -38,6 +38,7 @@ from jax.extend import random as prng
 
 from qgenx_jax import _random, _rounding
 from tests.deviates import Row, chi_square, deviates, many, normal
+from tests.helpers import coordinates
 
 Source = Callable[..., jax.Array]  # (key, shape, offset) -> 16 bits as int32
 
@@ -328,13 +329,14 @@ def squared_errors(
 
     def one(chunk):
         start, bucket = chunk
+        grid, meta = codec.measure(bucket)
 
         def add(k, total):
             r16 = source(jax.random.fold_in(key, k), bucket.shape, start)
-            return total + codec.decode(*codec.encode(bucket, r16))
+            codes = codec.round(bucket, grid, r16).astype(jnp.int32)
+            return total + codec.decode(codes, [meta])
 
-        zero = jnp.zeros_like(bucket)
-        total = jax.lax.fori_loop(workers, 2 * workers, add, zero)
+        total = jax.lax.fori_loop(workers, 2 * workers, add, jnp.zeros_like(bucket))
         return ((total / workers - bucket) ** 2).sum()
 
     starts = jnp.arange(len(vector), dtype=jnp.uint32) * vector[0].size
@@ -371,9 +373,7 @@ TESTS = {test.__name__: test for test in ALL}
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        "python -m tests.hash_battery", description=__doc__
-    )
+    parser = argparse.ArgumentParser("tests.hash_battery", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--log2", type=int, default=26, help="of the draws, 18 to 28")
     parser.add_argument("--seed", type=int, default=0, help="of the keys, 0")
@@ -385,7 +385,7 @@ def main() -> None:
     print(f"{'test':<52}{'statistic':>13}{'expected':>13}{'':>14}{'z':>8}")
     for name in options.tests:
         start = time.monotonic()
-        for row in TESTS[name](_random.counter_bits, key, 2**options.log2):
+        for row in TESTS[name](coordinates, key, 2**options.log2):
             rows.append(row)
             numbers = f"{row.statistic:>13.6g}{row.expected:>13.6g}{row.spread:>14}"
             verdict = "" if row.ok else "  FAILS"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qgenx_jax import _random
 from tests import hash_battery, reference
+from tests.helpers import coordinates
 
 SIZE = 2**18
 
@@ -24,7 +24,7 @@ def words_of(key):
 
 def skewed(key, shape, offset=0):
     """Never has a 0 for its low byte."""
-    bits = _random.counter_bits(key, shape, offset)
+    bits = coordinates(key, shape, offset)
     return bits + (bits % 256 == 0)
 
 
@@ -52,13 +52,13 @@ def two_rounds(key, shape, offset=0):
 
 def shared(key, shape, offset=0):
     """One stream for all."""
-    return _random.counter_bits(jax.random.key(0), shape, offset)
+    return coordinates(jax.random.key(0), shape, offset)
 
 
 def shifted(key, shape, offset=0):
     """One stream, which every key enters near its beginning."""
     offset = offset + words_of(key)[0] % 4096
-    return _random.counter_bits(jax.random.key(0), shape, offset)
+    return coordinates(jax.random.key(0), shape, offset)
 
 
 def added(key, shape, offset=0):
@@ -71,9 +71,7 @@ def repeating(key, shape, offset=0):
     """Every 16th position has what was there 1000 positions before."""
     at = positions(shape, offset)
     at = jnp.where((at % 16 == 5) & (at > 1000), at - 1000, at)
-    return jax.vmap(lambda i: _random.counter_bits(key, (), i))(at.ravel()).reshape(
-        shape
-    )
+    return jax.vmap(lambda i: coordinates(key, (), i))(at.ravel()).reshape(shape)
 
 
 def failures(name, source):
@@ -84,7 +82,7 @@ def failures(name, source):
 
 @pytest.mark.parametrize("name", hash_battery.TESTS)
 def test_the_source_passes(name):
-    failed = list(failures(name, _random.counter_bits))
+    failed = list(failures(name, coordinates))
     assert not failed, f"not as independent bits are: {failed}"
 
 
@@ -121,7 +119,7 @@ def test_chosen_words_are_the_hash_of_these_words():
     @jax.vmap
     def draw(pair):
         key = hash_battery.chosen_words(pair)
-        return _random.counter_bits(key, (9,), jnp.uint32(2**31 - 4))
+        return coordinates(key, (1024,), jnp.uint32(2**31))
 
-    expected = reference.hash_bits(words, np.arange(2**31 - 4, 2**31 + 5))
-    np.testing.assert_array_equal(draw(words), expected)
+    drawn = reference.hash_words(words, np.arange(2**30, 2**30 + 512))
+    np.testing.assert_array_equal(draw(words), reference.halves(drawn, 1024))

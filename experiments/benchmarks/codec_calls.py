@@ -80,7 +80,7 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Calls:
         return part_of(levels).coder.decode(data, size)
 
     def mean(part: _wire.Part, arrived: jax.Array) -> jax.Array:
-        return _collectives.average([part], arrived, count)[0]
+        return _collectives.average([part], arrived)[0]
 
     @jax.jit
     def average(levels: Any, arrived: jax.Array) -> jax.Array:
