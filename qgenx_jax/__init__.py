@@ -20,6 +20,7 @@ from qgenx_jax._compose import AlternatingState as AlternatingState
 from qgenx_jax._compose import alternating as alternating
 from qgenx_jax._compose import chain as chain
 from qgenx_jax._compose import iterate as iterate
+from qgenx_jax._cost import Link as Link
 from qgenx_jax._exchange import Exchange as Exchange
 from qgenx_jax._exchange import ExchangeState as ExchangeState
 from qgenx_jax._exchange import exchange as exchange

@@ -34,12 +34,27 @@ def all_reduce_mean(
         The mean over workers, in float32 at least; the workers' numbers (K,), or None.
     """
     workers = _workers.axis_size(axis_name)
+    leaves, treedef = jax.tree.flatten(_trees.widen(tree))
     row = None
     if number is not None:
         here = jnp.arange(workers) == lax.axis_index(axis_name)
         row = jnp.where(here, number, 0)
-    total, numbers = lax.psum((_trees.widen(tree), row), axis_name)
-    return jax.tree.map(lambda x: x / workers, total), numbers
+    # one vector for each dtype: an all-reduce for each leaf waits for each one's turn
+    vectors = {
+        dtype: _trees.concatenate(
+            [x.reshape(-1) for x in leaves if x.dtype == dtype], dtype
+        )
+        for dtype in dict.fromkeys(x.dtype for x in leaves)
+    }
+    totals, numbers = lax.psum((list(vectors.values()), row), axis_name)
+    means = {
+        dtype: total / workers for dtype, total in zip(vectors, totals, strict=True)
+    }
+    found, used = [], dict.fromkeys(means, 0)
+    for x in leaves:
+        start, used[x.dtype] = used[x.dtype], used[x.dtype] + x.size
+        found.append(means[x.dtype][start : used[x.dtype]].reshape(x.shape))
+    return jax.tree.unflatten(treedef, found), numbers
 
 
 def all_gather_mean(

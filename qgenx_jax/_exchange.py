@@ -26,6 +26,7 @@ from qgenx_jax import (
     _wire,
     _workers,
 )
+from qgenx_jax._cost import Link
 from qgenx_jax._groups import Labels
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._traffic import Traffic
@@ -54,7 +55,7 @@ class Exchange:
     axis_name: AxisName
     quantizers: Mapping[str, Quantizer | None]
     labels: Labels | None
-    collective: str | None
+    collective: str | Link | None
     second: Mapping[str, Quantizer | None]
     exact: LeafPredicate | None
     key: Any
@@ -221,7 +222,7 @@ def exchange(
     quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
     labels: Labels | None = None,
-    collective: str | None = None,
+    collective: str | Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = None,
     key: _random.KeyOrSeed = 0,
@@ -245,12 +246,14 @@ def exchange(
             again with independent bits; 2 (K - 1) / K payloads, and a second variance,
             that of the mean's own quantization, which does not fall with K;
             "hierarchical": on a tuple of axes, exact reduce-scatter over the last one,
-            of N workers, then the cheaper of the two above on 1/N of the vector, then
+            of N workers, then the faster of the two above on 1/N of the vector, then
             exact all-gather; its own vectors are None;
             "exact": an all-reduce in the leaves' precision or float32, only with
             quantizer=None;
-            "auto": the fewest bytes: "exact" without a quantizer; with one "all_gather"
-            up to K = 2 and for vectors of few coordinates, else "reduce_scatter";
+            a `Link`: the faster of "all_gather" and "reduce_scatter" by that model:
+            one phase up to K = 2 and for small vectors, two phases for large ones; or
+            "exact" without a quantizer;
+            "auto": the same with the numbers of `Link()`;
             None: one quantization, so that the mean is that of the own vectors:
             "exact" without a quantizer, "all_gather" with one.
         second: what means are rounded to in the second phase of "reduce_scatter"; None

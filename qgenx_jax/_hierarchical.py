@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax import _collectives, _reduce_scatter, _traffic, _wire, _workers
+from qgenx_jax import _collectives, _cost, _reduce_scatter, _traffic, _wire, _workers
 from qgenx_jax._types import Array, AxisName
 
 
@@ -24,8 +24,8 @@ def hierarchical_mean(
 ) -> tuple[list[Array], None, None]:
     """The mean over all workers, one vector for each part.
 
-    Over the slow axes it goes by the collective that sends fewer bytes. No worker's own
-    vector is quantized, so there is none to return, nor a number made of it.
+    Over the slow axes it goes by what is faster over the default `Link`. No worker's
+    own vector is quantized, so there is none to return, nor a number made of it.
 
     Args:
         parts: how the vectors travel.
@@ -44,7 +44,7 @@ def hierarchical_mean(
         rows, lambda x: lax.psum_scatter(x, fast, scatter_dimension=0) / together
     )
     shared = _traffic.pieces(parts, together)
-    if _traffic.cheaper(shared, _workers.axis_size(slow)) == "all_gather":
+    if _cost.faster(shared, _workers.axis_size(slow), _cost.DEFAULT) == "all_gather":
         means, _, _ = _collectives.all_gather_mean(shared, pieces, keys, None, slow)
     else:
         before = lax.axis_index(fast)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from qgenx_jax import _checks, _step_size, _trees, _workers
+from qgenx_jax._cost import Link
 from qgenx_jax._exchange import ExchangeState, exchange
 from qgenx_jax._groups import Labels
 from qgenx_jax._pair import (
@@ -73,7 +74,7 @@ def q_genx(
     variant: str = "dual_extrapolation",
     step_size: _step_size.StepSizeLike = None,
     gamma0: chex.Numeric | None = None,
-    collective: str | None = None,
+    collective: str | Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = None,
     key: KeyOrSeed = 0,

@@ -6,6 +6,7 @@ from typing import Any
 import optax
 
 from qgenx_jax import _random, _trees
+from qgenx_jax._cost import Link
 from qgenx_jax._exchange import exchange
 from qgenx_jax._groups import Labels
 from qgenx_jax._quantize import Quantizer
@@ -17,7 +18,7 @@ def quantized_mean(
     quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
     *,
     labels: Labels | None = None,
-    collective: str | None = "auto",
+    collective: str | Link | None = "auto",
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = _trees.small_leaves,
     key: _random.KeyOrSeed = 0,
@@ -33,8 +34,8 @@ def quantized_mean(
         quantizer: what each worker's updates are rounded to; None for an exact mean. A
             mapping from labels for groups of leaves.
         labels: of the leaves, with a mapping, as in `exchange`.
-        collective: as in `exchange`; by default the fewest bytes, from 3 workers on by
-            quantizing the mean, too.
+        collective: as in `exchange`; by default what is fastest, for large vectors and
+            3 workers or more by quantizing the mean, too.
         second: as in `exchange`.
         exact: leaves that travel exactly; by default `small_leaves`, those of fewer
             than 2 dimensions or under 1024 elements.

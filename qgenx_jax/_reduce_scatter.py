@@ -52,11 +52,13 @@ def reduce_scatter_mean(
     sent, own = encode_chunks(parts, vectors, keys, workers)
     arrived = _workers.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
     means = _collectives.average(parts, arrived, chunks=workers)
-    real = [part.size for part in parts] if real is None else real
+    until = [part.size for part in parts] if real is None else real
     again = []
-    for part, mean, key, until in zip(parts, means, keys, real, strict=True):
-        before = lax.axis_index(axis_name) * mean.size
-        mean = part.second.fill(mean, until - before)
+    for part, mean, key, end in zip(parts, means, keys, until, strict=True):
+        is_padded = real is not None or mean.size * workers != part.size
+        if is_padded and not (part.coder.keeps_zeros and part.second.keeps_zeros):
+            before = lax.axis_index(axis_name) * mean.size
+            mean = part.second.fill(mean, end - before)
         # the first phase's streams are 0 to K - 1
         again.append(part.second.encode(jax.random.fold_in(key, workers), mean))
     number = None if number_of is None else number_of(own)

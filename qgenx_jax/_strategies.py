@@ -7,6 +7,7 @@ from typing import Any
 from qgenx_jax import (
     _checks,
     _collectives,
+    _cost,
     _hierarchical,
     _reduce_scatter,
     _traffic,
@@ -20,7 +21,7 @@ COLLECTIVES = ("auto", "exact", "all_gather", "reduce_scatter", "hierarchical")
 
 
 def check(
-    collective: str | None,
+    collective: str | _cost.Link | None,
     axis_name: AxisName,
     quantizers: Mapping[str, Quantizer | None],
     second: Any,
@@ -30,7 +31,7 @@ def check(
     Raises:
         ValueError: if it does not.
     """
-    if collective is not None:
+    if collective is not None and not isinstance(collective, _cost.Link):
         _checks.one_of("collective", collective, COLLECTIVES)
     given = [quantizer for quantizer in quantizers.values() if quantizer is not None]
     if collective == "exact" and given:
@@ -55,17 +56,21 @@ def check(
 
 
 def choose(
-    collective: str | None,
+    collective: str | _cost.Link | None,
     parts: Sequence[_wire.Part],
     quantizers: Mapping[str, Quantizer | None],
     workers: int,
 ) -> str:
-    """What None (one quantization) and "auto" (the fewest bytes) stand for."""
-    if collective not in (None, "auto"):
+    """What None (one quantization), "auto" and a link (the fastest) stand for."""
+    if collective == "auto":
+        collective = _cost.DEFAULT
+    if isinstance(collective, str):
         return collective
     if not any(quantizers.values()):
         return "exact"
-    return _traffic.cheaper(parts, workers) if collective == "auto" else "all_gather"
+    if collective is None:
+        return "all_gather"
+    return _cost.faster(parts, workers, collective)
 
 
 def mean(
@@ -128,7 +133,9 @@ def phases(
             raise _checks.refuse("workers", rule, tuple(sizes), way_out)
         if scalar_bytes:
             raise _refuse_own("scalar=")
-        return _traffic.hierarchical(parts, math.prod(sizes[:-1]), sizes[-1])
+        slow, fast = math.prod(sizes[:-1]), sizes[-1]
+        way = _cost.faster(_traffic.pieces(parts, fast), slow, _cost.DEFAULT)
+        return _traffic.hierarchical(parts, slow, fast, way)
     count: dict[str, Any] = {"exact": _traffic.all_reduce, **_traffic.TWO_WAYS}
     return count[strategy](parts, math.prod(sizes), scalar_bytes)
 

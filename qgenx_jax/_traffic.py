@@ -18,6 +18,8 @@ class Phase(NamedTuple):
         sent_by_group: the sent bytes of each group of quantized leaves.
         sent_exact: those of the leaves that travel exact.
         sent_scalar: those of the number that rides along.
+        encoded: quantized coordinates that the worker encodes for it.
+        decoded: those that it decodes afterwards, of each payload.
     """
 
     collective: str
@@ -28,6 +30,8 @@ class Phase(NamedTuple):
     sent_by_group: dict[str, int]
     sent_exact: int
     sent_scalar: int
+    encoded: int = 0
+    decoded: int = 0
 
 
 class Traffic(NamedTuple):
@@ -99,6 +103,7 @@ def all_gather(
             lambda part: part.coder.n_bytes(part.size),
             scalar_bytes,
             lambda n: (workers - 1) * n,
+            lambda part: (part.size, workers * part.size),
         ),
     )
 
@@ -115,6 +120,7 @@ def reduce_scatter(
             lambda part: workers * part.coder.n_bytes(part.chunk(workers)),
             0,
             lambda n: n // workers * (workers - 1),
+            lambda part: (workers * part.chunk(workers), workers * part.chunk(workers)),
         ),
         _phase(
             "all_gather",
@@ -123,14 +129,18 @@ def reduce_scatter(
             lambda part: part.second.n_bytes(part.chunk(workers)),
             scalar_bytes,
             lambda n: (workers - 1) * n,
+            lambda part: (part.chunk(workers), workers * part.chunk(workers)),
         ),
     )
 
 
 def hierarchical(
-    parts: Sequence[_wire.Part], slow: int, fast: int
+    parts: Sequence[_wire.Part], slow: int, fast: int, way: str
 ) -> tuple[Phase, ...]:
-    """Of a float reduce-scatter, the quantized mean of pieces, a float all-gather."""
+    """Of a float reduce-scatter, the quantized mean of pieces, a float all-gather.
+
+    `way` is one of `TWO_WAYS`, that the mean of pieces goes.
+    """
     shared = pieces(parts, fast)
 
     def n_bytes(part: _wire.Part) -> int:
@@ -144,24 +154,12 @@ def hierarchical(
         0,
         lambda n: n // fast * (fast - 1),
     )
-    between = TWO_WAYS[cheaper(shared, slow)](shared, slow, 0)
+    between = TWO_WAYS[way](shared, slow, 0)
     last = _phase("all_gather", fast, shared, n_bytes, 0, lambda n: (fast - 1) * n)
     return (first, *between, last)
 
 
 TWO_WAYS = {"all_gather": all_gather, "reduce_scatter": reduce_scatter}
-
-
-def cheaper(parts: Sequence[_wire.Part], workers: int) -> str:
-    """The one of two ways that sends fewer bytes; all_gather where both send as many.
-
-    A number that rides along costs both the same.
-    """
-    sent = {
-        way: sum(phase.sent_bytes for phase in phases(parts, workers, 0))
-        for way, phases in TWO_WAYS.items()
-    }
-    return min(sent, key=lambda way: sent[way])
 
 
 def pieces(parts: Sequence[_wire.Part], count: int) -> tuple[_wire.Part, ...]:
@@ -182,14 +180,29 @@ def _phase(
     n_bytes: Callable[[_wire.Part], int],
     scalar_bytes: int,
     sent_of: Callable[[int], int],
+    coded: Callable[[_wire.Part], tuple[int, int]] = lambda part: (0, 0),
 ) -> Phase:
-    """A phase, from the bytes of a part and from what is sent of a buffer."""
+    """A phase, from the bytes of a part and from what is sent of a buffer.
+
+    `coded` says how many coordinates of a quantized part are encoded and decoded.
+    """
     by_group = {
         part.group: sent_of(n_bytes(part)) for part in parts if part.group is not None
     }
     payload = sum(map(n_bytes, parts)) + scalar_bytes
     sent, of_scalar = sent_of(payload), sent_of(scalar_bytes)
     of_exact = sent - of_scalar - sum(by_group.values())
+    codings = [coded(part) for part in parts if part.group is not None]
+    encoded, decoded = (sum(each[i] for each in codings) for i in range(2))
     return Phase(
-        collective, workers, payload, sent, sent, by_group, of_exact, of_scalar
+        collective,
+        workers,
+        payload,
+        sent,
+        sent,
+        by_group,
+        of_exact,
+        of_scalar,
+        encoded,
+        decoded,
     )

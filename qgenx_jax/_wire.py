@@ -16,6 +16,11 @@ from qgenx_jax._types import Array, DualVector
 class Coder(Protocol):
     """A flat vector to bytes and back; how many bytes depends on its size alone."""
 
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether zeros stay out of norms and come back as zeros: padding may be."""
+        ...
+
     def n_bytes(self, size: int) -> int:
         """Bytes of `size` coordinates."""
         ...
@@ -53,6 +58,12 @@ class Quantized(NamedTuple):
     quantizer: Quantizer
     dtype: np.dtype
     levels: Array | None
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """See `Coder`."""
+        is_sign = self.quantizer.family == "uniform" and self.quantizer.bits == 1
+        return not is_sign and self.quantizer.family != "min_max"
 
     def n_bytes(self, size: int) -> int:
         """See `Coder`."""
@@ -92,6 +103,11 @@ class Raw(NamedTuple):
     """The coordinates' own bytes."""
 
     dtype: np.dtype
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """See `Coder`."""
+        return True
 
     def n_bytes(self, size: int) -> int:
         """See `Coder`."""
@@ -156,7 +172,9 @@ class Part(NamedTuple):
         """A vector as (count, chunk), its padding kept out of norms."""
         padding = count * self.chunk(count) - self.size
         if padding:
-            vector = self.coder.fill(jnp.pad(vector, (0, padding)), self.size)
+            vector = jnp.pad(vector, (0, padding))
+            if not self.coder.keeps_zeros:
+                vector = self.coder.fill(vector, self.size)
         return vector.reshape(count, self.chunk(count))
 
     def flat(self, rows: Array) -> Array:

@@ -29,6 +29,7 @@ RANKS = {
     "_pair": 3,
     "_wire": 6,
     "_traffic": 7,
+    "_cost": 8,
     "_collectives": 7,
     "_reduce_scatter": 8,
     "_hierarchical": 9,

@@ -87,16 +87,15 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Calls:
         return mean(part_of(levels), arrived)
 
     @jax.jit
-    def middle(levels: Any, key: jax.Array, arrived: jax.Array, real: Any) -> jax.Array:
-        # as between the phases of reduce_scatter, which know `real` when they run
+    def middle(levels: Any, key: jax.Array, arrived: jax.Array) -> jax.Array:
+        # as between the phases of reduce_scatter
         part = part_of(levels)
-        filled = part.second.fill(mean(part, arrived), real)
-        return part.second.encode(key, filled)
+        return part.second.encode(key, mean(part, arrived))
 
     keys = jax.random.split(jax.random.key(2), count)
     arrived = jnp.stack([encode(levels, key, x) for key in keys])
     # cut here: slices among the calls would be timed with them
-    key, data, real = keys[0], arrived[0], jnp.asarray(size)
+    key, data = keys[0], arrived[0]
     codes = arrived[:, : size * quantizer.bits // 8]
     own_codes = codes[:1]
     read, together = jax.jit(lambda rows: float_floor(rows, size)), jax.jit(add_rows)
@@ -104,7 +103,7 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Calls:
         "encode": lambda: encode(levels, key, x),
         "decode": lambda: decode(levels, data),
         "average": lambda: average(levels, arrived),
-        "middle": lambda: middle(levels, key, arrived, real),
+        "middle": lambda: middle(levels, key, arrived),
         "decode floor": lambda: read(own_codes),
         "average floor": lambda: read(codes),
         "middle floor": lambda: together(arrived),
