@@ -34,7 +34,7 @@ from experiments.benchmarks import tables
 from experiments.benchmarks.network_links import Links, bits_per_second
 from experiments.benchmarks.network_processes import Fleet
 
-_NODES = flags.DEFINE_integer("nodes", 3, "N, namespaces with a worker each", 2)
+_NODES = flags.DEFINE_integer("nodes", 3, "N, namespaces with a worker each", 2, 100)
 _RATES = flags.DEFINE_list(
     "rates", ["10mbit", "100mbit", "1gbit", "unlimited"], "of the links"
 )
