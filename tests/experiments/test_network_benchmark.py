@@ -136,6 +136,7 @@ def test_what_compute_and_link_allow():
     assert found["speed-up"] == pytest.approx(2.5)
     assert found["speed-up allowed"] == pytest.approx(8 / 3)
     assert found["reached / allowed"] == pytest.approx(0.9375)
+    assert found["allowed / whole"] == pytest.approx(0.75)
 
 
 def test_the_screen_shows_milliseconds():
