@@ -69,8 +69,9 @@ def prepare(
     step = steps.create_step(config, pair, method, place)
     training = [steps.start(config, method, params, place)]
     rng = np.random.default_rng(jax.process_index())
-    pictures = rng.uniform(-1, 1, (1, method.calls, batch, 32, 32, 3))
-    inputs = pictures.astype(np.float32), np.ones(1, int), np.zeros(1, bool)
+    here = len(place.local_workers(len(devices)))
+    pictures = rng.uniform(-1, 1, (here, method.calls, batch, 32, 32, 3))
+    inputs = pictures.astype(np.float32), np.ones(here, int), np.zeros(here, bool)
     inputs = place.place_batch(inputs)
 
     def iterate() -> Any:

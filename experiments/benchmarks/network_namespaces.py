@@ -33,17 +33,20 @@ def check_possible() -> None:
         raise NotPossible(
             f"{' and '.join(missing)} of iproute2 are not there; install iproute2"
         )
-    with contextlib.closing(Names()) as names:
-        try:
-            run("ip", "netns", "add", names.of("try"))
-            run("ip", "link", "add", "eth0", "netns", names.of("try"), "type", "veth",
-                 "peer", "name", "eth1", "netns", names.of("try"))  # fmt: skip
-            run("tc", "-n", names.of("try"), "qdisc", "add", "dev", "eth0", "root",
-                 "tbf", "rate", "1mbit", "burst", "3200", "latency", "1s")  # fmt: skip
-        except NotPossible as error:
-            raise NotPossible(
-                f"this machine permits no network namespaces with veth and tbf: {error}"
-            ) from error
+    name = Names().of("try")
+    here = ["netns", name]
+    try:
+        run("ip", "netns", "add", name)
+        cable = ["one", *here, "type", "veth", "peer", "name", "two", *here]
+        run("ip", "link", "add", *cable)
+        bucket = ["tbf", "rate", "1mbit", "burst", "3200", "latency", "1s"]
+        run("tc", "-n", name, "qdisc", "add", "dev", "one", "root", *bucket)
+    except NotPossible as error:
+        raise NotPossible(
+            f"this machine permits no network namespaces with veth and tbf: {error}"
+        ) from error
+    finally:
+        _remove(name)
 
 
 def existing() -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import importlib.util
 import os
 import pathlib
 import signal
@@ -154,6 +155,13 @@ def test_what_a_killed_run_left_is_swept_and_nothing_else():
         assert links.counters(0)
 
 
+def test_checking_leaves_what_is_in_use():
+    with network_links.Links(2) as links:
+        network_namespaces.check_possible()
+        assert len(made_by(os.getpid())) == 3
+        assert links.counters(1)
+
+
 def in_namespace(name):
     """The names of the processes in a namespace."""
     pids = subprocess.run(
@@ -208,3 +216,22 @@ def test_a_whole_run_counts_what_traffic_says(tmp_path):
     assert "compression pays below" in printed
     assert (tmp_path / "network_break_even.csv").exists()
     assert (tmp_path / "network_exchange.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
+def test_peers_send_what_their_hooks_say(tmp_path):
+    flags = ["--nodes=2", "--bits=8", "--collective=auto", "--rates=1gbit"]
+    flags += ["--sizes=65536", "--most_rounds=2", "--nogan"]
+    program = ["-m", "experiments.benchmarks.network", f"--output={tmp_path}"]
+    with running(program, *flags) as process:
+        printed = process.stdout.read()
+        assert process.wait(200) == 0, printed
+    with (tmp_path / "network_exchange.csv").open(newline="") as file:
+        rows = {row["collective"]: row for row in csv.DictReader(file)}
+    for hook, sent in (("no hook", 262_144), ("fp16 hook", 131_072)):
+        row = rows[f"DDP, {hook}"]
+        assert int(row["sent bytes"]) == sent
+        assert abs(float(row["counted / sent"]) - 1) < 0.02, row
+    # rank 1 of a matrix of 64 x 1024: two vectors, of 64 and of 1024 numbers
+    counted = rows["DDP, PowerSGD"]
+    assert 4_352 <= int(counted["sent bytes"]) < 8_000
