@@ -50,7 +50,9 @@ _SIZES = flags.DEFINE_list(
 )
 _LONGEST = flags.DEFINE_float("longest", 2.0, "seconds an exact exchange may take", 0)
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "to measure one rate for, about", 0)
-_ROUNDS = flags.DEFINE_integer("most_rounds", 15, "at most; at least 3 or these", 1)
+_ROUNDS = flags.DEFINE_integer(
+    "most_rounds", 15, "rounds at most, of as many as there is time for; at least 2", 1
+)
 _GAN = flags.DEFINE_bool("gan", True, "iterations of the GAN, too")
 _GAN_MODEL = flags.DEFINE_enum("gan_model", "dcgan", ["dcgan", "resnet"], "the pair")
 _GAN_WIDTH = flags.DEFINE_integer("gan_width", 32, "filters of its narrowest layers", 1)

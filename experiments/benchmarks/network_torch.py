@@ -55,7 +55,10 @@ class Worker:
         """
         torch.manual_seed(dist.get_rank())
         module = Squares(coordinates)
-        model = DistributedDataParallel(module)
+        # PowerSGD's collectives of several buckets overtake each other under gloo, in
+        # another order in each process, and wait for ever: it gets one bucket
+        whole = 4 * coordinates // 2**20 + 1 if hook == "PowerSGD" else None
+        model = DistributedDataParallel(module, bucket_cap_mb=whole)
         if hook == "fp16 hook":
             model.register_comm_hook(None, default_hooks.fp16_compress_hook)
         if hook == "PowerSGD":
