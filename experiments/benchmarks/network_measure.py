@@ -191,7 +191,8 @@ def peers(
         exact = [
             row["seconds whole"]
             for row in ours
-            if (row["rate"], row["coordinates"], row["bits"]) == (rate, size, EXACT)
+            if (row["rate"], row["coordinates"], row["collective"])
+            == (rate, size, EXACT)
         ]
         for hook, name in names.items():
             bits, each = HOOKS[hook]

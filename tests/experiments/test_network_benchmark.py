@@ -103,7 +103,8 @@ def test_break_even_rows_join_exact_and_quantized_rows_of_a_size():
         row("8", "1mbit", 2.1, 250_000, 0.02),
         row("exact", "1gbit", 0.008, 1_000_000),
         row("8", "1gbit", 0.102, 250_000, 0.05),
-        row("bf16", "1gbit", 0.1, 500_000),
+        row("bf16", "1gbit", 0.1, 500_000) | {"collective": "bf16"},
+        row("exact", "1gbit", 9.0, 1_000_000) | {"collective": "DDP, no hook"},
     ]
     (found,) = network_report.break_even_rows(rows)
     # 750,000 bytes saved for the faster 0.02 + 0.02 s; measured: gains are -0.094 s at
