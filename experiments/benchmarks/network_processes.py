@@ -119,7 +119,6 @@ class Fleet:
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,  # an interrupt from the keyboard is ours alone
-                preexec_fn=_end_with_parent,
             )
         )
 
@@ -160,13 +159,17 @@ def serve(handlers: Handlers) -> None:
         answers.flush()
 
 
-def take_host_name(name: str) -> None:
-    """Gives this process a host name of its own, by which gloo finds its address.
+def settle(name: str) -> None:
+    """Makes this process that of a node; to be called first.
+
+    It has a host name of its own, by which gloo finds its address, and the kernel kills
+    it when the parent is gone, however that ended.
 
     Raises:
         OSError: if the kernel does not let it; the machine's name stays as it is.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
     if libc.unshare(_NEW_HOST_NAME) != 0:
         raise OSError(ctypes.get_errno(), "no host name of its own for a process")
     socket.sethostname(name)
@@ -177,8 +180,3 @@ def _own_output() -> TextIO:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers
-
-
-def _end_with_parent() -> None:
-    """The kernel kills this process when the parent is gone, however it ended."""
-    ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL, 0, 0, 0)

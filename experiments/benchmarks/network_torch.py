@@ -99,7 +99,7 @@ class Worker:
 def main() -> None:
     """Joins the other processes, and does the parent's jobs."""
     facts = json.loads(sys.argv[1])
-    network_processes.take_host_name(facts["host"])
+    network_processes.settle(facts["host"])
     torch.set_num_threads(1)  # as torchrun sets it
     dist.init_process_group(
         "gloo",

@@ -28,7 +28,7 @@ Calls = dict[str, Callable[[], Any]]
 
 def join(facts: dict[str, Any]) -> None:
     """Joins the other processes."""
-    network_processes.take_host_name(facts["host"])
+    network_processes.settle(facts["host"])
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 1)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
