@@ -1,0 +1,214 @@
+"""One worker of the network benchmark: a process with one CPU device on a node.
+
+It is started by `network_processes.Fleet`, joins the others over gloo, compiles what it
+is told to, under names, and runs what is named.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import qgenx_jax as qgenx
+from experiments.benchmarks import network_gan, network_processes
+
+AXIS = "data"
+PORT = 1234
+EXACT, BF16 = "exact", "bf16"
+Calls = dict[str, Callable[[], Any]]
+
+
+def join(facts: dict[str, Any]) -> None:
+    """Joins the other processes."""
+    network_processes.settle(facts["host"])
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 1)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    coordinator = f"{facts['address']}:{PORT}"
+    jax.distributed.initialize(
+        coordinator,
+        facts["nodes"],
+        facts["node"],
+        coordinator_bind_address=coordinator,
+    )
+
+
+class Worker:
+    """What the parent may ask for."""
+
+    def __init__(self) -> None:
+        self.workers = jax.process_count()
+        self.mesh = Mesh(np.array(jax.devices()), (AXIS,), axis_types=(AxisType.Auto,))
+        self.calls: Calls = {}
+        add_up = self.mapped(lambda x: lax.psum(x[0], AXIS), out_specs=P())
+        ones = self.rows(np.ones(1, np.float32))
+        self.barrier = lambda: jax.block_until_ready(add_up(ones))
+
+    def mapped(self, function: Callable, out_specs: Any) -> Callable:
+        """A function of each worker's row, compiled for all workers."""
+        return jax.jit(
+            jax.shard_map(
+                function, mesh=self.mesh, in_specs=P(AXIS), out_specs=out_specs
+            )
+        )
+
+    def rows(self, own: np.ndarray) -> jax.Array:
+        """An array with a row for each worker, this process's own."""
+        sharding = NamedSharding(self.mesh, P(AXIS))
+        shape = (self.workers, *own.shape)
+        return jax.make_array_from_process_local_data(sharding, own[None], shape)
+
+    def prepare_exchange(
+        self, name: str, coordinates: int, bits: str, collective: str | None
+    ) -> dict[str, Any]:
+        """Compiles an exchange and, if it is quantized, its parts.
+
+        Returns:
+            The collective, and per worker the bytes sent in an exchange and the phases.
+        """
+        rng = np.random.default_rng([7, jax.process_index()])
+        own = rng.standard_normal(coordinates, np.float32)
+        vectors = self.rows(own)
+        quantizer = None if bits in (EXACT, BF16) else qgenx.uniform(int(bits))
+        exchange = qgenx.exchange(AXIS, quantizer, collective=collective)
+
+        def mean(row: jax.Array) -> jax.Array:
+            if bits == BF16:
+                total = lax.psum(row[0].astype(jnp.bfloat16), AXIS)
+                return total.astype(jnp.float32) / self.workers
+            return exchange.send(row[0], exchange.init())[0][0]
+
+        run = self.mapped(mean, out_specs=P())
+        self.calls[name] = lambda: run(vectors)
+        traffic = exchange.traffic(
+            jax.ShapeDtypeStruct(own.shape, own.dtype), self.workers
+        )
+        if quantizer is not None:
+            self._prepare_codec(name, quantizer, own, traffic)
+            self._prepare_wire(name, traffic)
+        self._warm_up(name)
+        return {
+            "collective": BF16 if bits == BF16 else traffic.collective,
+            "sent_bytes": traffic.sent_bytes // (2 if bits == BF16 else 1),
+            "phases": len(traffic.phases),
+        }
+
+    def _prepare_codec(
+        self, name: str, quantizer: qgenx.Quantizer, own: np.ndarray, traffic: Any
+    ) -> None:
+        """Encoding and decoding as in the exchange, on this process's device alone."""
+        workers, key = self.workers, jax.random.key(0)
+
+        def encode(x: jax.Array) -> jax.Array:
+            return quantizer.encode(key, x).data
+
+        def decode(data: jax.Array, size: int) -> jax.Array:
+            payload = qgenx.Payload(data, (size,), np.dtype(np.float32))
+            return quantizer.decode(payload)
+
+        def average(rows: jax.Array, size: int) -> jax.Array:
+            total = decode(rows[0], size)
+            for row in rows[1:]:
+                total += decode(row, size)
+            return total / workers
+
+        size = own.size
+        if traffic.collective == "reduce_scatter":
+            size = -(-size // workers)
+        x = jnp.asarray(own[:size])
+        one = jax.jit(encode)(x)
+        received = jnp.stack([one] * workers)
+        self.calls |= {f"{name} encode": _bound(encode, x)}
+        self.calls |= {f"{name} decode": _bound(lambda d: average(d, size), received)}
+        if traffic.collective == "reduce_scatter":
+            # encoded are all chunks and a mean; decoded a chunk of each, and all means
+            padded = np.pad(own, (0, workers * size - own.size)).reshape(workers, size)
+            chunks = jnp.asarray(padded)
+
+            def encode_twice(chunks: jax.Array, mean: jax.Array) -> tuple:
+                return jax.vmap(encode)(chunks), encode(mean)
+
+            def decode_twice(received: jax.Array, means: jax.Array) -> tuple:
+                whole = jax.vmap(lambda data: decode(data, size))(means)
+                return average(received, size), whole
+
+            again = jnp.copy(received)
+            self.calls[f"{name} encode"] = _bound(encode_twice, chunks, x)
+            self.calls[f"{name} decode"] = _bound(decode_twice, received, again)
+
+    def _prepare_wire(self, name: str, traffic: Any) -> None:
+        """The collectives alone, on buffers of the same sizes."""
+        runs = []
+        for phase in traffic.phases:
+            size, shape = phase.payload_bytes, (phase.payload_bytes,)
+            function = lambda x: lax.all_gather(x[0], AXIS)[None]  # noqa: E731
+            if phase.collective == "all_to_all":
+                shape = (self.workers, size // self.workers)
+                function = lambda x: lax.all_to_all(x[0], AXIS, 0, 0)[None]  # noqa: E731
+            run = self.mapped(function, out_specs=P(AXIS))
+            rng = np.random.default_rng(0)
+            buffer = rng.integers(0, 256, shape, dtype=np.uint8)
+            runs.append(_bound(run, self.rows(buffer)))
+
+        def wire() -> None:
+            for run in runs:
+                jax.block_until_ready(run())
+
+        self.calls[f"{name} wire"] = wire
+
+    def prepare_gan(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Compiles a training step; see `network_gan.prepare`."""
+        call, facts = network_gan.prepare(**arguments)
+        self.calls[name] = call
+        self._warm_up(name)
+        return facts
+
+    def run(self, name: str, times: int = 1) -> list[float]:
+        """Seconds of each of some calls, that all processes begin together."""
+        call, seconds = self.calls[name], []
+        for _ in range(times):
+            self.barrier()
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def wait(self, times: int) -> None:
+        """So many barriers alone."""
+        for _ in range(times):
+            self.barrier()
+
+    def _warm_up(self, name: str) -> None:
+        for call in [c for n, c in self.calls.items() if n.split()[0] == name]:
+            jax.block_until_ready(call())
+
+
+def _bound(function: Callable, *arguments: Any) -> Callable[[], Any]:
+    compiled = jax.jit(function)
+    return lambda: compiled(*arguments)
+
+
+def main() -> None:
+    """Does the parent's jobs."""
+    join(json.loads(sys.argv[1]))
+    worker = Worker()
+    network_processes.serve(
+        {
+            "prepare_exchange": worker.prepare_exchange,
+            "prepare_gan": worker.prepare_gan,
+            "run": worker.run,
+            "wait": worker.wait,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
