@@ -110,15 +110,8 @@ class Worker:
         def encode(x: jax.Array) -> jax.Array:
             return quantizer.encode(key, x).data
 
-        def decode(data: jax.Array, size: int) -> jax.Array:
-            payload = qgenx.Payload(data, (size,), np.dtype(np.float32))
-            return quantizer.decode(payload)
-
-        def average(rows: jax.Array, size: int) -> jax.Array:
-            total = decode(rows[0], size)
-            for row in rows[1:]:
-                total += decode(row, size)
-            return total / workers
+        def mean(received: jax.Array, size: int) -> jax.Array:
+            return quantizer.mean_of(received, size, np.dtype(np.float32), None)
 
         size = own.size
         if traffic.collective == "reduce_scatter":
@@ -127,18 +120,18 @@ class Worker:
         one = jax.jit(encode)(x)
         received = jnp.stack([one] * workers)
         self.calls |= {f"{name} encode": _bound(encode, x)}
-        self.calls |= {f"{name} decode": _bound(lambda d: average(d, size), received)}
+        self.calls |= {f"{name} decode": _bound(lambda d: mean(d, size), received)}
         if traffic.collective == "reduce_scatter":
             # encoded are all chunks and a mean; decoded a chunk of each, and all means
             padded = np.pad(own, (0, workers * size - own.size)).reshape(workers, size)
             chunks = jnp.asarray(padded)
 
-            def encode_twice(chunks: jax.Array, mean: jax.Array) -> tuple:
-                return jax.vmap(encode)(chunks), encode(mean)
+            def encode_twice(chunks: jax.Array, chunk: jax.Array) -> tuple:
+                return jax.vmap(encode)(chunks), encode(chunk)
 
             def decode_twice(received: jax.Array, means: jax.Array) -> tuple:
-                whole = jax.vmap(lambda data: decode(data, size))(means)
-                return average(received, size), whole
+                whole = jax.vmap(lambda data: mean(data[None], size))(means)
+                return mean(received, size), whole
 
             again = jnp.copy(received)
             self.calls[f"{name} encode"] = _bound(encode_twice, chunks, x)
