@@ -135,14 +135,27 @@ class Quantizer:
         x = jnp.asarray(x)
         table = self.table_of(levels)
         key = _random.typed(_random.canonical_key(key))
-        form = self._format(x.size, wire_dtype(x.dtype))
+        data = self.records_of(key, x.reshape(-1), x.size, table)
+        return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
+
+    def records_of(
+        self, key: Array, flat: Array, size: int, table: Array | None
+    ) -> Array:
+        """The bytes of the first `size` coordinates of a flat vector, in one pass.
+
+        Args:
+            key: a typed PRNG key.
+            flat: the vector, of which others may follow: cutting it here costs nothing.
+            size: how many to encode.
+            table: the levels, as `encode` rounds them; None for the quantizer's own.
+        """
+        form = self._format(size, wire_dtype(flat.dtype))
 
         def encode(flat: Array, key: Array, table: Array | None) -> list[Array]:
             return form.encode(self._codec(table), flat, key)
 
-        encoded = _fusion.apart(encode, x.reshape(-1), key, table)
-        data = _trees.concatenate([record.reshape(-1) for record in encoded], "uint8")
-        return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
+        encoded = _fusion.apart(encode, flat, key, table)
+        return _trees.concatenate([record.reshape(-1) for record in encoded], "uint8")
 
     def decode(self, payload: Payload, levels: Array | None = None) -> Array:
         """The array that a payload stands for.

@@ -59,13 +59,14 @@ def reduce_scatter_mean(
         if is_padded and not (part.coder.keeps_zeros and part.second.keeps_zeros):
             before = lax.axis_index(axis_name) * mean.size
             mean = part.second.fill(mean, end - before)
-        # the first phase's streams are 0 to K - 1
-        again.append(part.second.encode(jax.random.fold_in(key, workers), mean))
+        # the first phase's streams are 0 to K - 1, or 0 and 1
+        stream = jax.random.fold_in(key, max(workers, 2))
+        again.append(part.second.encode(stream, mean))
     number = None if number_of is None else number_of(own)
     gathered, numbers = _collectives.gather_with_number(again, number, axis_name)
     rows = _wire.cut(gathered, [x.size for x in again])
     results = [
-        part.flat(_decode_rows(part.second, data, part.chunk(workers)))
+        part.decode_chunks(part.second, data)
         for part, data in zip(parts, rows, strict=True)
     ]
     return results, own, numbers
@@ -84,14 +85,6 @@ def encode_chunks(
     """
     sent, own = [], []
     for part, vector, key in zip(parts, vectors, keys, strict=True):
-        streams = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(workers))
-        chunks = part.rows(vector, workers)
-        sent.append(jax.vmap(part.coder.encode)(streams, chunks))
-        decoded = _decode_rows(part.coder, sent[-1], part.chunk(workers))
-        own.append(part.flat(decoded))
+        sent.append(part.encode_chunks(key, vector, workers))
+        own.append(part.decode_chunks(part.coder, sent[-1]))
     return sent, own
-
-
-def _decode_rows(coder: _wire.Coder, rows: Array, size: int) -> Array:
-    """Decodes (K, bytes) to (K, size)."""
-    return jax.vmap(lambda data: coder.decode(data, size))(rows)

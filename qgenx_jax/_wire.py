@@ -29,8 +29,13 @@ class Coder(Protocol):
         """`size` rounded up to whole buckets."""
         ...
 
-    def encode(self, key: Array, vector: Array) -> Array:
-        """uint8 of shape (n_bytes,)."""
+    @property
+    def bucket(self) -> int | None:
+        """Coordinates that are encoded together; None for all."""
+        ...
+
+    def encode(self, key: Array, vector: Array, size: int | None = None) -> Array:
+        """Of the first `size` coordinates, or of all: uint8 of shape (n_bytes,)."""
         ...
 
     def decode(self, data: Array, size: int) -> Array:
@@ -74,9 +79,16 @@ class Quantized(NamedTuple):
         length = self.quantizer.bucket_size or 1
         return -(-size // length) * length
 
-    def encode(self, key: Array, vector: Array) -> Array:
+    @property
+    def bucket(self) -> int | None:
         """See `Coder`."""
-        return self.quantizer.encode(key, vector, self.levels).data
+        return self.quantizer.bucket_size
+
+    def encode(self, key: Array, vector: Array, size: int | None = None) -> Array:
+        """See `Coder`."""
+        size = vector.size if size is None else size
+        table = self.quantizer.table_of(self.levels)
+        return self.quantizer.records_of(key, vector, size, table)
 
     def decode(self, data: Array, size: int) -> Array:
         """See `Coder`."""
@@ -117,10 +129,15 @@ class Raw(NamedTuple):
         """See `Coder`."""
         return size
 
-    def encode(self, key: Array, vector: Array) -> Array:
+    @property
+    def bucket(self) -> int | None:
+        """See `Coder`."""
+        return 1
+
+    def encode(self, key: Array, vector: Array, size: int | None = None) -> Array:
         """See `Coder`."""
         del key
-        return _trees.to_bytes(vector.astype(self.dtype))
+        return _trees.to_bytes(vector[:size].astype(self.dtype))
 
     def decode(self, data: Array, size: int) -> Array:
         """See `Coder`."""
@@ -180,6 +197,31 @@ class Part(NamedTuple):
     def flat(self, rows: Array) -> Array:
         """Inverse of `rows`."""
         return rows.reshape(-1)[: self.size]
+
+    def encode_chunks(self, key: Array, vector: Array, count: int) -> Array:
+        """A vector's chunks, each encoded on its own: uint8 (count, bytes)."""
+        chunk, length = self.chunk(count), self.coder.bucket
+        shape = (count, self.coder.n_bytes(chunk))
+        if count == 1 or not length or chunk % length:
+            streams = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+            return jax.vmap(self.coder.encode)(streams, self.rows(vector, count))
+        # chunks of whole buckets: as one vector, and only its last bucket is padded
+        whole = self.size // length * length
+        tail = jnp.pad(vector[whole:], (0, count * chunk - self.size))
+        if self.size > whole and not self.coder.keeps_zeros:
+            tail = self.coder.fill(tail, self.size - whole)
+        keys = [jax.random.fold_in(key, stream) for stream in range(2)]
+        encoded = self.coder.encode(keys[0], vector, whole)
+        last = self.coder.encode(keys[1], tail)
+        return jnp.concatenate([encoded, last]).reshape(shape)
+
+    def decode_chunks(self, coder: Coder, rows: Array) -> Array:
+        """The vector whose chunks a coder encoded, from uint8 (count, bytes)."""
+        count = rows.shape[0]
+        chunk = self.chunk(count)
+        if coder.bucket and chunk % coder.bucket == 0:
+            return coder.decode(rows.reshape(-1), count * chunk)[: self.size]
+        return self.flat(jax.vmap(lambda data: coder.decode(data, chunk))(rows))
 
 
 def parts(
