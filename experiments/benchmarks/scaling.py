@@ -15,14 +15,16 @@ much of the error is gloo's and what a `Link` leaves out. Each configuration is 
 predicted by a fit without it.
 
 Projection: of K workers, each with a link of the rate named times the efficiency. By
-strategy: exact (a ring all-reduce), "exact, hosts" (reduce-scatter inside a host,
-all-reduce between, all-gather inside), all_gather, reduce_scatter and hierarchical at b
-bits. The exact ones' additions cost nothing. Latencies are those of --links, a
-message's, of which a phase has one for every other worker: so a library with trees
-is faster at many workers and few bytes. A codec is "fitted" (of the machine that
-measured), or "assumed": that of a device whose memory's bandwidth is all that counts,
-which nobody measured. An iteration is its compute and one exchange (optimistic, dual
-averaging) or two (dual extrapolation, extra-gradient).
+strategy: exact (a ring all-reduce), all_gather and reduce_scatter at b bits, which are
+flat: all goes over these links; and from two hosts on "exact, hosts" (reduce-scatter
+inside a host, all-reduce between, all-gather inside) and hierarchical. Fewer workers
+have hosts of their own. Additions of the exact ones cost nothing, nor does what a
+`Link` leaves out. Latencies are those of --links, a message's, of which a phase has one
+for every other worker: a library with trees is faster at many workers and few bytes. A
+codec is "fitted" (of the machine that measured), or "assumed": that of a device whose
+memory's bandwidth is all that counts, which nobody measured. An iteration is its
+compute and one exchange (optimistic, dual averaging) or two (dual extrapolation,
+extra-gradient).
 
 FOLDER gets scaling_fit.csv and scaling_projection.csv, and a PNG of each.
 """
@@ -214,9 +216,14 @@ def show_projection(unknowns: fitting.Amounts, plan: Plan) -> list[Row]:
             "the rate"
         )
         tables.print_table(projection.when(table))
+        print("\nfastest quantized one, and at how many Gbit/s it beats an exact one")
+        tables.print_table(projection.break_even(table))
+        print("\nfastest of those that know of no hosts, and its speed-up over exact")
+        flat = (projection.EXACT, *projection.FLAT)
+        tables.print_table(projection.when(table, "speed-up over exact", flat))
         print(
-            f"\nmilliseconds of its iteration of {projection.ONE}, and of two, compute "
-            f"{1e3 * _COMPUTE.value:g} ms"
+            f"\nmilliseconds of an iteration by the fastest, of {projection.ONE} and "
+            f"of two, with {1e3 * _COMPUTE.value:g} ms of compute"
         )
         tables.print_table(projection.iterations(table))
         for calls in (projection.ONE, projection.TWO) if _COMPUTE.value else ():

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -209,28 +209,57 @@ def rows_of(
     return rows
 
 
-def when(rows: Sequence[Row], speed_up: str = "speed-up") -> list[Row]:
+def when(
+    rows: Sequence[Row],
+    speed_up: str = "speed-up",
+    among: Sequence[str] = STRATEGIES,
+) -> list[Row]:
     """A row for each K, a column for each link: the fastest strategy, its speed-up."""
-    found: dict[int, Row] = {}
-    for row in rows:
-        if row["fastest"]:
-            cells = found.setdefault(row["workers"], {"K": row["workers"]})
-            cells[f"{row['Gbit/s']:g} Gbit/s"] = (
-                f"{row['strategy']} {row[speed_up]:.2g}"
-            )
-    return list(found.values())
+    return _by_workers(
+        rows, among, lambda row: f"{row['strategy']} {row[speed_up]:.2g}"
+    )
 
 
 def iterations(rows: Sequence[Row]) -> list[Row]:
-    """A row for each K: milliseconds of an iteration of one and of two exchanges."""
-    found: dict[int, Row] = {}
+    """The same of milliseconds of an iteration of one exchange, and of two."""
+
+    def text(row: Row) -> str:
+        both = [row[f"iteration, {calls}"] for calls in (ONE, TWO)]
+        return ", ".join(f"{1e3 * seconds:.3g}" for seconds in both)
+
+    return _by_workers(rows, STRATEGIES, text)
+
+
+def break_even(rows: Sequence[Row]) -> list[Row]:
+    """The same of Gbit/s at which the fastest quantized exchange beats the exact one of
+    its kind, with the latency of the link.
+    """
+
+    def text(row: Row) -> str:
+        low, high = (row[f"pays {end} Gbit/s"] for end in ("above", "below"))
+        if high == "":
+            return f"{row['strategy']} never"
+        if low:
+            return f"{row['strategy']} > {low:.2g}"
+        return f"{row['strategy']} < {high:.3g}"
+
+    return _by_workers(rows, (*FLAT, HIERARCHICAL), text)
+
+
+def _by_workers(
+    rows: Sequence[Row], among: Sequence[str], text: Callable[[Row], str]
+) -> list[Row]:
+    """The fastest of some strategies as a text, for each K and link."""
+    cells: dict[int, dict[str, Row]] = {}
     for row in rows:
-        if row["fastest"]:
-            cells = found.setdefault(row["workers"], {"K": row["workers"]})
-            both = [row[f"iteration, {calls}"] for calls in (ONE, TWO)]
-            text = ", ".join(f"{1e3 * seconds:.3g}" for seconds in both)
-            cells[f"{row['Gbit/s']:g} Gbit/s"] = text
-    return list(found.values())
+        if row["strategy"] in among:
+            of_k = cells.setdefault(row["workers"], {})
+            link = f"{row['Gbit/s']:g} Gbit/s"
+            of_k[link] = min(of_k.get(link, row), row, key=lambda x: x["seconds"])
+    return [
+        {"K": workers} | {link: text(row) for link, row in of_k.items()}
+        for workers, of_k in cells.items()
+    ]
 
 
 def chosen(rows: Sequence[Row], networks: Sequence[Network], codec: Codec) -> Row:

@@ -253,6 +253,17 @@ def test_all_four_cases_of_where_compression_pays():
     assert pays((1.0, 7.0), (1.0, 7.0)) is None
 
 
+def test_break_even_rates_are_shown():
+    rows = list(rows_by_strategy(2**20, 8, 4).values())
+    best = min(rows[1:], key=lambda row: row["seconds"])
+    text = f"{best['strategy']} < {best['pays below Gbit/s']:.3g}"
+    assert projection.break_even(rows) == [{"K": 4, "10 Gbit/s": text}]
+    for low, high, shown in ((2.5, math.inf, "> 2.5"), ("", "", "never")):
+        ends = {"pays above Gbit/s": low, "pays below Gbit/s": high}
+        table = projection.break_even([{**best, **ends}])
+        assert table[0]["10 Gbit/s"] == f"{best['strategy']} {shown}"
+
+
 def test_a_link_chooses_the_faster_of_the_table_and_hosts_save():
     rows, networks = [], []
     for rate, latency in ((1e9, 3e-5), (4e11, 3e-6)):
@@ -270,6 +281,17 @@ def test_a_link_chooses_the_faster_of_the_table_and_hosts_save():
     table = projection.when([row for row in rows if row["coordinates"] == 2**25])
     assert [row["K"] for row in table] == [2, 4, 64, 4096]
     assert all(list(row) == ["K", "1 Gbit/s", "400 Gbit/s"] for row in table)
+    fastest = {
+        (row["workers"], f"{row['Gbit/s']:g} Gbit/s"): row["strategy"]
+        for row in rows
+        if row["fastest"] and (row["coordinates"], row["bits"]) == (2**25, 4)
+    }
+    rows = [r for r in rows if (r["coordinates"], r["bits"]) == (2**25, 4)]
+    for row in projection.when(rows):
+        for link in ("1 Gbit/s", "400 Gbit/s"):
+            assert row[link].startswith(fastest[row["K"], link] + " ")
+    flat = projection.when(rows, "speed-up over exact", ["exact"])
+    assert all(row["1 Gbit/s"] == "exact 1" for row in flat)
 
 
 def test_the_assumed_codec_moves_bytes_only():
