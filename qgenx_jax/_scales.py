@@ -84,9 +84,9 @@ def extremes(*pieces: Array) -> tuple[Array, Array]:
         return lax.bitcast_convert_type(bits, dtype)
 
     low = jnp.min(back(_folded(jnp.minimum, order)), axis=-1, keepdims=True)
-    low = jnp.where(low == 0, 0, low)  # of 0 and -0 either may be found
     high = jnp.max(back(_folded(jnp.maximum, order)), axis=-1, keepdims=True)
-    return low, high
+    # of 0 and -0 either may have been found
+    return jnp.where(low == 0, 0, low), jnp.where(high == 0, 0, high)
 
 
 def _word(dtype: np.dtype) -> Any:
