@@ -25,6 +25,8 @@ SHORTEST, LONGEST = 256, 2**14
 """Bucket sizes: from one coordinate of each piece for every thread of a warp."""
 COORDINATES = 1024
 """Of a bucket, for each warp: 32 for each thread."""
+OLDEST = 8.0
+"""The compute capability, of NVIDIA's A100, that Triton asks for."""
 
 
 class Kernel(NamedTuple):
@@ -144,7 +146,7 @@ def where_compiled(
     key: Array,
     table: Array | None,
 ) -> list[Array]:
-    """Encodes by the kernel on NVIDIA's GPUs, else and without Pallas by the default.
+    """Encodes by the kernel on NVIDIA's GPUs, if it can be compiled; else by default.
 
     Args:
         kernel: from `kernel_for`.
@@ -154,17 +156,26 @@ def where_compiled(
         key: of the random bits.
         table: the levels.
     """
-    try:
-        from jax.experimental.pallas import triton  # noqa: F401
-    except ImportError:
-        kernel = None
-    if kernel is None:
+    if kernel is None or not _can_compile():
         return default(flat, key, table)
 
     def by_kernel(flat: Array, key: Array, table: Array | None) -> list[Array]:
         return encode(flat, key, table, kernel(flat, key))
 
     return lax.platform_dependent(flat, key, table, cuda=by_kernel, default=default)
+
+
+def _can_compile() -> bool:
+    """Whether Pallas is there, and no GPU is too old for it."""
+    try:
+        from jax.experimental.pallas import triton  # noqa: F401
+    except ImportError:
+        return False
+    try:
+        devices = jax.local_devices(backend="cuda")
+    except RuntimeError:  # none here: compiled, if at all, for GPUs elsewhere
+        return True
+    return all(float(x.compute_capability) >= OLDEST for x in devices)
 
 
 def nearest(x: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -168,3 +169,17 @@ def test_without_pallas(monkeypatch):
     x = np.random.default_rng(1).normal(size=LENGTH).astype(np.float32)
     payload = BY_PALLAS.encode(0, x)
     np.testing.assert_array_equal(payload.data, QUANTIZER.encode(0, x).data)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("7.5", False), ("9.0", True)])
+def test_gpus_that_are_too_old(monkeypatch, capability, expected):
+    gpu = types.SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(jax, "local_devices", lambda backend: [gpu])
+    calls = []
+    kernel = kernel_of(QUANTIZER, LENGTH)
+    monkeypatch.setattr(
+        _pallas.lax, "platform_dependent", lambda *args, **by: calls.append(by)
+    )
+    args = np.zeros(LENGTH, np.float32), jax.random.key(0), None
+    _pallas.where_compiled(kernel, lambda *args: [], lambda *args: [], *args)
+    assert bool(calls) == expected
