@@ -15,6 +15,7 @@ def uniform(
     norm: float = math.inf,
     bucket_size: int | None = 1024,
     source: str = "counter",
+    kernel: str = "xla",
 ) -> Quantizer:
     """Equal steps between -||v||_q and ||v||_q: QSGD (q = 2), QSGD-inf (q = infinity).
 
@@ -25,6 +26,12 @@ def uniform(
         bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
         source: of the 16 random bits per coordinate: "counter", a hash fused into the
             rounding, or "threefry", jax.random's, some twenty times slower on a CPU.
+        kernel: what encodes on GPUs. "xla" compiles to two kernels that read the
+            vector; "pallas" to one, where norm is infinity, bits are 1, 2, 4 or 8,
+            bucket_size is a power of two from 256 to 16384, source is "counter" and
+            arithmetic float32. Elsewhere, and on other devices, it is as "xla". The
+            bytes are the same: compared in Pallas's interpreter, and compiled for an
+            H100, but never run or timed on a GPU, so not the default.
 
     Returns:
         The quantizer. It costs bits / 8 + 4 / bucket_size bytes per coordinate.
@@ -42,7 +49,7 @@ def uniform(
         Extra-gradient with Optimal Complexity and Communication Guarantees, ICLR 2023,
         section 3.
     """
-    return Quantizer("uniform", bits, norm, bucket_size, source)
+    return Quantizer("uniform", bits, norm, bucket_size, source, kernel=kernel)
 
 
 def exponential(
@@ -120,7 +127,11 @@ def user_levels(
 
 
 def min_max(
-    bits: int = 8, *, bucket_size: int | None = 1024, source: str = "counter"
+    bits: int = 8,
+    *,
+    bucket_size: int | None = 1024,
+    source: str = "counter",
+    kernel: str = "xla",
 ) -> Quantizer:
     """2^bits equal steps between each bucket's minimum and maximum, as in torch_cgx.
 
@@ -128,6 +139,7 @@ def min_max(
         bits: per coordinate, 1 to 8.
         bucket_size: coordinates that share minimum and unit, 8 bytes; None for one.
         source: as in `uniform`.
+        kernel: as in `uniform`.
 
     Returns:
         The quantizer. It costs bits / 8 + 8 / bucket_size bytes per coordinate.
@@ -145,4 +157,4 @@ def min_max(
         Markov et al., CGX: Adaptive System Support for Communication-Efficient Deep
         Learning, Middleware 2022.
     """
-    return Quantizer("min_max", bits, math.inf, bucket_size, source)
+    return Quantizer("min_max", bits, math.inf, bucket_size, source, kernel=kernel)

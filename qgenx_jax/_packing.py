@@ -54,6 +54,11 @@ def pack(pieces: Sequence[Array], bits: int) -> Array:
     Returns:
         uint8 of shape (..., packed_size(m len(pieces), bits)).
     """
+    return jnp.concatenate(planes_of(pieces, bits), axis=-1)
+
+
+def planes_of(pieces: Sequence[Array], bits: int) -> list[Array]:
+    """What `pack` puts one after the other, each of a piece's length."""
     planes = []
     for low, width in _parts(bits):
         runs, mask = 8 // width, 2**width - 1
@@ -66,7 +71,7 @@ def pack(pieces: Sequence[Array], bits: int) -> Array:
                 code = code << (run * width) if run else code
                 plane = code if plane is None else plane | code
             planes.append(plane)
-    return jnp.concatenate(planes, axis=-1)
+    return planes
 
 
 def unpack(packed: Array, bits: int) -> Array:

@@ -9,6 +9,7 @@ l_tau <= |v_i| / n <= l_{tau+1} being neighbouring levels and xi the place betwe
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from qgenx_jax import (
     _checks,
     _fusion,
     _levels,
+    _pallas,
     _random,
     _records,
     _rounding,
@@ -29,6 +31,7 @@ from qgenx_jax._types import Array
 _NORMS = (1, 2, math.inf)
 FAMILIES = ("uniform", "exponential", "levels", "min_max")
 SOURCES = ("counter", "threefry")
+KERNELS = ("xla", "pallas")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Quantizer:
         bucket_size: coordinates that share a norm; None for one bucket.
         source: of the random bits, "counter" (fused) or "threefry" (jax.random).
         levels: l_1 < ... < l_{s+1} = 1 of "exponential" and "levels"; () otherwise.
+        kernel: what encodes on GPUs, "xla" or "pallas". It changes no byte, and
+            quantizers that differ in it alone are equal.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -55,10 +60,12 @@ class Quantizer:
     bucket_size: int | None
     source: str = "counter"
     levels: tuple[float, ...] = ()
+    kernel: str = dataclasses.field(default="xla", compare=False)
 
     def __post_init__(self) -> None:
         _checks.one_of("family", self.family, FAMILIES)
         _checks.one_of("source", self.source, SOURCES)
+        _checks.one_of("kernel", self.kernel, KERNELS)
         has_levels = self.family in ("exponential", "levels")
         bits = _checks.whole_number("bits", self.bits, 2 if has_levels else 1, 8)
         norms = (math.inf,) if self.family == "min_max" else _NORMS
@@ -151,10 +158,21 @@ class Quantizer:
         """
         form = self._format(size, wire_dtype(flat.dtype))
 
-        def encode(flat: Array, key: Array, table: Array | None) -> list[Array]:
-            return form.encode(self._codec(table), flat, key)
+        args = flat, key, table
 
-        encoded = _fusion.apart(encode, flat, key, table)
+        def encode(
+            flat: Array, key: Array, table: Array | None, full: Array | None = None
+        ) -> list[Array]:
+            return form.encode(self._codec(table), flat, key, full)
+
+        def by_xla(*args: Any) -> list[Array]:
+            return _fusion.apart(encode, *args)
+
+        if self.kernel == "xla":
+            encoded = by_xla(*args)
+        else:
+            kernel = _pallas.kernel_for(self._codec(table), *form)
+            encoded = _pallas.where_compiled(kernel, encode, by_xla, *args)
         return _trees.concatenate([record.reshape(-1) for record in encoded], "uint8")
 
     def decode(self, payload: Payload, levels: Array | None = None) -> Array:

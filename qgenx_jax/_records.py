@@ -43,22 +43,48 @@ class Format(NamedTuple):
         packed = _packing.packed_size(length, self.bits)
         return packed + self.meta * self.wide.itemsize
 
-    def encode(self, codec: _rounding.Codec, flat: Array, key: Array) -> list[Array]:
-        """Records, uint8 of shape (rows, bytes), of the full and the short buckets."""
+    def encode(
+        self,
+        codec: _rounding.Codec,
+        flat: Array,
+        key: Array,
+        full: Array | None = None,
+    ) -> list[Array]:
+        """Records of the full and the short buckets.
+
+        Args:
+            codec: of the quantizer.
+            flat: the vector.
+            key: of the random bits.
+            full: the full buckets' records, where they have been made already.
+
+        Returns:
+            Arrays uint8 of shape (rows, bytes), or `full`.
+        """
         records, start, words = [], 0, 0
         for rows, length in self.buckets:
             end = start + rows * length
-            bucket = flat[start:end].reshape(rows, length).astype(self.wide)
             half = _packing.pieces_of(self.bits) // 2 * self._piece(length)
-            bits = _random.bits_for(key, self.source, rows, half, words)
-            grid, meta = codec.measure(bucket)
-            codes = self._round(codec, bucket, grid, bits)
-            packed = _packing.pack(codes, self.bits)
-            packed = packed[:, : _packing.packed_size(length, self.bits)]
-            as_bytes = lax.bitcast_convert_type(meta, jnp.uint8).reshape(rows, -1)
-            records.append(jnp.concatenate([packed, as_bytes], axis=1))
+            if full is not None and start == 0:
+                records.append(full)
+            else:
+                bucket = flat[start:end].reshape(rows, length).astype(self.wide)
+                bits = _random.bits_for(key, self.source, rows, half, words)
+                records.append(self._records(codec, bucket, bits))
             start, words = end, words + rows * half
         return records
+
+    def _records(
+        self, codec: _rounding.Codec, bucket: Array, bits: _random.Bits
+    ) -> Array:
+        """Of buckets of one length."""
+        rows, length = bucket.shape
+        grid, meta = codec.measure(bucket)
+        codes = self._round(codec, bucket, grid, bits)
+        packed = _packing.pack(codes, self.bits)
+        packed = packed[:, : _packing.packed_size(length, self.bits)]
+        as_bytes = lax.bitcast_convert_type(meta, jnp.uint8).reshape(rows, -1)
+        return jnp.concatenate([packed, as_bytes], axis=1)
 
     def _piece(self, length: int) -> int:
         """Coordinates of one of the pieces that a bucket is packed from."""

@@ -16,25 +16,35 @@ is exact: a compiler that fuses multiplications with additions gets the same bit
 that does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from qgenx_jax import _levels, _scales
 from qgenx_jax._types import Array
+
+Nearest = Callable[[Array], Array]
 
 
 class Codec(Protocol):
     """Encoder and decoder of buckets."""
 
-    def measure(self, bucket: Array) -> tuple[Any, Array]:
-        """Of buckets (rows, n): the grid, arrays (rows, 1), and meta (rows, m)."""
+    def measure(self, *pieces: Array) -> tuple[Any, Array]:
+        """Of buckets (rows, n), whole or in pieces: grid and meta.
+
+        The grid's arrays are (rows, 1), meta is (rows, m).
+        """
         ...
 
     def round(self, values: Array, grid: Any, r16: Array) -> Array:
-        """Codes uint8 of coordinates (rows, any) of these buckets."""
+        """Codes uint8 of coordinates (rows, any) of these buckets.
+
+        `Uniform`, `Sign` and `MinMax` also take `nearest`, which rounds to the nearest
+        whole number, ties to even, where `jnp.round` cannot be compiled.
+        """
         ...
 
     def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
@@ -83,22 +93,24 @@ class Uniform(NamedTuple):
         """U / scale, a power of two."""
         return 2.0 ** (2 - self.bits)
 
-    def measure(self, bucket: Array) -> tuple[Grid, Array]:
+    def measure(self, *pieces: Array) -> tuple[Grid, Array]:
         """See `Codec`."""
-        largest, lift = _scales.lift_of(_scales.largest_magnitude(bucket))
+        largest, lift = _scales.lift_of(_scales.largest_magnitude(*pieces))
         drop = 0 if self.steps == 1 else self.bits - 1
-        norm = _scales.norm_of(bucket, lift, largest, self.norm)
+        norm = _scales.norm_of(pieces, lift, largest, self.norm)
         scale = _scales.round_up(norm, self.steps * self.unit, drop, lift)
         step = scale * self.unit
-        inverse = 1 / jnp.where(step > 0, step, 1)
+        inverse = _scales.inverse(step)
         return Grid(lift, jnp.zeros_like(step), step, inverse), scale / lift
 
-    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
+    def round(
+        self, values: Array, grid: Grid, r16: Array, nearest: Nearest = jnp.round
+    ) -> Array:
         """See `Codec`."""
         values = values * grid.lift
-        nearest = jnp.round(values * grid.inverse)
-        rest = jnp.round((values - nearest * grid.step) * (grid.inverse * 2.0**16))
-        code = _scales.whole(nearest) + ((_scales.whole(rest) + r16) >> 16)
+        near = nearest(values * grid.inverse)
+        rest = nearest((values - near * grid.step) * (grid.inverse * 2.0**16))
+        code = _scales.whole(near) + ((_scales.whole(rest) + r16) >> 16)
         code = jnp.clip(code, -self.steps, self.steps) + self.steps
         return code.astype(jnp.uint8)
 
@@ -114,17 +126,19 @@ class Sign(NamedTuple):
 
     norm: float
 
-    def measure(self, bucket: Array) -> tuple[Grid, Array]:
+    def measure(self, *pieces: Array) -> tuple[Grid, Array]:
         """See `Codec`."""
-        largest, lift = _scales.lift_of(_scales.largest_magnitude(bucket))
-        norm = _scales.norm_of(bucket, lift, largest, self.norm)
+        largest, lift = _scales.lift_of(_scales.largest_magnitude(*pieces))
+        norm = _scales.norm_of(pieces, lift, largest, self.norm)
         norm = _scales.round_up(norm, 1.0, 0, lift)
-        inverse = 1 / jnp.where(norm > 0, norm, 1)
+        inverse = _scales.inverse(norm)
         return Grid(lift, jnp.zeros_like(norm), norm, inverse), norm / lift
 
-    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
+    def round(
+        self, values: Array, grid: Grid, r16: Array, nearest: Nearest = jnp.round
+    ) -> Array:
         """See `Codec`."""
-        place = jnp.round(values * grid.lift * (grid.inverse * 2.0**15))
+        place = nearest(values * grid.lift * (grid.inverse * 2.0**15))
         codes = (2**15 + _scales.whole(place) + r16) >> 16
         return jnp.clip(codes, 0, 1).astype(jnp.uint8)
 
@@ -146,14 +160,14 @@ class Levels(NamedTuple):
     levels: Array
     """l_1 <= ... <= l_{s+1} = 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
 
-    def measure(self, bucket: Array) -> tuple[tuple[Array, Array], Array]:
+    def measure(self, *pieces: Array) -> tuple[tuple[Array, Array], Array]:
         """See `Codec`."""
-        largest, lift = _scales.lift_of(_scales.largest_magnitude(bucket))
-        drop = _scales.significand(bucket.dtype) - _levels.SIGNIFICANT_BITS
+        largest, lift = _scales.lift_of(_scales.largest_magnitude(*pieces))
+        drop = _scales.significand(lift.dtype) - _levels.SIGNIFICANT_BITS
         scale = _scales.round_up(
-            _scales.norm_of(bucket, lift, largest, self.norm), 1.0, drop, lift
+            _scales.norm_of(pieces, lift, largest, self.norm), 1.0, drop, lift
         )
-        scale *= self.levels[-1].astype(bucket.dtype)  # 1, or NaN: no levels at all
+        scale *= self.levels[-1].astype(lift.dtype)  # 1, or NaN: no levels at all
         return (lift, scale), scale / lift
 
     def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
@@ -193,24 +207,28 @@ class MinMax(NamedTuple):
         """Scale / U, where scale is half of what 2^b steps would span."""
         return 2.0 ** (self.bits - 2)
 
-    def measure(self, bucket: Array) -> tuple[Grid, Array]:
+    def measure(self, *pieces: Array) -> tuple[Grid, Array]:
         """See `Codec`."""
-        low, high = _scales.extremes(bucket)
+        low, high = _scales.extremes(*pieces)
         _, lift = _scales.lift_of(jnp.maximum(jnp.abs(low), jnp.abs(high)))
         low, high = low * lift, high * lift
         # the range may be twice the largest finite number, the top level is clipped
         steps = 2**self.bits - 1
         scale = _scales.round_up(high - low, steps / self.half, self.bits, 2 * lift)
-        unit = scale / self.half
-        grid = Grid(lift, low, unit, 1 / jnp.where(unit > 0, unit, 1))
-        return grid, jnp.concatenate([low, scale], axis=-1) / lift
+        unit = scale * (1 / self.half)
+        grid = Grid(lift, low, unit, _scales.inverse(unit))
+        # not put together: that is no loop, and Triton has none for it
+        first = lax.broadcasted_iota(jnp.int32, (*low.shape[:-1], 2), 1) == 0
+        return grid, jnp.where(first, low, scale) / lift
 
-    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
+    def round(
+        self, values: Array, grid: Grid, r16: Array, nearest: Nearest = jnp.round
+    ) -> Array:
         """See `Codec`."""
         above = values * grid.lift - grid.low
-        nearest = jnp.round(above * grid.inverse)
-        rest = jnp.round((above - nearest * grid.step) * (grid.inverse * 2.0**16))
-        code = _scales.whole(nearest) + ((_scales.whole(rest) + r16) >> 16)
+        near = nearest(above * grid.inverse)
+        rest = nearest((above - near * grid.step) * (grid.inverse * 2.0**16))
+        code = _scales.whole(near) + ((_scales.whole(rest) + r16) >> 16)
         return jnp.clip(code, 0, 2**self.bits - 1).astype(jnp.uint8)
 
     def decode(self, codes: Array, meta: Sequence[Array]) -> Array:

@@ -1,12 +1,13 @@
 """What a bucket's coordinates share: maxima, norms, numbers of few significant bits.
 
 All of it on rows (rows, n), kept as (rows, 1), in float32 or float64, and free of
-overflow and of numbers that XLA flushes to zero.
+overflow and of numbers that XLA flushes to zero. Rows come whole, or cut into pieces of
+equal length.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,8 +35,7 @@ def whole(x: Array) -> Array:
     magic = np.asarray(1.5 * 2.0 ** (significand(x.dtype) - 1), x.dtype)
     word = _word(x.dtype)
     bits = lax.bitcast_convert_type(x + magic, word)
-    zero = lax.bitcast_convert_type(jnp.asarray(magic), word)
-    return (bits - zero).astype(jnp.int32)
+    return (bits - magic.view(word)).astype(jnp.int32)
 
 
 def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
@@ -51,29 +51,32 @@ def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
     return lax.bitcast_convert_type(bits, dtype) - magic
 
 
-def largest_magnitude(bucket: Array) -> Array:
+def largest_magnitude(*pieces: Array) -> Array:
     """max |v| of each row, (rows, 1), infinite where there is a NaN.
 
     A float maximum would not do: XLA's on CPUs may lose a NaN. As whole numbers the
     bits of |v| are in the order of |v|, NaNs last, and are made infinite afterwards,
     when there are fewer of them.
     """
-    word = _word(bucket.dtype)
-    bits = lax.bitcast_convert_type(bucket, word) & np.iinfo(word).max
-    infinity = lax.bitcast_convert_type(jnp.asarray(np.inf, bucket.dtype), word)
-    bits = jnp.minimum(_folded(jnp.maximum, bits), infinity)
-    magnitude = lax.bitcast_convert_type(bits, bucket.dtype)
+    dtype = pieces[0].dtype
+    word = _word(dtype)
+    top = np.iinfo(word).max
+    bits = [lax.bitcast_convert_type(piece, word) & top for piece in pieces]
+    infinity = np.asarray(np.inf, dtype).view(word)
+    largest = jnp.minimum(_folded(jnp.maximum, bits), infinity)
+    magnitude = lax.bitcast_convert_type(largest, dtype)
     return jnp.max(magnitude, axis=-1, keepdims=True)
 
 
-def extremes(bucket: Array) -> tuple[Array, Array]:
+def extremes(*pieces: Array) -> tuple[Array, Array]:
     """min v and max v of each row, (rows, 1); infinite where there is a NaN."""
-    word, dtype = _word(bucket.dtype), bucket.dtype
-    bits = lax.bitcast_convert_type(bucket, word)
+    dtype = pieces[0].dtype
+    word = _word(dtype)
     top = np.iinfo(word).max
+    bits = [lax.bitcast_convert_type(piece, word) for piece in pieces]
     # in the order of v: of negative numbers the bits of |v| are turned around
-    order = bits ^ ((bits >> (np.iinfo(word).bits - 1)) & top)
-    infinity = lax.bitcast_convert_type(jnp.asarray(np.inf, dtype), word)
+    order = [x ^ ((x >> (np.iinfo(word).bits - 1)) & top) for x in bits]
+    infinity = np.asarray(np.inf, dtype).view(word)
 
     def back(order: Array) -> Array:
         order = jnp.clip(order, ~infinity, infinity)
@@ -82,26 +85,27 @@ def extremes(bucket: Array) -> tuple[Array, Array]:
 
     low = jnp.min(back(_folded(jnp.minimum, order)), axis=-1, keepdims=True)
     high = jnp.max(back(_folded(jnp.maximum, order)), axis=-1, keepdims=True)
-    return low, high
+    # of 0 and -0 either may have been found
+    return jnp.where(low == 0, 0, low), jnp.where(high == 0, 0, high)
 
 
 def _word(dtype: np.dtype) -> Any:
     """Whole numbers as wide."""
-    return jnp.int32 if dtype == jnp.float32 else jnp.int64
+    return np.int32 if dtype == np.float32 else np.int64
 
 
-def _folded(combine: Callable[[Array, Array], Array], x: Array) -> Array:
-    """Rows (rows, n) to (rows, n / 8), by combining eight runs, the last overlapping.
+def _folded(combine: Callable[[Array, Array], Array], pieces: Sequence[Array]) -> Array:
+    """Pieces to one of their length, whole rows (rows, n) to (rows, n / 8).
 
-    Loops over whole runs are vectorized; reductions of whole numbers are not.
+    Whole ones in eight runs, the last overlapping: loops over whole runs are
+    vectorized; reductions of whole numbers are not.
     """
-    size = x.shape[-1]
-    length = -(-size // 8)
-    if size < 64:
-        return x
-    starts = [min(run * length, size - length) for run in range(8)]
-    runs = [x[..., start : start + length] for start in starts]
-    return functools.reduce(combine, runs)
+    x, size = pieces[0], pieces[0].shape[-1]
+    if len(pieces) == 1 and size >= 64:
+        length = -(-size // 8)
+        starts = [min(run * length, size - length) for run in range(8)]
+        pieces = [x[..., start : start + length] for start in starts]
+    return functools.reduce(combine, pieces)
 
 
 def lift_of(largest: Array) -> tuple[Array, Array]:
@@ -124,7 +128,7 @@ def round_up(norm: Array, ratio: float, drop: int, lift: Array) -> Array:
         drop: how many of the dtype's significant bits to leave out.
         lift: the number over lift, times the ratio, stays finite.
     """
-    word = jnp.uint32 if norm.dtype == jnp.float32 else jnp.uint64
+    word = np.uint32 if norm.dtype == np.float32 else np.uint64
     grid = 1 << drop
     as_bits = lax.bitcast_convert_type(norm * (1 / ratio), word)
     # to the nearest first, then up where that is short: the division's own rounding
@@ -144,13 +148,24 @@ def round_up(norm: Array, ratio: float, drop: int, lift: Array) -> Array:
     return jnp.where(jnp.isfinite(norm), result, jnp.nan)
 
 
-def norm_of(bucket: Array, lift: Array, largest: Array, q: float) -> Array:
+def inverse(step: Array) -> Array:
+    """1 / step, or 1 where the step is 0.
+
+    By way of 2 / step: for 1 / step alone GPUs have an instruction that rounds
+    otherwise, which XLA uses and Pallas does not. Powers of two change no bit.
+    """
+    return 2 / jnp.where(step > 0, step, 1) * 0.5
+
+
+def norm_of(pieces: Sequence[Array], lift: Array, largest: Array, q: float) -> Array:
     """||v||_q of lifted buckets (rows, 1); q = 1, 2 or infinity, no overflow inside.
 
-    Computed as M ||v / M||_q with M = max |v|, and never less than M.
+    Computed as M ||v / M||_q with M = max |v|, and never less than M. Sums depend on
+    their order: for q = 1 and 2 rows are whole.
     """
     if q == math.inf:
         return largest
+    (bucket,) = pieces
     ratio = bucket * lift / jnp.where(largest > 0, largest, 1)
     if q == 1:
         relative = jnp.sum(jnp.abs(ratio), axis=-1, keepdims=True)

@@ -45,6 +45,7 @@ RANKS = {
     "__init__": 15,
     "_scales": 2,
     "_records": 4,
+    "_pallas": 4,
     "_payload": 2,
 }
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
