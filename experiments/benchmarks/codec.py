@@ -12,7 +12,7 @@ On vectors of 2^exponent float32, in milliseconds and as ratios:
     middle    the middle of reduce_scatter: average K payloads and encode the mean, over
               reading them and writing one
 
-All are compiled and called in turn. Ratios are given of medians over the rounds, and of
+All are compiled and called in turn, each once untimed before it is timed. Ratios are given of medians over the rounds, and of
 minima ("best"), which others on a shared machine disturb least. FOLDER gets codec.csv,
 after every row, and codec.png.
 """
@@ -58,7 +58,7 @@ def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
         assert quantizer.bucket_size is not None
         calls |= codec_calls.peers(x, bits, quantizer.bucket_size)
     seconds = timing.rounds_side_by_side(
-        calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST
+        calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST, warm=True
     )
     row: Row = {"family": family, "source": source, "bits": bits, "size": size}
     row["payloads"] = _PAYLOADS.value

@@ -24,6 +24,7 @@ def rounds_side_by_side(
     *,
     budget: float = math.inf,
     least: float = 0.0,
+    warm: bool = False,
     before: Callable[[], Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Seconds of each function, called in turn, round after round: (repeats,) each.
@@ -38,6 +39,8 @@ def rounds_side_by_side(
             rounds that follow, and has fewer.
         least: seconds; in a round a short function is called as often as fills them,
             and the mean counts, for clocks disturb short calls.
+        warm: each function is called once, untimed, before it is timed in a round: what
+            ran before it has left other data in caches, and memory to be mapped anew.
         before: called before each timing, not timed, for instance a barrier. With it,
             and neither budget nor least, processes make the same calls in step.
 
@@ -48,6 +51,8 @@ def rounds_side_by_side(
         raise ValueError(f"repeats must be at least 1, got {repeats}; 15 is usual")
 
     def seconds_of(function: Callable[[], Any], calls: int = 1) -> float:
+        if warm:
+            jax.block_until_ready(function())
         if before is not None:
             jax.block_until_ready(before())
         start = time.perf_counter()
