@@ -194,6 +194,17 @@ def neighbours(
     return below, low, high
 
 
+FEW = 16
+"""Entries that are selected from; of more, one is loaded, which XLA does not vectorize
+on CPUs.
+"""
+
+
 def lookup(table: Array, index: Array) -> Array:
     """table[index], for indices that are in bounds."""
-    return table.at[index].get(mode="promise_in_bounds")
+    if table.size > FEW:
+        return table.at[index].get(mode="promise_in_bounds")
+    value = jnp.broadcast_to(table[0], index.shape)
+    for entry in range(1, table.size):
+        value = jnp.where(index >= entry, table[entry], value)
+    return value

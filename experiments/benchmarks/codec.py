@@ -12,9 +12,9 @@ On vectors of 2^exponent float32, in milliseconds and as ratios:
     middle    the middle of reduce_scatter: average K payloads and encode the mean, over
               reading them and writing one
 
-All are compiled and called in turn, each once untimed before it is timed. Ratios are given of medians over the rounds, and of
-minima ("best"), which others on a shared machine disturb least. FOLDER gets codec.csv,
-after every row, and codec.png.
+All are compiled and called in turn, each once untimed before it is timed. Ratios are
+given of medians over the rounds, and of minima ("best"), which others on a shared
+machine disturb least. FOLDER gets codec.csv, after every row, and codec.png.
 """
 
 import itertools
