@@ -64,14 +64,6 @@ class Layout:
         return self._of(None)
 
     @property
-    def accumulator_bytes(self) -> int:
-        """Bytes of the whole tree in the dtypes that sums are kept in."""
-        return sum(
-            math.prod(leaf.shape) * accumulator_dtype(leaf).itemsize
-            for leaf in self.leaves
-        )
-
-    @property
     def fingerprint(self) -> int:
         """A number of 32 bits that tells trees of other paths or shapes apart."""
         shapes = [leaf.shape for leaf in self.leaves]
