@@ -14,8 +14,11 @@ class Link:
                   + encode * coordinates encoded + decode * coordinates decoded
 
     Messages of a phase are K - 1, and 2 (K - 1) for an all-reduce: one for every other
-    worker, or for every step of a ring. Bytes and coordinates are those of `Traffic`.
-    `python -m experiments.benchmarks.scaling` fits the four numbers to measurements.
+    worker, or for every step of a ring. Bytes and coordinates are those of `Traffic`; a
+    worker's own decoded vector, where one is asked for, is not counted.
+    `python -m experiments.benchmarks.scaling` fits the four numbers to measurements. As
+    `collective=` it chooses between one phase and two, and never to exchange exactly:
+    for that compare `seconds` with that of an exchange without a quantizer.
 
     Attributes:
         latency: seconds before a message's first byte arrives.
@@ -57,7 +60,12 @@ class Link:
             traffic: of the exchange, from `Exchange.traffic`.
             fast: with "hierarchical", the link among the workers of a host, which the
                 first and the last phase go over; by default this one.
+
+        Raises:
+            ValueError: if it is not given a `Traffic`.
         """
+        way_out = "pass exchange.traffic(params, workers=K)"
+        _checks.instance_of("traffic", traffic, _traffic.Traffic, way_out)
         total = 0.0
         for index, phase in enumerate(traffic.phases):
             is_inside = traffic.collective == "hierarchical" and index in (

@@ -250,14 +250,15 @@ def exchange(
             exact all-gather; its own vectors are None;
             "exact": an all-reduce in the leaves' precision or float32, only with
             quantizer=None;
-            a `Link`: the faster of "all_gather" and "reduce_scatter" by that model:
-            one phase up to K = 2 and for small vectors, two phases for large ones; or
-            "exact" without a quantizer;
+            a `Link`: the faster of "all_gather" and "reduce_scatter" by that model; as
+            a rule one phase up to K = 2, for small vectors and with slow encoders, two
+            phases for large ones; "exact" without a quantizer;
             "auto": the same with the numbers of `Link()`;
             None: one quantization, so that the mean is that of the own vectors:
             "exact" without a quantizer, "all_gather" with one.
-        second: what means are rounded to in the second phase of "reduce_scatter"; None
-            for the same. With labels, a mapping; labels left out keep theirs.
+        second: what means are rounded to in the second phase of "reduce_scatter", and
+            nothing where one phase is chosen; None for the same. With labels, a
+            mapping; labels left out keep theirs.
         exact: leaves that travel as their own bytes, chosen by
             `exact(path, shape_and_dtype)`, for instance `qgenx_jax.small_leaves`.
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of

@@ -31,7 +31,8 @@ def uniform(
             bucket_size is a power of two from 256 to 16384, source is "counter" and
             arithmetic float32. Elsewhere, and on other devices, it is as "xla". The
             bytes are the same: compared in Pallas's interpreter, and compiled for an
-            H100, but never run or timed on a GPU, so not the default.
+            H100, but never run or timed on a GPU, so not the default. Not for
+            `jax.export`, which compiles it for all platforms that are asked for.
 
     Returns:
         The quantizer. It costs bits / 8 + 4 / bucket_size bytes per coordinate.

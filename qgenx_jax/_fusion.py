@@ -18,6 +18,8 @@ def apart(function: Callable[..., Any], *args: Any) -> Any:
     it is gone before fusion; a call that must not be inlined does. Where there are
     threads by the million, fusion is what one wants, and nothing is done.
 
+    To be called under jit: on its own it compiles anew at each call.
+
     Args:
         function: of arrays, or of trees of them, to the same.
         args: passed on.

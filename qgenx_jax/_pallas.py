@@ -132,7 +132,7 @@ def kernel_for(
     )
     rows, length = buckets[0]
     fits = SHORTEST <= length <= LONGEST and length & (length - 1) == 0
-    fits &= rows * length < 2**31  # places are int32
+    fits &= rows * (length + 4 * meta) < 2**31  # places are int32
     if not exact or bits not in (1, 2, 4, 8) or not fits:
         return None
     return Kernel(codec, bits, rows, length, meta)

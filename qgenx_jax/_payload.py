@@ -40,13 +40,14 @@ class Payload:
         """Bytes on the wire."""
         return self.data.size
 
-    def check(self, quantizer: Any, n_bytes: int) -> None:
+    def check(self, n_bytes: int, quantizer: Any) -> None:
         """Checks that a quantizer, whose payloads have so many bytes, may open it.
 
         Raises:
             ValueError: if the payload is another one's, or has other bytes.
         """
         way_out = "decode it with the quantizer that encoded it"
+        quantizer = dataclasses.replace(quantizer, kernel="xla")  # as `encode` says
         if self.quantizer not in (None, quantizer):
             rule = f"must be encoded by {quantizer}"
             raise _checks.refuse("payload", rule, self.quantizer, way_out)

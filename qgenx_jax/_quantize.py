@@ -8,6 +8,7 @@ l_tau <= |v_i| / n <= l_{tau+1} being neighbouring levels and xi the place betwe
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -47,8 +48,8 @@ class Quantizer:
         bucket_size: coordinates that share a norm; None for one bucket.
         source: of the random bits, "counter" (fused) or "threefry" (jax.random).
         levels: l_1 < ... < l_{s+1} = 1 of "exponential" and "levels"; () otherwise.
-        kernel: what encodes on GPUs, "xla" or "pallas". It changes no byte, and
-            quantizers that differ in it alone are equal.
+        kernel: what encodes on GPUs, "xla" or "pallas". It changes no byte: each opens
+            what the other encoded.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -60,7 +61,7 @@ class Quantizer:
     bucket_size: int | None
     source: str = "counter"
     levels: tuple[float, ...] = ()
-    kernel: str = dataclasses.field(default="xla", compare=False)
+    kernel: str = "xla"
 
     def __post_init__(self) -> None:
         _checks.one_of("family", self.family, FAMILIES)
@@ -143,8 +144,10 @@ class Quantizer:
         table = self.table_of(levels)
         key = _random.typed(_random.canonical_key(key))
         data = self.records_of(key, x.reshape(-1), x.size, table)
-        return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
+        opens = dataclasses.replace(self, kernel="xla")
+        return Payload(data, x.shape, np.dtype(x.dtype), opens, levels is not None)
 
+    @functools.partial(jax.jit, static_argnames=("self", "size"))
     def records_of(
         self, key: Array, flat: Array, size: int, table: Array | None
     ) -> Array:
@@ -157,7 +160,6 @@ class Quantizer:
             table: the levels, as `encode` rounds them; None for the quantizer's own.
         """
         form = self._format(size, wire_dtype(flat.dtype))
-
         args = flat, key, table
 
         def encode(
@@ -193,11 +195,12 @@ class Quantizer:
         _checks.instance_of("payload", payload, Payload, "pass what encode returned")
         payload.check_levels(levels)
         table = self.table_of(levels)
-        payload.check(self, self.n_bytes(math.prod(payload.shape), payload.dtype))
+        payload.check(self.n_bytes(math.prod(payload.shape), payload.dtype), self)
         size, dtype = math.prod(payload.shape), payload.dtype
         flat = self.mean_of(payload.data[None], size, dtype, table)
         return flat.reshape(payload.shape).astype(dtype)
 
+    @functools.partial(jax.jit, static_argnames=("self", "size", "dtype", "start"))
     def mean_of(
         self,
         payloads: Array,
@@ -239,7 +242,7 @@ class Quantizer:
             ValueError: if the payload is another quantizer's, or its bytes are not as
                 many as this one makes.
         """
-        payload.check(self, self.n_bytes(math.prod(payload.shape), payload.dtype))
+        payload.check(self.n_bytes(math.prod(payload.shape), payload.dtype), self)
         form = self._format(math.prod(payload.shape), wire_dtype(payload.dtype))
         opened = []
         for bucket in form.open(payload.data[None], 0):

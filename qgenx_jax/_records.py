@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax import _fusion, _packing, _random, _rounding, _trees
+from qgenx_jax import _checks, _fusion, _packing, _random, _rounding, _trees
 from qgenx_jax._types import Array
 
 
@@ -72,6 +72,13 @@ class Format(NamedTuple):
                 bits = _random.bits_for(key, self.source, rows, half, words)
                 records.append(self._records(codec, bucket, bits))
             start, words = end, words + rows * half
+        if words > 2**32:
+            raise _checks.refuse(
+                "x",
+                "must need at most 2^32 words of random bits, or they would repeat",
+                f"{words} words",
+                "take larger buckets, or encode it in pieces with keys of their own",
+            )
         return records
 
     def _records(

@@ -32,6 +32,10 @@ def check(
         ValueError: if it does not.
     """
     if collective is not None and not isinstance(collective, _cost.Link):
+        if isinstance(collective, type):
+            rule = f"must be one of {list(COLLECTIVES)}, or a qgenx_jax.Link"
+            way_out = "call it: Link(latency=..., bytes_per_second=...)"
+            raise _checks.refuse("collective", rule, collective, way_out)
         _checks.one_of("collective", collective, COLLECTIVES)
     given = [quantizer for quantizer in quantizers.values() if quantizer is not None]
     if collective == "exact" and given:

@@ -205,7 +205,7 @@ class Part(NamedTuple):
         if count == 1 or not length or chunk % length:
             streams = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
             return jax.vmap(self.coder.encode)(streams, self.rows(vector, count))
-        # chunks of whole buckets: as one vector, and only its last bucket is padded
+        # chunks of whole buckets: as one vector, padded after its last full bucket
         whole = self.size // length * length
         tail = jnp.pad(vector[whole:], (0, count * chunk - self.size))
         if self.size > whole and not self.coder.keeps_zeros:

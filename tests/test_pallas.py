@@ -99,8 +99,7 @@ BY_PALLAS = qgenx.uniform(4, bucket_size=LENGTH, kernel="pallas")
 
 
 def test_the_kernel_is_no_part_of_what_is_sent():
-    assert QUANTIZER == BY_PALLAS
-    assert hash(QUANTIZER) == hash(BY_PALLAS)
+    assert QUANTIZER != BY_PALLAS, "jit's caches have to tell them apart"
     assert qgenx.min_max(kernel="pallas").kernel == "pallas"
     with pytest.raises(ValueError, match="kernel must be"):
         qgenx.uniform(kernel="triton")

@@ -68,7 +68,7 @@ def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    del argv
+    tables.output_folder(_OUTPUT.value, argv)
     cases = list(
         itertools.product(
             arguments.names("families", _FAMILIES.value, codec_calls.FAMILIES),

@@ -107,7 +107,7 @@ def measure(
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    del argv
+    tables.output_folder(_OUTPUT.value, argv)
     places = arguments.names("where", _WHERE.value, tuple(MEASURE))
     collectives = arguments.names(
         "collectives", _COLLECTIVES.value, exchange_calls.COLLECTIVES

@@ -51,7 +51,7 @@ _SIZES = flags.DEFINE_list(
 _LONGEST = flags.DEFINE_float("longest", 2.0, "seconds an exact exchange may take", 0)
 _SECONDS = flags.DEFINE_float("seconds", 20.0, "to measure one rate for, about", 0)
 _ROUNDS = flags.DEFINE_integer(
-    "most_rounds", 15, "rounds at most, of as many as there is time for; at least 2", 1
+    "most_rounds", 15, "rounds at most, of as many as there is time for", 2
 )
 _GAN = flags.DEFINE_bool("gan", True, "iterations of the GAN, too")
 _GAN_MODEL = flags.DEFINE_enum("gan_model", "dcgan", ["dcgan", "resnet"], "the pair")
@@ -153,7 +153,7 @@ def run(plan: measure.Plan) -> None:
 
 def main(argv: list[str]) -> None:
     """Checks what is needed, measures, and cleans up."""
-    del argv
+    tables.output_folder(_OUTPUT.value, argv)
     plan = check_flags()
     try:
         namespaces.check_possible()

@@ -164,14 +164,16 @@ def show_fit(measured: list[dict[str, str]]) -> tuple[fitting.Amounts, list[Row]
         rows += fitting.held_out(seen, _HOLD.value, model)
     rate, _, bits = _HELD_OUT.value.partition(":")
     first = [row for row in rows if (row["rate"], row["bits"]) == (rate, bits)]
-    if not first:
+    if not first and _HELD_OUT.present:
         known = sorted({f"{row['rate']}:{row['bits']}" for row in rows})
         raise app.UsageError(
             f"--held_out must be a configuration of the measurements, one of "
             f"{', '.join(known)}, got {_HELD_OUT.value!r}"
         )
-    print(f"\n{rate} at {bits} bits, predicted without that {_HOLD.value}")
-    tables.print_table([{n: row[n] for n in ("model", *_ROW_COLUMNS)} for row in first])
+    if first:
+        print(f"\n{rate} at {bits} bits, predicted without that {_HOLD.value}")
+        columns = ("model", *_ROW_COLUMNS)
+        tables.print_table([{name: row[name] for name in columns} for row in first])
     for model in fitting.MODELS:
         own = [row for row in rows if row["model"] == model]
         print(f"\neach {_HOLD.value} predicted without it, model {model!r}")
@@ -244,7 +246,7 @@ def is_shown(row: Row) -> bool:
 
 def main(argv: list[str]) -> None:
     """Fits, predicts, projects."""
-    del argv
+    tables.output_folder(_OUTPUT.value, argv)
     plan = check_flags()
     jax.config.update(
         "jax_platforms", "cpu"

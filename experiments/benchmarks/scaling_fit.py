@@ -141,16 +141,25 @@ def amounts_of(
     return found
 
 
+COLUMNS = {"framework", "nodes", "rate bit/s", "seconds whole", "seconds encode"}
+"""That tell measurements from other tables."""
+
+
 def observations(rows: Iterable[Mapping[str, str]], model: str) -> list[Observation]:
     """Of the rows of network_exchange.csv that are ours: the whole, and its parts.
 
     Parts tell encoding from decoding, which wholes at few K cannot.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or columns are missing.
     """
     found = []
     for row in rows:
+        if missing := COLUMNS - row.keys():
+            raise ValueError(
+                "measurements must have the columns of network_exchange.csv, got none "
+                f"of {sorted(missing)}; measure by experiments.benchmarks.network"
+            )
         if row["framework"] != "qgenx_jax":
             continue
         rate = float(row["rate bit/s"]) / 8 if row["rate bit/s"] else None

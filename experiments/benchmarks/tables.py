@@ -5,7 +5,36 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import app
+
 Row = Mapping[str, Any]
+
+
+def output_folder(text: str, argv: Sequence[str] = ()) -> pathlib.Path | None:
+    """The folder of --output, made, or None; to be called before anything is measured.
+
+    Args:
+        text: of the flag, "" for none.
+        argv: what `app.run` hands on: the program, and whatever was no flag.
+
+    Raises:
+        app.UsageError: if it cannot be a folder, or there is more than flags.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(
+            f"there are only flags, which begin with --, got {argv[1:]}"
+        )
+    if not text:
+        return None
+    folder = pathlib.Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise app.UsageError(
+            f"--output must be a folder, or a name for one, got {text!r} "
+            f"({error.strerror}); name another"
+        ) from None
+    return folder
 
 
 def print_table(rows: Sequence[Row]) -> None:

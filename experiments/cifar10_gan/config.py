@@ -72,7 +72,7 @@ class Config:
     collective: str = _field(
         "all_gather",
         "all_gather, quantized once; reduce_scatter, fewer bytes beyond 2 workers, "
-        "quantized twice; auto, whichever sends less",
+        "quantized twice; auto, whichever is faster by qgenx_jax.Link()",
     )
     optimizer: str = _field("extra_adam", f"one of {', '.join(get_args(Optimizer))}")
     learning_rate_generator: float = _field(2e-4, "of Adam's and SGD's kind, for G")
