@@ -27,12 +27,15 @@ LIBRARY, PIPE = "qgenx_jax", subprocess.PIPE
 
 # rooms, and the tests that concern them, fastest first; doctests of a room come before
 TABLE = """
-_packing packing, _levels edges families, _families edges families quantize
+_packing packing, _fusion fusion, _payload edges quantize, _cost cost traffic,
+_scales scales edges quantize, _records edges quantize families, _pallas pallas
+_levels edges families, _families edges families quantize
 _random edges random exchange_programs families, _groups edges groups
 _rounding scales edges quantize families, _quantize edges groups families quantize
 _collectives edges groups exchange_programs exchange, _trees edges groups exchange
 _exchange edges groups exchange_programs exchange, _operators operators
-_wire reduce_scatter traffic, _traffic traffic edges, _reduce_scatter reduce_scatter
+_wire reduce_scatter_sizes reduce_scatter traffic, _traffic traffic edges cost
+_reduce_scatter reduce_scatter_sizes reduce_scatter
 _strategies traffic hierarchical reduce_scatter, _hierarchical hierarchical traffic
 _step_size edges qgenx_state qgenx, _averaging edges averaging compose
 _qgenx edges qgenx_state qgenx, _extragradient edges extragradient

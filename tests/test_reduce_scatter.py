@@ -96,36 +96,6 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers):
     np.testing.assert_array_equal(numbers, own["b"].max(axis=1))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
-def test_sizes_around_every_multiple(workers):
-    """No coordinate is lost or moved; the mean is one step from the mean of `own`."""
-    sizes = {0, 1, workers - 1, workers, 50 * workers - 1, 50 * workers + 1}
-    cases = [(size, 50) for size in sorted(sizes)] + [(601 * workers, 4)]
-    flats = {case: jnp.asarray(vectors(workers, case[0])) for case in cases}
-    bits = {length: qgenx.uniform(4, bucket_size=length) for _, length in cases}
-    exchanges = {length: two_phases(quantizer) for length, quantizer in bits.items()}
-
-    def run(flats):
-        return {
-            (size, length): exchanges[length].send(flat, exchanges[length].init())[0]
-            for (size, length), flat in flats.items()
-        }
-
-    found = jax.jit(jax.vmap(run, axis_name=AXIS))(flats)
-    for (size, length), (mean, own, _) in found.items():
-        flat, where = np.asarray(flats[size, length]), f"d = {size}"
-        mean, own = np.asarray(mean), np.asarray(own)
-        assert mean.shape == own.shape == flat.shape
-        assert (mean == mean[:1]).all(), f"workers differ at {where}"
-        middle = own.mean(axis=0)
-        for low, high in buckets_of(size, workers, length):
-            now = np.s_[..., low:high]
-            step = np.abs(flat[now]).max(axis=1, keepdims=True) / 7 * (1 + 1e-4)
-            assert (np.abs(own[now] - flat[now]) <= step).all(), f"own at {where}"
-            step = np.abs(middle[now]).max() / 7 * (1 + 1e-4)
-            assert (np.abs(mean[0][now] - middle[now]) <= step).all(), where
-
-
 @pytest.mark.parametrize(
     ("quantizer", "second"),
     [
