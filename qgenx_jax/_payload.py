@@ -47,7 +47,8 @@ class Payload:
             ValueError: if the payload is another one's, or has other bytes.
         """
         way_out = "decode it with the quantizer that encoded it"
-        quantizer = dataclasses.replace(quantizer, kernel="xla")  # as `encode` says
+        # what encoded it changed no byte of it, and is not part of `self.quantizer`
+        quantizer = dataclasses.replace(quantizer, kernel="xla")
         if self.quantizer not in (None, quantizer):
             rule = f"must be encoded by {quantizer}"
             raise _checks.refuse("payload", rule, self.quantizer, way_out)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _trees
-from qgenx_jax._payload import Payload
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, DualVector
 
@@ -92,9 +91,7 @@ class Quantized(NamedTuple):
 
     def decode(self, data: Array, size: int) -> Array:
         """See `Coder`."""
-        has_levels = self.levels is not None
-        payload = Payload(data, (size,), self.dtype, self.quantizer, has_levels)
-        return self.quantizer.decode(payload, self.levels)
+        return self.mean_of(data[None], size, 0)
 
     def mean_of(self, payloads: Array, size: int, start: int) -> Array:
         """See `Coder`."""

@@ -182,3 +182,22 @@ def test_gpus_that_are_too_old(monkeypatch, capability, expected):
     args = np.zeros(LENGTH, np.float32), jax.random.key(0), None
     _pallas.where_compiled(kernel, lambda *args: [], lambda *args: [], *args)
     assert bool(calls) == expected
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
+def test_an_exchange_by_either_kernel_has_the_same_bits(collective):
+    """Payloads of one are opened by the other, and means and own vectors are equal."""
+    vectors = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1500)), jnp.float32)
+    found = []
+    for quantizer in (QUANTIZER, BY_PALLAS):
+        exchange = qgenx.exchange("data", quantizer, collective=collective)
+
+        def run(vector, exchange=exchange):
+            (mean, own, _), _ = exchange.send(vector, exchange.init())
+            return mean, own
+
+        mapped = jax.vmap(run, axis_name="data", out_axes=(None, 0))
+        found.append(jax.jit(mapped)(vectors))
+    jax.tree.map(np.testing.assert_array_equal, *found)
+    payload = BY_PALLAS.encode(0, vectors[0])
+    np.testing.assert_array_equal(QUANTIZER.decode(payload), BY_PALLAS.decode(payload))

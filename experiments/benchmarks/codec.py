@@ -18,7 +18,6 @@ machine disturb least. FOLDER gets codec.csv, after every row, and codec.png.
 """
 
 import itertools
-import pathlib
 
 import jax
 from absl import app, flags
@@ -68,7 +67,7 @@ def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    tables.output_folder(_OUTPUT.value, argv)
+    folder = tables.output_folder(_OUTPUT.value, argv)
     cases = list(
         itertools.product(
             arguments.names("families", _FAMILIES.value, codec_calls.FAMILIES),
@@ -84,7 +83,6 @@ def main(argv: list[str]) -> None:
         codec_calls.keep_torch_to(threads)
     else:
         print("PyTorch is not installed: no such column; pip install '.[peers]'")
-    folder = pathlib.Path(_OUTPUT.value)
     rows: list[Row] = []
     for number, (family, source, bits, exponent) in enumerate(cases, 1):
         where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
@@ -95,12 +93,12 @@ def main(argv: list[str]) -> None:
         ratio = row["encode / x+1"]
         print(f"{where}, 2^{exponent}: encode / x+1 is {ratio:.3g}", flush=True)
         rows.append(row)
-        if _OUTPUT.value:
+        if folder:
             tables.write_csv(rows, folder / "codec.csv")
     if not rows:
         raise app.UsageError("families and bits must have one combination in common")
     codec_table.show(rows)
-    if _OUTPUT.value:
+    if folder:
         tables.write_figure(
             rows,
             folder / "codec.png",

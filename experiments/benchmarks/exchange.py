@@ -107,7 +107,7 @@ def measure(
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    tables.output_folder(_OUTPUT.value, argv)
+    folder = tables.output_folder(_OUTPUT.value, argv)
     places = arguments.names("where", _WHERE.value, tuple(MEASURE))
     collectives = arguments.names(
         "collectives", _COLLECTIVES.value, exchange_calls.COLLECTIVES
@@ -121,18 +121,17 @@ def main(argv: list[str]) -> None:
     for workers in counts if "hierarchical" in collectives else []:
         if exchange_calls.grid(workers) is None:
             print(f"hierarchical is left out at the prime K = {workers}; 4 has it")
-    folder = pathlib.Path(_OUTPUT.value)
     rows: list[Row] = []
     for where in places:
         for workers in counts:
             for exponent in exponents:
                 print(f"{workers} {where}, 2^{exponent} coordinates", flush=True)
                 rows += measure(where, workers, exponent, collectives, bits)
-                if _OUTPUT.value:
+                if folder:
                     tables.write_csv(rows, folder / "exchange.csv")
     print()
     tables.print_table(rows)
-    if _OUTPUT.value:
+    if folder:
         tables.write_figure(
             rows,
             folder / "exchange.png",
