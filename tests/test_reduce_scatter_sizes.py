@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, vectors
+from tests.helpers import AXIS, vectors, within_5_sigma
 from tests.test_reduce_scatter import buckets_of, send_all, two_phases
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
@@ -59,3 +59,17 @@ def test_padding_of_chunks_of_whole_buckets_is_in_no_norm(quantizer, second, siz
     (mean, _), own = send_all(exchange, jnp.asarray(np.tile(flats, (3, 1))))
     np.testing.assert_allclose(own, np.tile(flats, (3, 1)), rtol=1e-6)
     np.testing.assert_allclose(mean, flats, rtol=1e-6)
+
+
+def test_what_follows_the_last_full_bucket_has_a_stream_of_its_own():
+    """Else its roundings would repeat those of the first bucket."""
+    length, size = 128, 2 * 129 * 128 - 60
+    flat = np.full(size, 0.3, np.float32)
+    flat[::length] = 1
+    exchange = two_phases(qgenx.uniform(2, bucket_size=length))
+    _, own = send_all(exchange, jnp.asarray(np.tile(flat, (2, 1))))
+    tail = own[:, size // length * length :]
+    assert tail.shape == (2, 68)
+    share = (tail == own[:, : tail.shape[1]])[:, 1:].mean()
+    # two independent roundings agree with probability 0.3^2 + 0.7^2
+    within_5_sigma(share, 0.58, np.sqrt(0.58 * 0.42 / 134), "equal roundings")
