@@ -110,10 +110,8 @@ def gather_with_number(
     )
 
 
-def average(
-    parts: Sequence[_wire.Part], arrived: Array, chunks: int = 1
-) -> list[Array]:
-    """The mean over workers of each part's vectors, or of a chunk of them, from bytes.
+def average(parts: Sequence[_wire.Part], arrived: Array) -> list[Array]:
+    """The mean over workers of each part's vectors, from bytes.
 
     The K contributions are added up in the order of the workers, so that all workers,
     however they are mapped, get the same bits.
@@ -121,11 +119,9 @@ def average(
     Args:
         parts: how the vectors travel.
         arrived: uint8 of shape (K, bytes): a row from each worker, part after part.
-        chunks: how many chunks a vector is cut into, one of which arrived.
     """
     means, start = [], 0
     for part in parts:
-        size = part.chunk(chunks)
-        means.append(part.coder.mean_of(arrived, size, start))
-        start += part.coder.n_bytes(size)
+        means.append(part.coder.mean_of(arrived, part.size, start))
+        start += part.coder.n_bytes(part.size)
     return means

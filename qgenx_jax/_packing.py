@@ -33,6 +33,11 @@ def packed_size(size: int, bits: int) -> int:
     return -(-size // runs) * runs * bits // 8
 
 
+def is_one_part(bits: int) -> bool:
+    """Whether a code goes to one byte as a whole, so that it is read once."""
+    return len(_parts(bits)) == 1
+
+
 def _parts(bits: int) -> list[tuple[int, int]]:
     """(lowest bit, width) of each part."""
     found, low = [], 0

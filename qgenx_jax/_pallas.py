@@ -144,25 +144,23 @@ def where_compiled(
     default: Callable[..., list[Array]],
     flat: Array,
     key: Array,
-    table: Array | None,
 ) -> list[Array]:
     """Encodes by the kernel on NVIDIA's GPUs, if it can be compiled; else by default.
 
     Args:
         kernel: from `kernel_for`.
-        encode: of flat, key, table and the full buckets' records.
-        default: of flat, key and table.
+        encode: of flat, key and the full buckets' records.
+        default: of flat and key.
         flat: the vector.
         key: of the random bits.
-        table: the levels.
     """
     if kernel is None or not _can_compile():
-        return default(flat, key, table)
+        return default(flat, key)
 
-    def by_kernel(flat: Array, key: Array, table: Array | None) -> list[Array]:
-        return encode(flat, key, table, kernel(flat, key))
+    def by_kernel(flat: Array, key: Array) -> list[Array]:
+        return encode(flat, key, kernel(flat, key))
 
-    return lax.platform_dependent(flat, key, table, cuda=by_kernel, default=default)
+    return lax.platform_dependent(flat, key, cuda=by_kernel, default=default)
 
 
 def _can_compile() -> bool:

@@ -18,13 +18,11 @@ import numpy as np
 
 from qgenx_jax import (
     _checks,
-    _fusion,
     _levels,
-    _pallas,
+    _passes,
     _random,
     _records,
     _rounding,
-    _trees,
 )
 from qgenx_jax._payload import Payload
 from qgenx_jax._types import Array
@@ -159,23 +157,8 @@ class Quantizer:
             size: how many to encode.
             table: the levels, as `encode` rounds them; None for the quantizer's own.
         """
-        form = self._format(size, wire_dtype(flat.dtype))
-        args = flat, key, table
-
-        def encode(
-            flat: Array, key: Array, table: Array | None, full: Array | None = None
-        ) -> list[Array]:
-            return form.encode(self._codec(table), flat, key, full)
-
-        def by_xla(*args: Any) -> list[Array]:
-            return _fusion.apart(encode, *args)
-
-        if self.kernel == "xla":
-            encoded = by_xla(*args)
-        else:
-            kernel = _pallas.kernel_for(self._codec(table), *form)
-            encoded = _pallas.where_compiled(kernel, encode, by_xla, *args)
-        return _trees.concatenate([record.reshape(-1) for record in encoded], "uint8")
+        by = self.quantization(size, flat.dtype, table)
+        return _passes.encode(by, flat, key)
 
     def decode(self, payload: Payload, levels: Array | None = None) -> Array:
         """The array that a payload stands for.
@@ -223,14 +206,7 @@ class Quantizer:
             that all who do this get the same bits: products of codes and steps are
             exact, however a compiler fuses them with the additions.
         """
-
-        form = self._format(size, wire_dtype(dtype))
-
-        def decode(payloads: Array, table: Array | None) -> list[Array]:
-            return form.mean(self._codec(table), payloads, start)
-
-        means = _fusion.apart(decode, payloads, table)
-        return _trees.concatenate([mean.reshape(-1) for mean in means], form.wide)
+        return _passes.average(self.quantization(size, dtype, table), payloads, start)
 
     def records(self, payload: Payload) -> list[tuple[Array, Array]]:
         """Opens a payload: unsigned codes (rows, length) and scales (rows, m).
@@ -258,6 +234,13 @@ class Quantizer:
         if self.family != "levels":
             return None
         return jnp.asarray(self.levels, jnp.float32)
+
+    def quantization(
+        self, size: int, dtype: Any, table: Array | None
+    ) -> _passes.Quantization:
+        """How `size` coordinates of a dtype are quantized, by a table of levels."""
+        form = self._format(size, wire_dtype(dtype))
+        return _passes.Quantization(self._codec(table), form, self.kernel)
 
     def _format(self, size: int, wide: np.dtype) -> _records.Format:
         meta = 2 if self.family == "min_max" else 1

@@ -6,7 +6,7 @@
 One record per bucket: its packed codes, then what its coordinates share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -43,10 +43,19 @@ class Format(NamedTuple):
         packed = _packing.packed_size(length, self.bits)
         return packed + self.meta * self.wide.itemsize
 
+    def cut(self, flat: Array) -> list[Array]:
+        """The full and the short buckets that a vector begins with: (rows, length)."""
+        found, start = [], 0
+        for rows, length in self.buckets:
+            end = start + rows * length
+            found.append(flat[start:end].reshape(rows, length).astype(self.wide))
+            start = end
+        return found
+
     def encode(
         self,
         codec: _rounding.Codec,
-        flat: Array,
+        buckets: Sequence[Array],
         key: Array,
         full: Array | None = None,
     ) -> list[Array]:
@@ -54,24 +63,23 @@ class Format(NamedTuple):
 
         Args:
             codec: of the quantizer.
-            flat: the vector.
+            buckets: as `cut` has them.
             key: of the random bits.
             full: the full buckets' records, where they have been made already.
 
         Returns:
             Arrays uint8 of shape (rows, bytes), or `full`.
         """
-        records, start, words = [], 0, 0
-        for rows, length in self.buckets:
-            end = start + rows * length
+        records: list[Array] = []
+        words = 0
+        for (rows, length), bucket in zip(self.buckets, buckets, strict=True):
             half = _packing.pieces_of(self.bits) // 2 * self._piece(length)
-            if full is not None and start == 0:
+            if full is not None and not records:
                 records.append(full)
             else:
-                bucket = flat[start:end].reshape(rows, length).astype(self.wide)
                 bits = _random.bits_for(key, self.source, rows, half, words)
                 records.append(self._records(codec, bucket, bits))
-            start, words = end, words + rows * half
+            words += rows * half
         if words > 2**32:
             raise _checks.refuse(
                 "x",
@@ -111,7 +119,7 @@ class Format(NamedTuple):
             return jnp.pad(codes, ((0, 0), (0, missing))) if missing else codes
 
         starts = [index * length for index in range(_packing.pieces_of(self.bits))]
-        if self.bits in (1, 2, 4, 8):
+        if _packing.is_one_part(self.bits):
             return [piece(bucket, start) for start in starts]
         # parts of a code go to several bytes, each in a loop of its own: round once
 

@@ -179,7 +179,7 @@ def test_gpus_that_are_too_old(monkeypatch, capability, expected):
     monkeypatch.setattr(
         _pallas.lax, "platform_dependent", lambda *args, **by: calls.append(by)
     )
-    args = np.zeros(LENGTH, np.float32), jax.random.key(0), None
+    args = np.zeros(LENGTH, np.float32), jax.random.key(0)
     _pallas.where_compiled(kernel, lambda *args: [], lambda *args: [], *args)
     assert bool(calls) == expected
 

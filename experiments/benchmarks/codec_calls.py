@@ -79,18 +79,15 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Calls:
     def decode(levels: Any, data: jax.Array) -> jax.Array:
         return part_of(levels).coder.decode(data, size)
 
-    def mean(part: _wire.Part, arrived: jax.Array) -> jax.Array:
-        return _collectives.average([part], arrived)[0]
-
     @jax.jit
     def average(levels: Any, arrived: jax.Array) -> jax.Array:
-        return mean(part_of(levels), arrived)
+        return _collectives.average([part_of(levels)], arrived)[0]
 
     @jax.jit
     def middle(levels: Any, key: jax.Array, arrived: jax.Array) -> jax.Array:
         # as between the phases of reduce_scatter
         part = part_of(levels)
-        return part.second.encode(key, mean(part, arrived))
+        return part.coder.recode(arrived, size, 0, part.second, key, None)
 
     keys = jax.random.split(jax.random.key(2), count)
     arrived = jnp.stack([encode(levels, key, x) for key in keys])

@@ -1,0 +1,106 @@
+"""What happens to a vector at once: to records, to a mean, and to records again.
+
+    encode: a vector -> records                      a worker's own, before it is sent
+    average: K rows of records -> their mean         what arrived
+    recode: K rows of records -> their mean -> records      between two phases
+
+Each is one program of its own where fusion has to stop (`_fusion`), whose loops go over
+rows of buckets. Nothing as long as the vector is stored in between, but for what
+`recode` says.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from qgenx_jax import _fusion, _packing, _pallas, _records, _rounding, _trees
+from qgenx_jax._types import Array
+
+
+class Quantization(NamedTuple):
+    """How vectors of one size are quantized.
+
+    Attributes:
+        codec: of the quantizer.
+        form: of the records.
+        kernel: what encodes on GPUs, "xla" or "pallas".
+    """
+
+    codec: _rounding.Codec
+    form: _records.Format
+    kernel: str
+
+
+def encode(by: Quantization, flat: Array, key: Array) -> Array:
+    """The records of the coordinates that a vector begins with: uint8 (n_bytes,)."""
+
+    def reference(flat: Array, key: Array, full: Array | None = None) -> list[Array]:
+        return by.form.encode(by.codec, by.form.cut(flat), key, full)
+
+    def by_xla(*args: Any) -> list[Array]:
+        return _fusion.apart(reference, *args)
+
+    if by.kernel == "xla":
+        return _joined(by_xla(flat, key))
+    kernel = _pallas.kernel_for(by.codec, *by.form)
+    return _joined(_pallas.where_compiled(kernel, reference, by_xla, flat, key))
+
+
+def average(by: Quantization, payloads: Array, start: int) -> Array:
+    """The mean of what rows (K, bytes) stand for, from byte `start` of each on."""
+
+    def decode(payloads: Array) -> list[Array]:
+        return by.form.mean(by.codec, payloads, start)
+
+    means = _fusion.apart(decode, payloads)
+    return _trees.concatenate([mean.reshape(-1) for mean in means], by.form.wide)
+
+
+def recode(
+    by: Quantization,
+    then: Quantization,
+    payloads: Array,
+    start: int,
+    key: Array,
+    fill: Callable[[Array], Array] | None = None,
+) -> Array:
+    """The records of the mean of what K rows of records stand for.
+
+    The bytes are those of `average`, `fill` and `encode`. The mean is computed twice,
+    for each bucket's maximum and for its codes, and never stored; but on CPUs it is
+    stored where that takes less time: with levels that are looked up, and with second
+    codes of 3, 5, 6 or 7 bits, which are packed from stored codes.
+
+    Args:
+        by: of the rows.
+        then: of the result.
+        payloads: uint8 of shape (K, bytes).
+        start: byte at which the rows' records begin.
+        key: of the rounding.
+        fill: what is done to the mean first; nothing if None.
+    """
+
+    def decode(payloads: Array) -> list[Array]:
+        return by.form.mean(by.codec, payloads, start)
+
+    def buckets(means: Sequence[Array]) -> list[Array]:
+        if fill is None and by.form.buckets == then.form.buckets:
+            pairs = zip(means, then.form.buckets, strict=True)
+            return [mean.reshape(shape) for mean, shape in pairs]
+        flat = _trees.concatenate([mean.reshape(-1) for mean in means], by.form.wide)
+        return then.form.cut(flat if fill is None else fill(flat))
+
+    def again(means: Sequence[Array], key: Array) -> list[Array]:
+        return then.form.encode(then.codec, means, key)
+
+    def together(payloads: Array, key: Array) -> list[Array]:
+        return again(buckets(decode(payloads)), key)
+
+    looked_up = isinstance(by.codec, _rounding.Levels)
+    if _packing.is_one_part(then.form.bits) and not looked_up:
+        return _joined(_fusion.apart(together, payloads, key))
+    means = buckets(_fusion.apart(decode, payloads))
+    return _joined(_fusion.apart(again, means, key))
+
+
+def _joined(records: Sequence[Array]) -> Array:
+    return _trees.concatenate([record.reshape(-1) for record in records], "uint8")
