@@ -16,7 +16,7 @@ import qgenx_jax as qgenx
 
 AXIS = "data"
 SIZE = 500
-BITS = (8, 4)
+EXCHANGES = ((8, "all_gather"), (4, "all_gather"), (4, "reduce_scatter"))
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
 ITERATIONS = 5
 
@@ -40,10 +40,13 @@ def over_workers(mesh, shape):
     return jax.make_array_from_process_local_data(sharding, rows, everywhere)
 
 
-def exchanged(mesh, bits):
+def exchanged(mesh, bits, collective):
     """One quantized exchange of a vector per worker: (mean, own, numbers) and key."""
     exchange = qgenx.exchange(
-        AXIS, qgenx.uniform(bits, bucket_size=64), key=jax.random.key(5)
+        AXIS,
+        qgenx.uniform(bits, bucket_size=64),
+        collective=collective,
+        key=jax.random.key(5),
     )
 
     def worker(vector, key):
@@ -87,7 +90,7 @@ def iterated(mesh, variant):
 def results(mesh):
     """Everything, as {name: array}; arrays are global."""
     everything = {
-        "exchange": {bits: exchanged(mesh, bits) for bits in BITS},
+        "exchange": {how: exchanged(mesh, *how) for how in EXCHANGES},
         "q_genx": {variant: iterated(mesh, variant) for variant in VARIANTS},
     }
     found = {}

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
+from qgenx_jax import _workers
 from tests.helpers import AXIS, mesh_of, vectors
 
 VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
@@ -199,3 +200,20 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.map_workers(half, AXIS, workers=2)(x, qgenx.init(pair, x, workers=2))
     with pytest.raises(ValueError, match=r"axis_name must be the name of an axis"):
         qgenx.local_params(x, AXIS)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_permutes_are_an_all_to_all(workers):
+    """What processes on CPUs do in its place; with tests/test_processes.py."""
+    rows = jnp.arange(workers * 2 * workers * 5).reshape(workers, 2, workers, 5)
+
+    def both(rows):
+        moved = _workers.permuted(rows[0], AXIS, 1)
+        return moved[None], jax.lax.all_to_all(rows[0], AXIS, 1, 1)[None]
+
+    mapped = jax.shard_map(
+        both, mesh=mesh_of(workers), in_specs=P(AXIS), out_specs=P(AXIS)
+    )
+    found, expected = jax.jit(mapped)(rows)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, np.swapaxes(rows, 0, 2))

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from experiments.benchmarks import network_gan, network_processes
+from qgenx_jax import _collectives, _wire, _workers
 
 AXIS = "data"
 PORT = 1234
@@ -92,7 +93,7 @@ class Worker:
             jax.ShapeDtypeStruct(own.shape, own.dtype), self.workers
         )
         if quantizer is not None:
-            self._prepare_codec(name, quantizer, own, traffic)
+            self._prepare_codec(name, exchange, own, traffic.collective)
             self._prepare_wire(name, traffic)
         self._warm_up(name)
         return {
@@ -102,40 +103,43 @@ class Worker:
         }
 
     def _prepare_codec(
-        self, name: str, quantizer: qgenx.Quantizer, own: np.ndarray, traffic: Any
+        self, name: str, exchange: qgenx.Exchange, own: np.ndarray, collective: str
     ) -> None:
-        """Encoding and decoding as in the exchange, on this process's device alone."""
-        workers, key = self.workers, jax.random.key(0)
+        """Encoding and decoding as in the exchange, on this process's device alone.
 
-        def encode(x: jax.Array) -> jax.Array:
-            return quantizer.encode(key, x).data
+        Decoding, averaging and encoding again, between two phases, is one pass; it
+        counts as encoding.
+        """
+        key, x = jax.random.key(0), jnp.asarray(own)
+        (part,) = _wire.parts(
+            exchange.layout(x), exchange.quantizers, exchange.second, {}
+        )
 
-        def mean(received: jax.Array, size: int) -> jax.Array:
-            return quantizer.mean_of(received, size, np.dtype(np.float32), None)
+        if collective == "reduce_scatter":
+            chunk = part.chunk(self.workers)
 
-        size = own.size
-        if traffic.collective == "reduce_scatter":
-            size = -(-size // workers)
-        x = jnp.asarray(own[:size])
-        one = jax.jit(encode)(x)
-        received = jnp.stack([one] * workers)
-        self.calls |= {f"{name} encode": _bound(encode, x)}
-        self.calls |= {f"{name} decode": _bound(lambda d: mean(d, size), received)}
-        if traffic.collective == "reduce_scatter":
-            # encoded are all chunks and a mean; decoded a chunk of each, and all means
-            padded = np.pad(own, (0, workers * size - own.size)).reshape(workers, size)
-            chunks = jnp.asarray(padded)
+            def encode(x: jax.Array, arrived: jax.Array) -> tuple:
+                sent = part.encode_chunks(key, x, self.workers)
+                return sent, part.coder.recode(
+                    arrived, chunk, 0, part.second, key, None
+                )
 
-            def encode_twice(chunks: jax.Array, chunk: jax.Array) -> tuple:
-                return jax.vmap(encode)(chunks), encode(chunk)
+            def decode(rows: jax.Array) -> jax.Array:
+                return part.decode_chunks(part.second, rows)
 
-            def decode_twice(received: jax.Array, means: jax.Array) -> tuple:
-                whole = jax.vmap(lambda data: mean(data[None], size))(means)
-                return mean(received, size), whole
+            received = jax.jit(part.encode_chunks, static_argnums=2)(
+                key, x, self.workers
+            )
+            self.calls[f"{name} encode"] = _bound(encode, x, received)
+        else:
+            one = jax.jit(part.coder.encode)(key, x)
+            received = jnp.stack([one] * self.workers)
 
-            again = jnp.copy(received)
-            self.calls[f"{name} encode"] = _bound(encode_twice, chunks, x)
-            self.calls[f"{name} decode"] = _bound(decode_twice, received, again)
+            def decode(rows: jax.Array) -> jax.Array:
+                return _collectives.average([part], rows)[0]
+
+            self.calls[f"{name} encode"] = _bound(part.coder.encode, key, x)
+        self.calls[f"{name} decode"] = _bound(decode, received)
 
     def _prepare_wire(self, name: str, traffic: Any) -> None:
         """The collectives alone, on buffers of the same sizes."""
@@ -145,7 +149,7 @@ class Worker:
             function = lambda x: lax.all_gather(x[0], AXIS)[None]  # noqa: E731
             if phase.collective == "all_to_all":
                 shape = (self.workers, size // self.workers)
-                function = lambda x: lax.all_to_all(x[0], AXIS, 0, 0)[None]  # noqa: E731
+                function = lambda x: _workers.all_to_all(x[0], AXIS)[None]  # noqa: E731
             run = self.mapped(function, out_specs=P(AXIS))
             rng = np.random.default_rng(0)
             buffer = rng.integers(0, 256, shape, dtype=np.uint8)
