@@ -68,11 +68,19 @@ class Coder(Protocol):
 
 
 class Quantized(NamedTuple):
-    """Buckets of codes and norms."""
+    """Buckets of codes and norms.
+
+    Attributes:
+        quantizer: of all coordinates.
+        dtype: of the vector.
+        levels: the state's; None for the quantizer's own.
+        cut: whether the vector is made of several leaves.
+    """
 
     quantizer: Quantizer
     dtype: np.dtype
     levels: Array | None
+    cut: bool
 
     @property
     def keeps_zeros(self) -> bool:
@@ -107,7 +115,9 @@ class Quantized(NamedTuple):
     def mean_of(self, payloads: Array, size: int, start: int) -> Array:
         """See `Coder`."""
         table = self.quantizer.table_of(self.levels)
-        return self.quantizer.mean_of(payloads, size, self.dtype, table, start)
+        return self.quantizer.mean_of(
+            payloads, size, self.dtype, table, start, self.cut
+        )
 
     def recode(
         self,

@@ -46,6 +46,16 @@ class Kernel(NamedTuple):
     length: int
     meta: int
 
+    @property
+    def packed(self) -> int:
+        """Bytes of a bucket's codes."""
+        return _packing.packed_size(self.length, self.bits)
+
+    @property
+    def record(self) -> int:
+        """Bytes of a record."""
+        return self.packed + 4 * self.meta
+
     def __call__(self, flat: Array, key: Array, interpret: bool = False) -> Array:
         """Records of the buckets that a vector begins with.
 
@@ -57,52 +67,86 @@ class Kernel(NamedTuple):
         Returns:
             uint8 of shape (rows, bytes of a record).
         """
-        # what is not installed for a GPU may be absent
+        from jax.experimental import pallas as pl  # may not be installed
+
+        # nothing flows back through bytes, and pallas_call is not asked
+        flat = lax.stop_gradient(flat)
+        piece = self.length // _packing.pieces_of(self.bits)
+
+        def program(words: Any, bucket: Any, record: Any) -> None:
+            pieces = [
+                bucket[row_of(start, piece)].astype(jnp.float32)
+                for start in range(0, self.length, piece)
+            ]
+            self.write(pieces, words, record)
+
+        block = pl.BlockSpec((self.length,), lambda row: (row,))
+        return self.launch(program, flat, block, key, interpret, "encode")
+
+    def launch(
+        self,
+        program: Callable[[Any, Any, Any], None],
+        data: Array,
+        block: Any,
+        key: Array,
+        interpret: bool,
+        name: str,
+    ) -> Array:
+        """Runs a program for each bucket, which is to `write` its record.
+
+        Args:
+            program: of references to words of a key, to a block of data, to a record.
+            data: what is read.
+            block: BlockSpec of what of it a program reads.
+            key: a typed PRNG key.
+            interpret: as above.
+            name: of the kernel.
+
+        Returns:
+            As above.
+        """
         from jax.experimental import pallas as pl
         from jax.experimental.pallas import triton
 
         words = jax.random.bits(key, (2,), jnp.uint32)
-        # nothing flows back through bytes, and pallas_call is not asked
-        flat = lax.stop_gradient(flat)
-        piece = self.length // _packing.pieces_of(self.bits)
-        packed = _packing.packed_size(self.length, self.bits)
-        record = packed + 4 * self.meta
-        half = _packing.pieces_of(self.bits) // 2 * piece
-
-        def program(key_ref: Any, bucket_ref: Any, record_ref: Any) -> None:
-            pieces = [
-                bucket_ref[row_of(start, piece)].astype(jnp.float32)
-                for start in range(0, self.length, piece)
-            ]
-            grid, meta = self.codec.measure(*pieces)
-            key: Any = (key_ref[0], key_ref[1])
-            row: Any = pl.program_id(0).astype(jnp.uint32) * jnp.uint32(half)
-            bits = _random.Bits(key, None, 1, half, row)
-            codes = [
-                self.codec.round(x, grid, bits.piece(i * piece, piece), nearest)
-                for i, x in enumerate(pieces)
-            ]
-            for i, plane in enumerate(_packing.planes_of(codes, self.bits)):
-                record_ref[row_of(i * piece, piece)] = plane
-            index, shared = bytes_of(meta)
-            record_ref[packed + index] = shared
-
         call = pl.pallas_call(
             program,
-            _like(flat, words, self.rows * record),
+            _like(data, words, self.rows * self.record),
             grid=(self.rows,),
-            in_specs=[
-                pl.BlockSpec((2,), lambda row: (0,)),
-                pl.BlockSpec((self.length,), lambda row: (row,)),
-            ],
-            out_specs=pl.BlockSpec((record,), lambda row: (row,)),
+            in_specs=[pl.BlockSpec((2,), lambda row: (0,)), block],
+            out_specs=pl.BlockSpec((self.record,), lambda row: (row,)),
             compiler_params=triton.CompilerParams(
                 num_warps=max(1, self.length // COORDINATES)
             ),
             interpret=interpret,
-            name="encode",
+            name=name,
         )
-        return call(words, flat).reshape(self.rows, record)
+        return call(words, data).reshape(self.rows, self.record)
+
+    def write(self, pieces: Sequence[Array], words: Any, record: Any) -> None:
+        """Encodes the bucket of this program of the grid.
+
+        Args:
+            pieces: of the bucket, float32 (1, n), as many as `_packing.pieces_of` or
+                twice, four or eight times as many.
+            words: two of a key, a reference.
+            record: where to, a reference.
+        """
+        from jax.experimental import pallas as pl
+
+        half, piece = self.length // 2, self.length // len(pieces)
+        grid, meta = self.codec.measure(*pieces)
+        key: Any = (words[0], words[1])
+        offset: Any = pl.program_id(0).astype(jnp.uint32) * jnp.uint32(half)
+        bits = _random.Bits(key, None, 1, half, offset)
+        codes = [
+            self.codec.round(x, grid, bits.piece(i * piece, piece), nearest)
+            for i, x in enumerate(pieces)
+        ]
+        for i, plane in enumerate(_packing.planes_of(codes, self.bits)):
+            record[row_of(i * piece, piece)] = plane
+        index, shared = bytes_of(meta)
+        record[self.packed + index] = shared
 
 
 def kernel_for(
@@ -139,28 +183,28 @@ def kernel_for(
 
 
 def where_compiled(
-    kernel: Kernel | None,
+    kernel: Callable[[Array, Array], Array] | None,
     encode: Callable[..., list[Array]],
     default: Callable[..., list[Array]],
-    flat: Array,
+    data: Array,
     key: Array,
 ) -> list[Array]:
     """Encodes by the kernel on NVIDIA's GPUs, if it can be compiled; else by default.
 
     Args:
-        kernel: from `kernel_for`.
-        encode: of flat, key and the full buckets' records.
-        default: of flat and key.
-        flat: the vector.
+        kernel: of data and key, to the full buckets' records; None for none.
+        encode: of data, key and the full buckets' records.
+        default: of data and key.
+        data: what is encoded.
         key: of the random bits.
     """
     if kernel is None or not _can_compile():
-        return default(flat, key)
+        return default(data, key)
 
-    def by_kernel(flat: Array, key: Array) -> list[Array]:
-        return encode(flat, key, kernel(flat, key))
+    def by_kernel(data: Array, key: Array) -> list[Array]:
+        return encode(data, key, kernel(data, key))
 
-    return lax.platform_dependent(flat, key, cuda=by_kernel, default=default)
+    return lax.platform_dependent(data, key, cuda=by_kernel, default=default)
 
 
 def _can_compile() -> bool:
@@ -205,11 +249,11 @@ def bytes_of(meta: Array) -> tuple[Array, Array]:
     return place, ((words >> (8 * byte)) & 255).astype(jnp.uint8)
 
 
-def _like(flat: Array, words: Array, size: int) -> Any:
+def _like(data: Array, words: Array, size: int) -> Any:
     """uint8 (size,), varying over those axes of shard_map that an argument does."""
 
-    def either(flat: Array, words: Array) -> Array:
-        first = flat[:1].astype(jnp.uint8) + words[:1].astype(jnp.uint8)
+    def either(data: Array, words: Array) -> Array:
+        first = data.reshape(-1)[:1].astype(jnp.uint8) + words[:1].astype(jnp.uint8)
         return jnp.broadcast_to(first, (size,))
 
-    return jax.eval_shape(either, flat, words)
+    return jax.eval_shape(either, data, words)

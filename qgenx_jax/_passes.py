@@ -9,10 +9,19 @@ rows of buckets. Nothing as long as the vector is stored in between, but for wha
 `recode` says.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from qgenx_jax import _fusion, _packing, _pallas, _records, _rounding, _trees
+from qgenx_jax import (
+    _fusion,
+    _packing,
+    _pallas,
+    _pallas_recode,
+    _records,
+    _rounding,
+    _trees,
+)
 from qgenx_jax._types import Array
 
 
@@ -45,14 +54,19 @@ def encode(by: Quantization, flat: Array, key: Array) -> Array:
     return _joined(_pallas.where_compiled(kernel, reference, by_xla, flat, key))
 
 
-def average(by: Quantization, payloads: Array, start: int) -> Array:
-    """The mean of what rows (K, bytes) stand for, from byte `start` of each on."""
+def average(by: Quantization, payloads: Array, start: int, cut: bool) -> Array:
+    """The mean of what rows (K, bytes) stand for, from byte `start` of each on.
+
+    `cut` says whether it is cut into leaves: then full and short buckets are not really
+    put together first.
+    """
 
     def decode(payloads: Array) -> list[Array]:
         return by.form.mean(by.codec, payloads, start)
 
-    means = _fusion.apart(decode, payloads)
-    return _trees.concatenate([mean.reshape(-1) for mean in means], by.form.wide)
+    means = [mean.reshape(-1) for mean in _fusion.apart(decode, payloads)]
+    join = _trees.concatenate if cut else _fusion.joined
+    return join(means, by.form.wide)
 
 
 def recode(
@@ -89,18 +103,29 @@ def recode(
         flat = _trees.concatenate([mean.reshape(-1) for mean in means], by.form.wide)
         return then.form.cut(flat if fill is None else fill(flat))
 
-    def again(means: Sequence[Array], key: Array) -> list[Array]:
-        return then.form.encode(then.codec, means, key)
+    def again(
+        means: Sequence[Array], key: Array, full: Array | None = None
+    ) -> list[Array]:
+        return then.form.encode(then.codec, means, key, full)
 
-    def together(payloads: Array, key: Array) -> list[Array]:
-        return again(buckets(decode(payloads)), key)
+    def together(payloads: Array, key: Array, full: Array | None = None) -> list[Array]:
+        return again(buckets(decode(payloads)), key, full)
 
     looked_up = isinstance(by.codec, _rounding.Levels)
-    if _packing.is_one_part(then.form.bits) and not looked_up:
-        return _joined(_fusion.apart(together, payloads, key))
-    means = buckets(_fusion.apart(decode, payloads))
-    return _joined(_fusion.apart(again, means, key))
+    is_stored = looked_up or not _packing.is_one_part(then.form.bits)
+
+    def by_xla(payloads: Array, key: Array) -> list[Array]:
+        if not is_stored:
+            return _fusion.apart(together, payloads, key)
+        return _fusion.apart(again, buckets(_fusion.apart(decode, payloads)), key)
+
+    if then.kernel == "xla" or fill is not None:
+        return _joined(by_xla(payloads, key))
+    kernel = _pallas_recode.recoder_for(*by[:2], *then[:2], payloads.shape)
+    if kernel is not None:
+        kernel = functools.partial(kernel, start=start)
+    return _joined(_pallas.where_compiled(kernel, together, by_xla, payloads, key))
 
 
 def _joined(records: Sequence[Array]) -> Array:
-    return _trees.concatenate([record.reshape(-1) for record in records], "uint8")
+    return _fusion.joined([record.reshape(-1) for record in records], "uint8")

@@ -183,7 +183,9 @@ class Quantizer:
         flat = self.mean_of(payload.data[None], size, dtype, table)
         return flat.reshape(payload.shape).astype(dtype)
 
-    @functools.partial(jax.jit, static_argnames=("self", "size", "dtype", "start"))
+    @functools.partial(
+        jax.jit, static_argnames=("self", "size", "dtype", "start", "cut")
+    )
     def mean_of(
         self,
         payloads: Array,
@@ -191,6 +193,7 @@ class Quantizer:
         dtype: np.dtype,
         table: Array | None,
         start: int = 0,
+        cut: bool = False,
     ) -> Array:
         """The mean of what K payloads stand for, in one pass: what an exchange does.
 
@@ -200,13 +203,15 @@ class Quantizer:
             dtype: theirs.
             table: the levels, as `encode` rounds them; None for the quantizer's own.
             start: byte at which the payloads begin; others may follow them.
+            cut: whether the mean is cut into leaves, see `_passes.average`.
 
         Returns:
             (size,), float32 or float64. Contributions are added up in their order, so
             that all who do this get the same bits: products of codes and steps are
             exact, however a compiler fuses them with the additions.
         """
-        return _passes.average(self.quantization(size, dtype, table), payloads, start)
+        by = self.quantization(size, dtype, table)
+        return _passes.average(by, payloads, start, cut)
 
     def records(self, payload: Payload) -> list[tuple[Array, Array]]:
         """Opens a payload: unsigned codes (rows, length) and scales (rows, m).

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax import _checks, _fusion, _packing, _random, _rounding, _trees
+from qgenx_jax import _checks, _fusion, _packing, _random, _rounding, _scales, _trees
 from qgenx_jax._types import Array
 
 
@@ -139,11 +139,13 @@ class Format(NamedTuple):
         count, means = payloads.shape[0], []
         for bucket in self.open(payloads, start):
 
-            def term(k: Any, bucket: Buckets = bucket) -> Array:
-                return codec.decode(bucket.codes(k), bucket.meta(k))
+            def term(k: Any, bucket: Buckets = bucket) -> tuple[Array, Array]:
+                meta = bucket.meta(k)
+                return codec.decode(bucket.codes(k), meta), meta[-1]
 
-            total = _trees.add_up(count, term)
-            mean = total if count == 1 else total / count
+            mean, scales = _trees.add_up(count, term)
+            if count > 1:
+                mean *= _scales.share(count, scales)
             if bucket.length != mean[0].size:
                 mean = mean.reshape(mean.shape[0], -1)[:, : bucket.length]
             means.append(mean)

@@ -234,7 +234,8 @@ class MinMax(NamedTuple):
     def decode(self, codes: Array, meta: Sequence[Array]) -> Array:
         """See `Codec`."""
         low, scale = meta
-        # halved, since the steps above the minimum may add up to more than is finite
+        # halved, since the steps above the minimum may add up to more than is finite;
+        # by a product, since Triton approximates quotients
         code = _scales.scaled(codes, 1 - self.bits, scale.dtype)
         largest = np.finfo(scale.dtype).max
-        return jnp.clip(2 * (low / 2 + code * scale), -largest, largest)
+        return jnp.clip(2 * (low * 0.5 + code * scale), -largest, largest)

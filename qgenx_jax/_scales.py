@@ -47,7 +47,7 @@ def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
     word = _word(dtype)
     # its last place is 2^exponent
     magic = np.asarray(1.5 * 2.0 ** (significand(dtype) - 1 + exponent), dtype)
-    bits = lax.bitcast_convert_type(jnp.asarray(magic), word) + code.astype(word)
+    bits = code.astype(word) + magic.view(word)
     return lax.bitcast_convert_type(bits, dtype) - magic
 
 
@@ -172,3 +172,19 @@ def norm_of(pieces: Sequence[Array], lift: Array, largest: Array, q: float) -> A
     else:
         relative = jnp.sqrt(jnp.sum(ratio * ratio, axis=-1, keepdims=True))
     return largest * jnp.maximum(relative, 1)
+
+
+def share(count: int, scales: Array) -> Array:
+    """1 / count, by which a sum of decoded terms becomes their mean; NaN where one is.
+
+    Hanging on the scales it is no constant. A constant XLA would multiply with the
+    power of two by which an encoder lifts the mean, and LLVM fuse what is left with an
+    addition: the mean would be rounded or not, as it pleases. Nor would Triton do for a
+    quotient, which it approximates, nor for NaN, which it loses where it clips.
+
+    Args:
+        count: a whole number.
+        scales: the sum of what the terms were scaled by, each at least 0 or NaN.
+    """
+    inverse = np.asarray(1, scales.dtype) / np.asarray(count, scales.dtype)
+    return jnp.where(jnp.isnan(scales), scales, inverse)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax import _trees
+from qgenx_jax import _fusion, _trees
 from qgenx_jax._coders import Coder, Quantized, Raw
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, DualVector
@@ -70,7 +70,7 @@ class Part(NamedTuple):
         keys = [jax.random.fold_in(key, stream) for stream in range(2)]
         encoded = self.coder.encode(keys[0], vector, whole)
         last = self.coder.encode(keys[1], tail)
-        return jnp.concatenate([encoded, last]).reshape(shape)
+        return _fusion.joined([encoded, last], "uint8").reshape(shape)
 
     def decode_chunks(self, coder: Coder, rows: Array) -> Array:
         """The vector whose chunks a coder encoded, from uint8 (count, bytes)."""
@@ -102,9 +102,10 @@ def parts(
         quantizer = quantizers[group]
         assert quantizer is not None  # leaves of such a group are exact
         size, dtype = layout.vector(group).size, layout.vector(group).dtype
-        coder = Quantized(quantizer, dtype, levels.get(group))
+        cut = layout.labels.count(group) > 1
+        coder = Quantized(quantizer, dtype, levels.get(group), cut)
         second = seconds.get(group)
-        again = coder if second is None else Quantized(second, dtype, None)
+        again = coder if second is None else Quantized(second, dtype, None, cut)
         found.append(Part(group, size, dtype, coder, again))
     for dtype, leaves in _by_dtype(layout.exact_leaves).items():
         size = sum(leaf.size for _, leaf in leaves)

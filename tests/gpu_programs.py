@@ -6,16 +6,17 @@
 needs JAX's CUDA plugin, but neither a GPU nor a driver. It prints how many kernels each
 program has, how many of them read the vector or the payloads (in part, where they read
 scales), and the bytes of temporaries, and exits with 1 where a program keeps as many of
-these as the vector has coordinates, as stored random bits would be, or where a Pallas
-encoder is more than one kernel that reads. `--output` keeps the optimized HLO. Nothing
-is run, so nothing is said about time.
+these as the vector has coordinates, as stored random bits would be, or where a program
+by Pallas has more than one kernel that reads. The mean that is encoded again is what an
+exchange of two phases makes between them; by XLA it may store a vector. `--output`
+keeps the optimized HLO. Nothing is run, so nothing is said about time.
 """
 
 import argparse
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import qgenx_jax as qgenx
+from qgenx_jax import _pallas_recode
 
 # what the compiler asks of a device
 H100 = """
@@ -78,6 +80,58 @@ def programs(quantizer: qgenx.Quantizer, size: int) -> dict[str, tuple[Callable,
     }
 
 
+def recodes(
+    first: qgenx.Quantizer, second: qgenx.Quantizer, size: int, workers: int
+) -> dict[str, tuple[Callable, Any]]:
+    """As `programs`, of payloads to their mean's payload: kernel, function, shapes."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    float32 = np.dtype("float32")
+    shape = workers, first.n_bytes(size)
+    forms = [(x._codec(None), x._format(size, float32)) for x in (first, second)]
+    kernel = _pallas_recode.recoder_for(*forms[0], *forms[1], shape)
+    assert kernel, f"no kernel for {first} and {second}"
+
+    def by_xla(key, payloads):
+        mean = first.mean_of(payloads, size, float32, None)
+        return second.records_of(key, mean, size, None)
+
+    def by_pallas(key, payloads):
+        return kernel(payloads, key)
+
+    shapes = key, jax.ShapeDtypeStruct(shape, jnp.uint8)
+    return {"xla": (by_xla, shapes), "pallas": (by_pallas, shapes)}
+
+
+def table(size: int) -> Iterator[tuple[str, bool, int, Callable, Any]]:
+    """Title, whether to be read once, bytes that are too many, function, shapes."""
+    uniform, min_max = qgenx.uniform, qgenx.min_max
+    for family, bits, kernel in (
+        *((uniform, bits, "xla") for bits in (8, 4, 2)),
+        (min_max, 4, "xla"),
+        *((uniform, bits, "pallas") for bits in (8, 4, 2, 1)),
+        *((min_max, bits, "pallas") for bits in (8, 4, 2, 1)),
+    ):
+        quantizer = family(bits=bits, bucket_size=1024, kernel=kernel)
+        by = "" if kernel == "xla" else f" by {kernel}"
+        for name, (function, shapes) in programs(quantizer, size).items():
+            title = f"{family.__name__} {bits}, {name}{by}"
+            yield title, kernel == "pallas", size, function, shapes
+    for first, second, workers in (
+        (uniform(8), uniform(8), 4),
+        (uniform(4), uniform(4), 4),
+        (uniform(4), uniform(4), 16),
+        (uniform(1), uniform(1), 4),
+        (uniform(1), min_max(8), 4),
+        (min_max(8), uniform(1), 4),
+        (min_max(4), min_max(2), 4),
+    ):
+        for by, (function, shapes) in recodes(first, second, size, workers).items():
+            names = [f"{x.family} {x.bits}" for x in (first, second)]
+            title = f"{names[0]} to {names[1]}, {workers} by {by}"
+            most = size if by == "pallas" else 5 * size
+            yield title, by == "pallas", most, function, shapes
+
+
 def kernels(text: str) -> list[tuple[str, list[str]]]:
     """Kernels of an optimized program, and the operands of each."""
     entry = text[text.index("\nENTRY ") :]
@@ -111,32 +165,22 @@ def main() -> None:
     except NotImplementedError:
         parser.error('needs JAX\'s CUDA plugin: pip install "jax[cuda12]"')
     sharding = NamedSharding(Mesh(np.array([device]), ("x",)), PartitionSpec())
-    print(f"{'program':<36}{'kernels':>8}{'reading':>9}{'temporary bytes':>17}")
-    uniform, min_max = qgenx.uniform, qgenx.min_max
-    for family, bits, kernel in (
-        *((uniform, bits, "xla") for bits in (8, 4, 2)),
-        (min_max, 4, "xla"),
-        *((uniform, bits, "pallas") for bits in (8, 4, 2, 1)),
-        *((min_max, bits, "pallas") for bits in (8, 4, 2, 1)),
-    ):
-        quantizer = family(bits=bits, bucket_size=1024, kernel=kernel)
-        for name, (function, shapes) in programs(quantizer, size).items():
-            lowered = jax.jit(function, in_shardings=sharding).lower(*shapes)
-            compiled = lowered.compile()
-            text = compiled.as_text()
-            assert text is not None
-            read = parameter(text, len(shapes) - 1)
-            found = kernels(text)
-            reads = sum(read in operands for _, operands in found)
-            temporary = compiled.memory_analysis().temp_size_in_bytes
-            failed |= temporary >= size or (kernel == "pallas" and reads != 1)
-            by = "" if kernel == "xla" else f" by {kernel}"
-            title = f"{family.__name__} {bits}, {name}{by}"
-            print(f"{title:<36}{len(found):>8}{reads:>9}{temporary:>17}", flush=True)
-            if options.output:
-                options.output.mkdir(parents=True, exist_ok=True)
-                path = options.output / f"{title.replace(', ', '_')}.hlo"
-                path.write_text(text)
+    print(f"{'program':<40}{'kernels':>8}{'reading':>9}{'temporary bytes':>17}")
+    for title, once, most, function, shapes in table(size):
+        lowered = jax.jit(function, in_shardings=sharding).lower(*shapes)
+        compiled = lowered.compile()
+        text = compiled.as_text()
+        assert text is not None
+        read = parameter(text, len(shapes) - 1)
+        found = kernels(text)
+        reads = sum(read in operands for _, operands in found)
+        temporary = compiled.memory_analysis().temp_size_in_bytes
+        failed |= temporary >= most or (once and reads != 1)
+        print(f"{title:<40}{len(found):>8}{reads:>9}{temporary:>17}", flush=True)
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            path = options.output / f"{title.replace(', ', '_')}.hlo"
+            path.write_text(text)
     sys.exit(failed)
 
 

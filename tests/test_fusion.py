@@ -79,6 +79,14 @@ def test_what_is_apart_is_differentiated_and_mapped():
     np.testing.assert_array_equal(jax.vmap(jax.grad(function))(x), 2 * x)
 
 
+@pytest.mark.parametrize("sizes", [(), (0,), (9,), (9, 0, 2), (1, 5, 300)])
+def test_joined_parts(sizes):
+    parts = [jnp.full(size, i + 1, jnp.int8) for i, size in enumerate(sizes)]
+    found = jax.jit(lambda parts: _fusion.joined(parts, "int8"))(parts)
+    assert found.dtype == jnp.int8
+    np.testing.assert_array_equal(found, np.repeat(np.arange(len(sizes)) + 1, sizes))
+
+
 def test_random_words_never_repeat():
     wide = jax.ShapeDtypeStruct((2**33 + 4,), "float32")
     sparse = qgenx.uniform(8, bucket_size=2**20)

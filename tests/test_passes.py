@@ -1,0 +1,86 @@
+"""Decoding, averaging and encoding again at once: the bytes of one after the other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+from qgenx_jax import _passes
+from tests import nasty
+
+START, LENGTH = 13, 64
+LEVELS = qgenx.user_levels([0.1, 0.4, 1.0], bucket_size=LENGTH)
+PAIRS = [
+    (qgenx.uniform(4, bucket_size=LENGTH), qgenx.min_max(2, bucket_size=LENGTH)),
+    (qgenx.min_max(3, bucket_size=LENGTH), qgenx.uniform(8, bucket_size=LENGTH)),
+    (qgenx.uniform(2, norm=2, bucket_size=100), qgenx.min_max(8, bucket_size=50)),
+    (qgenx.uniform(1, bucket_size=LENGTH), qgenx.uniform(3, bucket_size=LENGTH)),
+    (LEVELS, qgenx.exponential(3, bucket_size=LENGTH)),
+]
+
+
+def prepared(first, second, x):
+    """Both quantizations, and rows in whose middle the payloads of (K, size) are."""
+    keys = jax.random.split(jax.random.key(0), len(x))
+    rows = jax.jit(jax.vmap(lambda key, x: first.encode(key, x).data))(keys, x)
+    rows = jnp.pad(rows, ((0, 0), (START, 5)), constant_values=200)
+    by, then = (q.quantization(x[0].size, x.dtype, None) for q in (first, second))
+    return by, then, rows
+
+
+@pytest.mark.parametrize(
+    ("workers", "dtype"), [(1, "float32"), (3, "float32"), (9, "float64")]
+)
+def test_recoding_is_one_after_the_other(workers, dtype):
+    """For extreme buckets, too, and with padding that is kept out of a minimum."""
+    rng = np.random.default_rng(workers)
+    grid = nasty.grid_of("uniform", 8, ())
+    x = [nasty.vectors(rng, 20, LENGTH, dtype, grid)[0].ravel() for _ in range(workers)]
+    x = np.stack([np.append(x, x[:30]) for x in x])  # a short bucket
+    real = x.shape[1] - 40
+
+    def fill(mean):
+        return jnp.where(jnp.arange(mean.size) < real, mean, mean[real - 1])
+
+    def at_once(rows, key):
+        return [
+            _passes.recode(by, then, row, START, key, how)
+            for (by, then, _), row, how in zip(cases, rows, fills, strict=True)
+        ]
+
+    def in_turn(rows, key):
+        return [
+            _passes.encode(then, mean if how is None else how(mean), key)
+            for mean, (_, then, _), how in zip(rows, cases, fills, strict=True)
+        ]
+
+    def means(rows):
+        return [
+            _passes.average(by, row, START, False)
+            for (by, _, _), row in zip(cases, rows, strict=True)
+        ]
+
+    with jax.enable_x64(dtype == "float64"):
+        cases = [prepared(*pair, x) for pair in PAIRS]
+        fills = [fill, None, None, fill, None]
+        rows, key = [rows for _, _, rows in cases], jax.random.key(3)
+        found = jax.jit(at_once)(rows, key)
+        expected = jax.jit(in_turn)(jax.jit(means)(rows), key)
+    for pair, actual, wanted in zip(PAIRS, found, expected, strict=True):
+        assert actual.size == pair[1].n_bytes(x.shape[1], dtype)
+        np.testing.assert_array_equal(actual, wanted, err_msg=str(pair))
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize("family", [qgenx.uniform, qgenx.min_max])
+def test_the_mean_is_not_stored(family, bits):
+    """Not on CPUs either, where encoding and decoding are programs of their own."""
+    quantizer = family(bits, bucket_size=256)
+    x = np.random.default_rng(0).normal(size=(3, 2**16)).astype(np.float32)
+    by, then, rows = prepared(quantizer, quantizer, x)
+    program = jax.jit(lambda rows, key: _passes.recode(by, then, rows, 0, key))
+    payloads = rows[:, START:-5]
+    compiled = program.lower(payloads, jax.random.key(0)).compile()
+    stored = compiled.memory_analysis().temp_size_in_bytes
+    assert stored < 2 * x[0].size, "a stored vector of float32 has 4 bytes each"
