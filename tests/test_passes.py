@@ -12,7 +12,7 @@ from tests import nasty
 START, LENGTH = 13, 64
 LEVELS = qgenx.user_levels([0.1, 0.4, 1.0], bucket_size=LENGTH)
 PAIRS = [
-    (qgenx.uniform(4, bucket_size=LENGTH), qgenx.min_max(2, bucket_size=LENGTH)),
+    (qgenx.uniform(8, bucket_size=LENGTH), qgenx.min_max(8, bucket_size=LENGTH)),
     (qgenx.min_max(3, bucket_size=LENGTH), qgenx.uniform(8, bucket_size=LENGTH)),
     (qgenx.uniform(2, norm=2, bucket_size=100), qgenx.min_max(8, bucket_size=50)),
     (qgenx.uniform(1, bucket_size=LENGTH), qgenx.uniform(3, bucket_size=LENGTH)),
@@ -63,7 +63,7 @@ def test_recoding_is_one_after_the_other(workers, dtype):
 
     with jax.enable_x64(dtype == "float64"):
         cases = [prepared(*pair, x) for pair in PAIRS]
-        fills = [fill, None, None, fill, None]
+        fills = [None, None, fill, fill, None]
         rows, key = [rows for _, _, rows in cases], jax.random.key(3)
         found = jax.jit(at_once)(rows, key)
         expected = jax.jit(in_turn)(jax.jit(means)(rows), key)
