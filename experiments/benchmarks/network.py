@@ -57,6 +57,9 @@ _GAN = flags.DEFINE_bool("gan", True, "iterations of the GAN, too")
 _GAN_MODEL = flags.DEFINE_enum("gan_model", "dcgan", ["dcgan", "resnet"], "the pair")
 _GAN_WIDTH = flags.DEFINE_integer("gan_width", 32, "filters of its narrowest layers", 1)
 _GAN_BATCH = flags.DEFINE_integer("gan_batch", 16, "pictures per worker and call", 1)
+_CHUNKS = flags.DEFINE_integer(
+    "chunks", 1, "exchange in so many pieces, too, which could overlap; 1: not", 1
+)
 _PEERS = flags.DEFINE_bool("peers", True, "PyTorch's on the same links, too")
 _RANK = flags.DEFINE_integer("powersgd_rank", 1, "of PowerSGD's matrices", 1)
 _OUTPUT = flags.DEFINE_string("output", "", "folder for CSV and PNG; empty: none")
@@ -97,6 +100,7 @@ def check_flags() -> measure.Plan:
         longest=_LONGEST.value,
         seconds=_SECONDS.value,
         most_rounds=_ROUNDS.value,
+        chunks=_CHUNKS.value,
     )
 
 

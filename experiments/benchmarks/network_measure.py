@@ -28,6 +28,7 @@ class Plan(NamedTuple):
         longest: seconds that an exact exchange may take.
         seconds: for the rounds at one rate.
         most_rounds: however fast they are.
+        chunks: pieces of a vector that are exchanged one by one, too; 1 for none.
     """
 
     nodes: int
@@ -38,6 +39,7 @@ class Plan(NamedTuple):
     longest: float
     seconds: float
     most_rounds: int
+    chunks: int
 
 
 class Measured(NamedTuple):
@@ -121,18 +123,28 @@ def exchanges(bench: Bench, rate: str) -> list[report.Row]:
     rows = []
     for size in sizes(bench.plan, rate):
         print(f"exchanges of {size} coordinates, {rate}", flush=True)
-        cases = [(bits, "") for bits in (EXACT, BF16)]
+        cases = [(bits, "", 1) for bits in (EXACT, BF16)]
         plan = bench.plan
-        cases += [(str(b), way) for b in plan.bits for way in plan.collectives]
-        facts = {case: prepare_exchange(bench, *case, size) for case in cases}
+        cases += [
+            (str(bits), way, chunks)
+            for bits in plan.bits
+            for way in plan.collectives
+            for chunks in sorted({1, plan.chunks})
+        ]
+        facts = {
+            (bits, way, chunks): prepare_exchange(bench, bits, way, size, chunks)
+            for bits, way, chunks in cases
+        }
         names = [n for fact in facts.values() for n in fact["names"]]
         found = bench.rounds(rate, names)
-        exact = found[facts[EXACT, ""]["names"][0]].seconds
-        for (bits, _), fact in facts.items():
+        exact = found[facts[EXACT, "", 1]["names"][0]].seconds
+        for (bits, _, chunks), fact in facts.items():
+            framework = "jax" if bits == BF16 else "qgenx_jax"
+            framework += f", {chunks} chunks" if chunks > 1 else ""
             whole, *parts = (found[name] for name in fact["names"])
             rows.append(
                 _row(bench, rate, whole, fact["sent_bytes"])
-                | {"framework": "jax" if bits == BF16 else "qgenx_jax"}
+                | {"framework": framework}
                 | {"collective": fact["collective"], "bits": bits}
                 | {"coordinates": size, "phases": fact["phases"]}
                 | _split(whole.seconds, [part.seconds for part in parts])
@@ -220,14 +232,18 @@ def sizes(plan: Plan, rate: str) -> list[int]:
     return list(dict.fromkeys(fitting))
 
 
-def prepare_exchange(bench: Bench, bits: str, way: str, size: int) -> dict[str, Any]:
-    """Compiles an exchange; `names` are of the whole and, if quantized, its parts."""
-    name = f"{bits}:{way}:{size}"
-    collective = way or None
-    facts = bench.prepare(
-        "prepare_exchange", name, coordinates=size, bits=bits, collective=collective
-    )
-    parts = [f"{name} {part}" for part in PARTS] if bits.isdigit() else []
+def prepare_exchange(
+    bench: Bench, bits: str, way: str, size: int, chunks: int = 1
+) -> dict[str, Any]:
+    """Compiles an exchange; `names` are of the whole and, if quantized, its parts.
+
+    Of an exchange in chunks they are of the whole alone.
+    """
+    name = f"{bits}:{way}:{size}:{chunks}"
+    how = {"bits": bits, "collective": way or None, "chunks": chunks}
+    facts = bench.prepare("prepare_exchange", name, coordinates=size, **how)
+    has_parts = bits.isdigit() and chunks == 1
+    parts = [f"{name} {part}" for part in PARTS] if has_parts else []
     return {**facts, "names": [name, *parts]}
 
 

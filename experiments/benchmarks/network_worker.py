@@ -68,9 +68,17 @@ class Worker:
         return jax.make_array_from_process_local_data(sharding, own[None], shape)
 
     def prepare_exchange(
-        self, name: str, coordinates: int, bits: str, collective: str | None
+        self,
+        name: str,
+        coordinates: int,
+        bits: str,
+        collective: str | None,
+        chunks: int,
     ) -> dict[str, Any]:
         """Compiles an exchange and, if it is quantized, its parts.
+
+        In several chunks it is as many exchanges of pieces of the vector, in one
+        program, in which the next one could be encoded while one is on its way.
 
         Returns:
             The collective, and per worker the bytes sent in an exchange and the phases.
@@ -85,20 +93,25 @@ class Worker:
             if bits == BF16:
                 total = lax.psum(row[0].astype(jnp.bfloat16), AXIS)
                 return total.astype(jnp.float32) / self.workers
-            return exchange.send(row[0], exchange.init())[0][0]
+            pieces = jnp.array_split(row[0], chunks)
+            means = [exchange.send(x, exchange.init())[0][0] for x in pieces]
+            return jnp.concatenate(means)
 
         run = self.mapped(mean, out_specs=P())
         self.calls[name] = lambda: run(vectors)
-        traffic = exchange.traffic(
-            jax.ShapeDtypeStruct(own.shape, own.dtype), self.workers
-        )
-        if quantizer is not None:
+        sizes = [x.size for x in np.array_split(own, chunks)]
+        each = [
+            exchange.traffic(jax.ShapeDtypeStruct((n,), own.dtype), self.workers)
+            for n in sizes
+        ]
+        traffic, sent = each[0], sum(x.sent_bytes for x in each)
+        if quantizer is not None and chunks == 1:
             self._prepare_codec(name, exchange, own, traffic.collective)
             self._prepare_wire(name, traffic)
         self._warm_up(name)
         return {
             "collective": BF16 if bits == BF16 else traffic.collective,
-            "sent_bytes": traffic.sent_bytes // (2 if bits == BF16 else 1),
+            "sent_bytes": sent // (2 if bits == BF16 else 1),
             "phases": len(traffic.phases),
         }
 
