@@ -12,6 +12,8 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from tests.helpers import AXIS, mesh_of, vectors
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
 
 
