@@ -1,25 +1,34 @@
 """Strict settings for all tests, and eight simulated devices, before JAX starts."""
 
+import gc
 import os
 
 import jax
 import pytest
 
+from tests.helpers import compiling_plainly, xla_flags
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["XLA_FLAGS"] = xla_flags(plain=False)
+gc.set_threshold(50_000)  # JAX keeps millions of objects: look through them less often
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def compiled_plainly():
-    """XLA compiles a module's programs with fewer optimizations, in less time.
+    """XLA compiles a test's programs with fewer optimizations, in a third of the time.
 
     For contracts that do not depend on how a program is compiled. What is claimed of
     bits and roundings is tested as users run it.
     """
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    jax.config.update(name, True)
-    yield
-    jax.config.update(name, before)
+    with compiling_plainly():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _as_marked(request):
+    """Rows of a table cannot use fixtures: they are marked `plainly`."""
+    if request.node.get_closest_marker("plainly"):
+        request.getfixturevalue("compiled_plainly")

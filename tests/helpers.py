@@ -16,12 +16,38 @@ from qgenx_jax import _random
 AXIS = "data"
 
 
+PLAIN = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+_FULL = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+_GIVEN = os.environ.get("XLA_FLAGS", "")
+
+
+def xla_flags(*, plain: bool) -> str:
+    """XLA_FLAGS; `xla_flags_reset` makes XLA read them at every compilation.
+
+    The last one of a name counts: a worker of pytest-xdist is given its parent's.
+    """
+    flags = {"xla_flags_reset": True, **(PLAIN if plain else _FULL)}
+    texts = [f"--{name}={str(value).lower()}" for name, value in flags.items()]
+    return " ".join([_GIVEN, *texts])
+
+
 def plainly_compiled(**variables: str) -> dict[str, str]:
-    """The environment of programs that XLA compiles in two thirds of the time.
+    """The environment of programs that XLA compiles in a third of the time.
 
     For programs whose compiling takes longer than their run, where speed is no claim.
     """
-    return {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **variables}
+    return {**os.environ, "XLA_FLAGS": xla_flags(plain=True), **variables}
+
+
+@contextlib.contextmanager
+def compiling_plainly():
+    """What XLA compiles inside, it compiles without most optimizations."""
+    before = os.environ["XLA_FLAGS"]
+    os.environ["XLA_FLAGS"] = xla_flags(plain=True)
+    try:
+        yield
+    finally:
+        os.environ["XLA_FLAGS"] = before
 
 
 def mesh_of(workers: int) -> Mesh:

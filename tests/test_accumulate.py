@@ -10,6 +10,8 @@ import qgenx_jax as qgenx
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 from tests.test_hlo import collectives
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 WORKERS, EVERY, SIZE = 3, 4, 200
 
 

@@ -8,6 +8,8 @@ from jax import lax
 
 import qgenx_jax as qgenx
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 
 def test_float32_average_does_not_stagnate():
     """Gap(X-bar_T) = R |X_{T+1} - X_1| / (gamma_{T+1} T) at T = 30,000, in float32.

@@ -120,6 +120,7 @@ QUANTIZERS = {
         "x must be a real floating-point array, got int32: cast it",
     ),
     "key 0.5": (lambda: BITS.encode(0.5, X), KEY + "0.5: pass jax.random.key"),
+    "key text": (lambda: qgenx.exchange(AXIS, BITS, key="seed"), KEY + "'seed': pass"),
     "key None": (lambda: qgenx.exchange(AXIS, BITS, key=None), KEY + "None: pass jax"),
     "key of another length": (
         lambda: qgenx.exchange(AXIS, BITS, key=np.zeros(3, np.uint32)),

@@ -9,6 +9,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.helpers import AXIS
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 
 def test_plain_transformations_see_every_oracle_vector():
     """Clipping before the pair equals clipping the vectors by hand, with one state."""

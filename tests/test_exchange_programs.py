@@ -12,7 +12,10 @@ import qgenx_jax as qgenx
 from qgenx_jax import _trees
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 
+plainly = pytest.mark.plainly
 
+
+@plainly
 def test_two_exchanges_of_one_program_round_differently():
     """Also with equal keys: paths and shapes enter the stream."""
     mean = lambda: qgenx.quantized_mean(AXIS, qgenx.uniform(2), exact=None)  # noqa: E731
@@ -31,6 +34,7 @@ def test_two_exchanges_of_one_program_round_differently():
     assert differ > 0.1, "two exchanges share one stream"
 
 
+@plainly
 def test_the_state_shares_no_buffer_with_the_key():
     key = jax.random.key(3)
     transformation = qgenx.quantized_mean(AXIS, qgenx.uniform(4), key=key)
@@ -41,6 +45,7 @@ def test_the_state_shares_no_buffer_with_the_key():
     jax.random.key_data(key).block_until_ready()
 
 
+@plainly
 def test_raw_keys_stay_raw():
     raw = jax.random.PRNGKey(3)
     exchange = qgenx.exchange(AXIS, qgenx.uniform(4), key=raw)
@@ -75,6 +80,7 @@ def test_many_workers_add_up_in_the_same_order_as_few(monkeypatch):
     assert_trees_identical(mean(), looped, "unrolled against looped")
 
 
+@plainly
 @pytest.mark.parametrize("variant", ["dual_averaging", "optimistic"])
 def test_sixty_four_workers(variant):
     problem = qgenx.problems.bilinear(8)
@@ -88,6 +94,7 @@ def test_sixty_four_workers(variant):
     assert float(jnp.abs(x).max()) > 0
 
 
+@plainly
 def test_shards_of_a_model_axis_round_differently():
     """Where JAX tracks the axes; and what is replicated over them stays so."""
     mesh = jax.make_mesh((2, 4), ("model", AXIS), (AxisType.Auto,) * 2)
@@ -111,6 +118,7 @@ def test_shards_of_a_model_axis_round_differently():
     assert jax.jit(whole)(vector).shape == (400,)
 
 
+@plainly
 def test_a_tuple_of_axes_is_one_axis_over_workers():
     mesh = jax.make_mesh((2, 3), ("host", AXIS), (AxisType.Auto,) * 2)
     axes = ("host", AXIS)
@@ -131,6 +139,7 @@ def test_a_tuple_of_axes_is_one_axis_over_workers():
     np.testing.assert_allclose(params, targets.mean(axis=0), atol=0.03)
 
 
+@plainly
 def test_a_mesh_of_explicit_axes_will_do():
     """What jax.make_mesh gives by default."""
     mesh = jax.make_mesh((3,), (AXIS,), devices=jax.devices()[:3])
@@ -148,6 +157,7 @@ def test_a_mesh_of_explicit_axes_will_do():
     np.testing.assert_allclose(params, targets.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+@plainly
 def test_exact_traffic_is_what_the_program_shows():
     """bfloat16 is added up in float32, and each worker's number takes a slot of K."""
     tree = {"a": jnp.zeros((3, 8, 8), jnp.bfloat16), "b": jnp.zeros((3, 5))}

@@ -9,6 +9,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.helpers import AXIS
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 WORKERS, DIMENSION, ITERATIONS = 3, 10, 20
 
 

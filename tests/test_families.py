@@ -11,6 +11,8 @@ import qgenx_jax as qgenx
 from qgenx_jax import _levels
 from tests.helpers import within_5_sigma
 
+plainly = pytest.mark.plainly
+
 QUANTIZERS = {
     "sign": qgenx.uniform(1, bucket_size=64),
     "sign L2": qgenx.uniform(1, norm=2, bucket_size=64),
@@ -24,9 +26,14 @@ QUANTIZERS = {
     "min_max 8": qgenx.min_max(8, bucket_size=64),
     "threefry": qgenx.uniform(4, source="threefry", bucket_size=64),
 }
+OPTIMIZED = ("sign", "exponential 8", "min_max 4")  # as users run it
+every_quantizer = pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[] if x in OPTIMIZED else plainly) for x in QUANTIZERS],
+)
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@every_quantizer
 def test_extremes_zeros_and_what_is_not_finite(name):
     quantizer = QUANTIZERS[name]
 
@@ -50,7 +57,7 @@ def test_extremes_zeros_and_what_is_not_finite(name):
         assert np.isnan(roundtrip([1.0, bad, 0.0, 0.0])).all(), f"{bad} was hidden"
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@every_quantizer
 def test_float64_keeps_its_range_and_its_precision(name):
     quantizer = QUANTIZERS[name]
     with jax.enable_x64(True):
@@ -67,6 +74,7 @@ def test_float64_keeps_its_range_and_its_precision(name):
             np.testing.assert_array_equal(again, y)  # on levels: nothing moves
 
 
+@plainly
 def test_the_lowest_level_of_small_buckets_is_unbiased():
     """Half of the lowest level, 2^-50, becomes it half of the time, at any norm."""
     quantizer = qgenx.exponential(8, norm=math.inf, bucket_size=None)
@@ -83,6 +91,7 @@ def test_the_lowest_level_of_small_buckets_is_unbiased():
     within_5_sigma(ups, 0.5, 0.5 / np.sqrt(4096), "the lowest level's share")
 
 
+@plainly
 def test_levels_from_a_state_replace_the_quantizers_own():
     quantizer = qgenx.user_levels([0.1, 0.5, 1.0], bucket_size=None)
     exchange = qgenx.exchange("data", quantizer)
@@ -138,6 +147,7 @@ def test_wrong_levels_say_what_to_do():
         qgenx.min_max(0)
 
 
+@plainly
 def test_truncation_is_that_of_the_significant_bits():
     values = np.array([0.1, 1.0, 0.3333])
     truncated = np.asarray(_levels.truncate(jnp.asarray(values, jnp.float32)))

@@ -9,6 +9,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.helpers import AXIS
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 TREE = {
     "conv": {"kernel": jnp.arange(1.0, 41.0).reshape(5, 8), "bias": jnp.full(8, 0.3)},
     "dense": {"kernel": jnp.linspace(-1, 1, 30).reshape(6, 5), "bias": jnp.ones(5)},

@@ -12,6 +12,8 @@ import qgenx_jax as qgenx
 from qgenx_jax import _cost
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors, within_5_sigma
 
+plainly = pytest.mark.plainly
+
 AXES = ("host", "chip")
 BITS = qgenx.uniform(4, bucket_size=50)
 TREE = {"a": (41, 5), "b": (30,), "half": (7,), "empty": (0,)}
@@ -52,7 +54,7 @@ def on_mesh(exchange, trees, slow, fast, check_vma=True):
     return jax.jit(mapped)(trees)
 
 
-@pytest.mark.parametrize(("slow", "fast"), [(2, 2), (3, 2)])
+@pytest.mark.parametrize(("slow", "fast"), [pytest.param(2, 2, marks=plainly), (3, 2)])
 def test_bits_are_those_of_vmap_and_every_replica(slow, fast):
     """N = 2, so that a sum over the fast axis has one order."""
     exchange = exchange_of(exact=lambda path, _: path in ("['half']", "['empty']"))
@@ -76,6 +78,7 @@ def test_bits_are_those_of_vmap_and_every_replica(slow, fast):
         assert 0 < error < 2 * largest / 7, f"{name} is {error} off"
 
 
+@plainly
 def test_only_the_slow_axis_quantizes():
     """Values on levels pass unchanged: a fast axis that rounded would move them."""
     rng = np.random.default_rng(0)
@@ -87,6 +90,7 @@ def test_only_the_slow_axis_quantizes():
     np.testing.assert_allclose(mean, level, rtol=2**-14)
 
 
+@plainly
 @pytest.mark.parametrize("slow", [2, 3])
 def test_mean_is_unbiased_and_pieces_round_independently(slow):
     """Equal pieces on the devices of a fast axis show a shared stream."""
@@ -112,6 +116,7 @@ def test_mean_is_unbiased_and_pieces_round_independently(slow):
     within_5_sigma(product.mean(), 0, product.std() / np.sqrt(product.size), "pieces")
 
 
+@plainly
 def test_workers_that_share_a_device_are_the_fast_axis():
     """Exact on a device, quantized between devices; by the doors of the library."""
     axes = (AXIS, "local")
@@ -132,6 +137,7 @@ def test_workers_that_share_a_device_are_the_fast_axis():
     assert np.abs(params - targets.mean(axis=0)).max() > 1e-3, "nothing was quantized"
 
 
+@plainly
 @pytest.mark.parametrize(
     ("quantizer", "second"),
     [(qgenx.exponential(3, norm=np.inf), qgenx.min_max(1)), (qgenx.min_max(1), None)],
@@ -148,6 +154,7 @@ def test_padding_is_in_no_norm(quantizer, second):
     np.testing.assert_allclose(mean, flats[0], rtol=1e-4)
 
 
+@plainly
 def test_a_nan_reaches_all():
     flats = jnp.asarray(vectors(4, 100)).at[3, 60].set(jnp.nan)
     exchange = exchange_of(qgenx.uniform(4, bucket_size=10))
@@ -156,6 +163,7 @@ def test_a_nan_reaches_all():
     assert np.isfinite(np.delete(mean, np.s_[60:70])).all()
 
 
+@plainly
 def test_q_genx_runs_with_a_given_step_size():
     problem = qgenx.problems.bilinear(8)
     pair = qgenx.q_genx(

@@ -11,6 +11,8 @@ from scipy import optimize
 import qgenx_jax as qgenx
 from tests.helpers import within_5_sigma
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 problems = qgenx.problems
 PROBLEMS = {
     "bilinear": lambda: problems.bilinear(8, seed=1),

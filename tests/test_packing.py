@@ -8,6 +8,8 @@ import pytest
 from qgenx_jax import _packing
 from tests import reference
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_equals_the_reference_and_comes_back(bits):

@@ -13,6 +13,7 @@ import pytest
 from tests import process_worker
 from tests.helpers import mesh_of
 
+plainly = pytest.mark.plainly
 ROOT = pathlib.Path(__file__).parent.parent
 TIMEOUT = 120  # seconds
 
@@ -97,7 +98,7 @@ def as_bytes(array):
     return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=plainly)])
 def test_processes_get_the_bits_of_simulated_devices(count, tmp_path):
     """One worker per process, its data known to itself only."""
     found = results_of_processes(count, tmp_path)

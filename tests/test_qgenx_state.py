@@ -10,6 +10,8 @@ from jax import lax
 import qgenx_jax as qgenx
 from tests.helpers import AXIS, within_5_sigma
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
 
 

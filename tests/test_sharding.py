@@ -20,6 +20,8 @@ import qgenx_jax as qgenx
 from tests.helpers import AXIS, assert_trees_identical
 from tests.test_hlo import collectives
 
+plainly = pytest.mark.plainly
+
 WORKERS, MODEL, BATCH = 4, 2, 8
 FEATURES, HIDDEN, OUTPUTS = 32, 48, 64
 BUCKET = 256  # divides the leaves that are quantized
@@ -130,6 +132,7 @@ def error_bound(gradients, bits):
     return np.broadcast_to(distance.mean(0), buckets.shape[1:]).reshape(-1)
 
 
+@plainly
 @of_both
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_gradient_is_the_exact_mean_within_the_quantization_step(bits, axis_names):
@@ -147,6 +150,7 @@ def test_the_gradient_is_the_exact_mean_within_the_quantization_step(bits, axis_
     assert not np.array_equal(old, new), "the next exchange would round the same way"
 
 
+@plainly
 def test_without_a_quantizer_the_step_is_that_of_plain_jit():
     step, _, params, mean_state, state, batch = setting(None, BY_JIT)
     trained, *_ = step(params, mean_state, state, batch)
@@ -163,6 +167,7 @@ def test_without_a_quantizer_the_step_is_that_of_plain_jit():
     )
 
 
+@plainly
 @of_both
 def test_the_program_moves_one_buffer_of_accounted_size(axis_names):
     bits = 4
@@ -179,6 +184,7 @@ def test_the_program_moves_one_buffer_of_accounted_size(axis_names):
     assert not large, f"collectives of a gradient's size: {large}"
 
 
+@plainly
 @of_both
 def test_a_training_run_stays_replicated_over_all_axes_without_a_new_trace(axis_names):
     step, traces, *carried, batch = setting(4, axis_names)
@@ -233,6 +239,7 @@ def test_a_mesh_axis_that_is_only_there_changes_no_bit():
         assert_trees_identical(result, found["1-D"], f"{name} against 1-D")
 
 
+@plainly
 def test_shards_of_a_model_are_averaged_over_data_only():
     """Parameters cut over "model" by hand: each shard its own mean, rounded apart."""
     mesh = mesh_2d()

@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 
+plainly = pytest.mark.plainly
+
 BOTH = (AXIS, "local")
 BITS = qgenx.uniform(4, bucket_size=64)
 SIZE = 300
@@ -30,7 +32,12 @@ def mean_of(axis_name, quantizer, flats, **where):
 
 @pytest.mark.parametrize(
     ("devices", "workers", "quantizer"),
-    [(1, 3, BITS), (3, 6, BITS), (3, 6, None), (8, 64, BITS)],
+    [
+        pytest.param(1, 3, BITS, marks=plainly),
+        (3, 6, BITS),
+        (3, 6, None),
+        pytest.param(8, 64, BITS, marks=plainly),
+    ],
 )
 def test_the_bits_of_vmap(devices, workers, quantizer):
     """Means, own vectors, numbers and the state: as on one device for all workers."""
@@ -47,6 +54,7 @@ def test_the_bits_of_vmap(devices, workers, quantizer):
         assert_trees_identical(actual, expected, f"{workers} on {devices}")
 
 
+@plainly
 def test_two_mesh_axes_and_workers_that_share_a_device():
     mesh = jax.make_mesh((1, 2), ("host", "chip"), (AxisType.Auto,) * 2)
     flats = jnp.asarray(vectors(6, SIZE))
@@ -55,6 +63,7 @@ def test_two_mesh_axes_and_workers_that_share_a_device():
     assert_trees_identical(actual, mean_of(AXIS, BITS, flats, workers=6), "6 on 1x2")
 
 
+@plainly
 @pytest.mark.parametrize("variant", ["dual_extrapolation", "optimistic"])
 def test_per_worker_state_and_replicas(variant):
     """The rule's own vectors are laid out over devices and, on each, over workers."""
@@ -93,6 +102,7 @@ def assert_replicas_identical(tree):
                 np.testing.assert_array_equal(other, first)
 
 
+@plainly
 def test_one_collective_on_the_wire():
     """Each device sends its workers' buffers in one all-gather."""
     flats = jnp.asarray(vectors(6, SIZE))
@@ -110,6 +120,7 @@ def test_one_collective_on_the_wire():
     assert "all_reduce" not in text
 
 
+@plainly
 def test_gradients_of_replicated_parameters_are_refused():
     optimizer = qgenx.quantized_mean(BOTH, BITS, exact=None)
 
@@ -123,6 +134,7 @@ def test_gradients_of_replicated_parameters_are_refused():
         run(jnp.zeros(SIZE), optimizer.init(None), jnp.asarray(vectors(6, SIZE)))
 
 
+@plainly
 def test_an_exchange_over_one_of_the_axes_is_refused():
     """Else parameters would differ between devices, under one name."""
     optimizer = qgenx.quantized_mean("local", BITS, exact=None)
@@ -136,6 +148,7 @@ def test_an_exchange_over_one_of_the_axes_is_refused():
         run(jnp.zeros(SIZE), optimizer.init(None), jnp.asarray(vectors(6, SIZE)))
 
 
+@plainly
 def test_wrong_arguments_say_what_to_do():
     step = lambda params, state: (params, state)  # noqa: E731
     with pytest.raises(

@@ -11,6 +11,8 @@ from qgenx_jax import _cost
 from tests.helpers import AXIS, mesh_of
 from tests.test_hlo import collectives
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 BITS = qgenx.uniform(4, bucket_size=64)
 TREE = {
     "conv": jax.ShapeDtypeStruct((30, 41), "float32"),

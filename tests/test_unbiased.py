@@ -22,6 +22,7 @@ from tests import nasty, reference
 from tests.helpers import within_5_sigma
 from tests.test_round_trips import BUCKET, CELLS, NORMS, Cell, of_cell, run, user_levels
 
+plainly = pytest.mark.plainly
 SIZE = 32
 DRAWS, BATCH = 4080, 240  # the batch as in test_round_trips: the same programs
 
@@ -56,7 +57,7 @@ def buckets_of(cell, levels):
     return buckets
 
 
-@pytest.mark.parametrize("wide", ["float32", "float64"])
+@pytest.mark.parametrize("wide", ["float32", pytest.param("float64", marks=plainly)])
 @pytest.mark.parametrize(
     ("family", "bits"),
     [("uniform", bits) for bits in range(1, 9)]

@@ -13,6 +13,8 @@ import qgenx_jax as qgenx
 from qgenx_jax import _workers
 from tests.helpers import AXIS, mesh_of, vectors
 
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
 VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
 
 

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.cifar10_gan.pictures import draw_pictures
 from tests.helpers import plainly_compiled
 
 SMALL = (
@@ -36,13 +37,20 @@ SMALL = (
 )
 
 
-def start(workdir: pathlib.Path, iterations: int, cache: pathlib.Path):
+def save_pictures(path: pathlib.Path) -> str:
+    """A source of few pictures: drawing the embedded ones is most of a short run."""
+    train, test = (draw_pictures(256, seed=0, stream=stream) for stream in (0, 1))
+    np.savez(path, train=train, test=test)
+    return f"--source={path}"
+
+
+def start(workdir: pathlib.Path, iterations: int, cache: pathlib.Path, source: str):
     """The program, resumed if there is something to resume, in a session of its own."""
     command = [sys.executable, "-m", "experiments.cifar10_gan", f"--workdir={workdir}"]
     if (workdir / "config.json").exists():
         command += ["--resume"]
     else:
-        command += [f"--iterations={iterations}", *SMALL]
+        command += [f"--iterations={iterations}", source, *SMALL]
     environment = plainly_compiled(
         # a restart should not compile again what was compiled before
         JAX_COMPILATION_CACHE_DIR=str(cache),
@@ -103,12 +111,12 @@ def kill_and_resume(
         AssertionError: if they differ.
     """
     undisturbed, killed = folder / "undisturbed", folder / "killed"
-    cache = folder / "cache"
-    finish(start(undisturbed, iterations, cache))
+    rest = iterations, folder / "cache", save_pictures(folder / "pictures.npz")
+    finish(start(undisturbed, *rest))
     moments = random.Random(seed)
     history = []
     for row in sorted(moments.choices(range(iterations), k=kills)):
-        process, begun = start(killed, iterations, cache), last_row(killed)
+        process, begun = start(killed, *rest), last_row(killed)
         while process.poll() is None and last_row(killed) < row:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.2))
@@ -121,7 +129,7 @@ def kill_and_resume(
             if path.name.isdigit()
         ]
         history.append((begun, last_row(killed), max(complete, default=None)))
-    finish(start(killed, iterations, cache))
+    finish(start(killed, *rest))
     (step, expected), (last, actual) = map(last_checkpoint, (undisturbed, killed))
     assert step == last == iterations, f"ended at {step} and {last}, not {iterations}"
     assert len(expected) == len(actual) > 20, "another number of arrays"

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from experiments.cifar10_gan import convolutions as c
+from tests.helpers import PLAIN
 
 # Kernel size and stride; "up" marks the transposed convolutions.
 KINDS = [*c.CONVOLUTIONS, *((size, "up") for size in c.TRANSPOSED)]
@@ -97,8 +98,7 @@ def test_derivatives_to_third_order_equal_the_plain_ones(
         x, kernel = operands(size, side=(2, 4), n=3)
         both = functions(size, stride)
         run = jax.jit(
-            lambda *a: [derivatives(f, *a) for f in both],
-            compiler_options={"xla_backend_optimization_level": 0},  # half the time
+            lambda *a: [derivatives(f, *a) for f in both], compiler_options=PLAIN
         )
         fast, plain = run(x, 0.3 * kernel)
         for order, pair in enumerate(zip(fast, plain, strict=True), start=1):

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from experiments.cifar10_gan import losses, models
+from tests.helpers import PLAIN
 
 SHAPE = (4, 2, 2, 3)
 
@@ -184,8 +185,7 @@ def test_fast_operator_is_the_gradients_of_the_plain_pairs_losses(name):
 
     # Weights of 0.02 make gradients tiny; larger ones let every kernel matter.
     params = jax.tree.map(lambda leaf: 10 * leaf, fast.params)
-    options = {"xla_backend_optimization_level": 0}  # half the time to compile
-    run = jax.jit(both, compiler_options=options)
+    run = jax.jit(both, compiler_options=PLAIN)
     (vector, metrics), expected = run(params, batch)
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
         where = jax.tree_util.keystr(path)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.experiments.kill_and_resume import rows
+from tests.experiments.kill_and_resume import rows, save_pictures
 from tests.helpers import plainly_compiled
 from tests.test_processes import free_port
 
@@ -33,7 +33,8 @@ def start(workdir, *arguments):
 
 def test_two_processes_write_the_rows_of_one(tmp_path):
     """Each gathers its own worker's pictures; the first alone writes and scores."""
-    several = ("--processes=2", f"--coordinator=127.0.0.1:{free_port()}")
+    source = save_pictures(tmp_path / "pictures.npz")
+    several = (source, "--processes=2", f"--coordinator=127.0.0.1:{free_port()}")
     running = [
         start(tmp_path / "two", *several, f"--process={process}")
         for process in range(2)
@@ -43,7 +44,7 @@ def test_two_processes_write_the_rows_of_one(tmp_path):
         assert process.returncode == 0, output
     assert "2 cpu devices of 2 processes" in outputs[0]
     assert "sliced Wasserstein" not in outputs[1], "the second process scores too"
-    alone = start(tmp_path / "one")
+    alone = start(tmp_path / "one", source)
     output = alone.communicate(timeout=300)[0]
     assert alone.returncode == 0, output
     expected = rows(tmp_path / "one")

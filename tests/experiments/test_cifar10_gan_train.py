@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -13,10 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.cifar10_gan import models, observer, place, run, step, train
+from experiments.cifar10_gan import models, observer, place, run, sources, step, train
 from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.pictures import draw_pictures
 from tests.experiments import kill_and_resume
-from tests.helpers import assert_trees_identical
+from tests.helpers import assert_trees_identical, compiling_plainly
 
 TINY = Config(
     iterations=4,
@@ -41,18 +43,29 @@ def rows(workdir):
         return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
+@functools.cache
+def draw_once(*args, **settings):
+    pictures = draw_pictures(*args, **settings)
+    pictures.flags.writeable = False
+    return pictures
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Each run compiles the same programs, and longer than it runs them."""
+def _prepare_once(tmp_path_factory):
+    """Each run compiles the same programs, and longer than it runs them.
+
+    And draws the same 20,000 pictures, which test_cifar10_gan_pictures.py compares.
+    """
     settings = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
         "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_disable_most_optimizations": True,
     }
     before = {name: jax.config.values[name] for name in settings}
     for name, value in settings.items():
         jax.config.update(name, value)
-    yield
+    with compiling_plainly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "draw_pictures", draw_once)
+        yield
     for name, value in before.items():
         jax.config.update(name, value)
 
