@@ -1,9 +1,9 @@
 """A flat vector to bytes and back: quantized, or exact."""
 
-from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple, Protocol
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from qgenx_jax import _passes, _trees
@@ -54,9 +54,12 @@ class Coder(Protocol):
         start: int,
         second: Any,
         key: Array,
-        fill: Callable[[Array], Array] | None,
+        real: Array | None,
     ) -> Array:
-        """That mean, with `fill` applied, as the bytes of a coder of the same kind."""
+        """That mean as the bytes of a coder of the same kind.
+
+        With `fill` applied, where `real` is not None.
+        """
         ...
 
     def fill(self, vector: Array, real: int | Array) -> Array:
@@ -126,11 +129,11 @@ class Quantized(NamedTuple):
         start: int,
         second: "Quantized",
         key: Array,
-        fill: Callable[[Array], Array] | None,
+        real: Array | None,
     ) -> Array:
         """See `Coder`."""
-        by, then = (coder.quantization(size) for coder in (self, second))
-        return _passes.recode(by, then, payloads, start, key, fill)
+        static = self._replace(levels=None), second._replace(levels=None), size, start
+        return _recode(*static, payloads, self.levels, second.levels, key, real)
 
     def quantization(self, size: int) -> _passes.Quantization:
         """How a vector of `size` coordinates is quantized."""
@@ -139,12 +142,24 @@ class Quantized(NamedTuple):
 
     def fill(self, vector: Array, real: int | Array) -> Array:
         """See `Coder`."""
-        if vector.size == 0:
-            return vector
-        padding = jnp.zeros((), vector.dtype)
-        if self.quantizer.family == "min_max":
-            padding = vector[jnp.maximum(real - 1, 0)]
-        return jnp.where(jnp.arange(vector.size) < real, vector, padding)
+        return _passes.fill(self.quantization(vector.size).codec, vector, real)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _recode(
+    first: Quantized,
+    second: Quantized,
+    size: int,
+    start: int,
+    payloads: Array,
+    levels: Array | None,
+    second_levels: Array | None,
+    key: Array,
+    real: Array | None,
+) -> Array:
+    by = first._replace(levels=levels).quantization(size)
+    then = second._replace(levels=second_levels).quantization(size)
+    return _passes.recode(by, then, payloads, start, key, real)
 
 
 class Raw(NamedTuple):
@@ -193,11 +208,11 @@ class Raw(NamedTuple):
         start: int,
         second: "Raw",
         key: Array,
-        fill: Callable[[Array], Array] | None,
+        real: Array | None,
     ) -> Array:
         """See `Coder`."""
-        mean = self.mean_of(payloads, size, start)
-        return second.encode(key, mean if fill is None else fill(mean))
+        del real  # a mean's padding is as good as any
+        return second.encode(key, self.mean_of(payloads, size, start))
 
     def fill(self, vector: Array, real: int | Array) -> Array:
         """See `Coder`."""

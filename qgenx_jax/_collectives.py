@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qgenx_jax import _checks, _fusion, _trees, _wire, _workers
+from qgenx_jax import _checks, _trees, _wire, _workers
 from qgenx_jax._types import Array, AxisName, DualVector
 
 NumberOf: TypeAlias = Callable[[list[Array]], Array]
@@ -99,7 +99,7 @@ def gather_with_number(
 ) -> tuple[Array, Array | None]:
     """All workers' bytes (K, bytes) in one all-gather, and their numbers (K,)."""
     tail = [] if number is None else [_trees.to_bytes(number)]
-    buffer = _fusion.joined([*sent, *tail], "uint8")
+    buffer = _trees.concatenate([*sent, *tail], "uint8")
     gathered = _workers.gather(buffer, axis_name)
     if number is None:
         return gathered, None

@@ -14,11 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax import _packing, _pallas, _rounding, _scales, _trees
+from qgenx_jax import _packing, _pallas, _records, _rounding, _scales, _trees
 from qgenx_jax._types import Array
-
-Form = tuple[int, str, int, np.dtype, Sequence[tuple[int, int]]]
-"""A `_records.Format`: bits, source, meta, wide, buckets."""
 
 
 class Recoder(NamedTuple):
@@ -85,9 +82,9 @@ class Recoder(NamedTuple):
 
 def recoder_for(
     codec: _rounding.Codec,
-    form: Form,
+    form: _records.Format,
     encoder: _rounding.Codec,
-    encoder_form: Form,
+    encoder_form: _records.Format,
     shape: tuple[int, ...],
 ) -> Recoder | None:
     """The kernel for the full buckets of payloads, or None where there is none.
@@ -99,16 +96,15 @@ def recoder_for(
         encoder_form: of the mean.
         shape: of the payloads, (K, bytes), whatever else is in them.
     """
-    bits, _, meta, wide, buckets = form
     kernel = _pallas.kernel_for(encoder, *encoder_form)
     simple = isinstance(codec, (_rounding.Uniform, _rounding.Sign, _rounding.MinMax))
-    fits = wide == np.float32 and bits in (1, 2, 4, 8)
+    fits = form.wide == np.float32 and form.bits in (1, 2, 4, 8)
     fits &= shape[0] * shape[1] < 2**31  # places are int32
     if kernel is None or not simple or not fits:
         return None
-    if buckets[0] != (kernel.rows, kernel.length):
+    if form.buckets[0] != (kernel.rows, kernel.length):
         return None
-    return Recoder(codec, bits, meta, shape[0], kernel)
+    return Recoder(codec, form.bits, form.meta, shape[0], kernel)
 
 
 def pieces_of(planes: Sequence[Array], bits: int) -> list[Array]:

@@ -10,8 +10,10 @@ rows of buckets. Nothing as long as the vector is stored in between, but for wha
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import jax.numpy as jnp
 
 from qgenx_jax import (
     _fusion,
@@ -37,6 +39,23 @@ class Quantization(NamedTuple):
     codec: _rounding.Codec
     form: _records.Format
     kernel: str
+
+
+TWICE = 4
+"""Rows that are decoded twice rather than their mean stored."""
+
+
+def fill(codec: _rounding.Codec, vector: Array, real: int | Array) -> Array:
+    """The vector with what follows its first `real` coordinates kept out of norms.
+
+    Padding is 0, or, where a bucket's minimum counts too, the last coordinate.
+    """
+    if vector.size == 0:
+        return vector
+    padding = jnp.zeros((), vector.dtype)
+    if isinstance(codec, _rounding.MinMax):
+        padding = vector[jnp.maximum(real - 1, 0)]
+    return jnp.where(jnp.arange(vector.size) < real, vector, padding)
 
 
 def encode(by: Quantization, flat: Array, key: Array) -> Array:
@@ -75,14 +94,14 @@ def recode(
     payloads: Array,
     start: int,
     key: Array,
-    fill: Callable[[Array], Array] | None = None,
+    real: Array | None = None,
 ) -> Array:
     """The records of the mean of what K rows of records stand for.
 
-    The bytes are those of `average`, `fill` and `encode`. The mean is computed twice,
-    for each bucket's maximum and for its codes, and never stored; but on CPUs it is
-    stored where that takes less time: with levels that are looked up, and with second
-    codes of 3, 5, 6 or 7 bits, which are packed from stored codes.
+    The bytes are those of `average`, `fill` and `encode`. The mean of up to 4 rows is
+    computed twice, for each bucket's maximum and for its codes, and never stored. On
+    CPUs it is where that takes less time: for more rows, with levels that are looked
+    up, and with second codes of 3, 5, 6 or 7 bits, which are packed from stored codes.
 
     Args:
         by: of the rows.
@@ -90,18 +109,18 @@ def recode(
         payloads: uint8 of shape (K, bytes).
         start: byte at which the rows' records begin.
         key: of the rounding.
-        fill: what is done to the mean first; nothing if None.
+        real: how many coordinates are not padding, which `fill` is to treat first.
     """
 
     def decode(payloads: Array) -> list[Array]:
         return by.form.mean(by.codec, payloads, start)
 
     def buckets(means: Sequence[Array]) -> list[Array]:
-        if fill is None and by.form.buckets == then.form.buckets:
+        if real is None and by.form.buckets == then.form.buckets:
             pairs = zip(means, then.form.buckets, strict=True)
             return [mean.reshape(shape) for mean, shape in pairs]
         flat = _trees.concatenate([mean.reshape(-1) for mean in means], by.form.wide)
-        return then.form.cut(flat if fill is None else fill(flat))
+        return then.form.cut(flat if real is None else fill(then.codec, flat, real))
 
     def again(
         means: Sequence[Array], key: Array, full: Array | None = None
@@ -113,19 +132,23 @@ def recode(
 
     looked_up = isinstance(by.codec, _rounding.Levels)
     is_stored = looked_up or not _packing.is_one_part(then.form.bits)
+    # the sum of more than UNROLLED rows is a loop, which stores it in any case
+    is_stored |= TWICE < payloads.shape[0] <= _trees.UNROLLED
 
     def by_xla(payloads: Array, key: Array) -> list[Array]:
         if not is_stored:
             return _fusion.apart(together, payloads, key)
         return _fusion.apart(again, buckets(_fusion.apart(decode, payloads)), key)
 
-    if then.kernel == "xla" or fill is not None:
+    if then.kernel == "xla" or real is not None:
         return _joined(by_xla(payloads, key))
-    kernel = _pallas_recode.recoder_for(*by[:2], *then[:2], payloads.shape)
+    kernel = _pallas_recode.recoder_for(
+        by.codec, by.form, then.codec, then.form, payloads.shape
+    )
     if kernel is not None:
         kernel = functools.partial(kernel, start=start)
     return _joined(_pallas.where_compiled(kernel, together, by_xla, payloads, key))
 
 
 def _joined(records: Sequence[Array]) -> Array:
-    return _fusion.joined([record.reshape(-1) for record in records], "uint8")
+    return _trees.concatenate([record.reshape(-1) for record in records], "uint8")

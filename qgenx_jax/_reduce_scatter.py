@@ -15,7 +15,6 @@ own dtype and the mean in the dtype of sums, so that nothing is rounded and the 
 the bits of an all-gather's.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -52,19 +51,14 @@ def reduce_scatter_mean(
     workers = _workers.axis_size(axis_name)
     sent, own = encode_chunks(parts, vectors, keys, workers)
     arrived = _workers.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
-    until = [part.size for part in parts] if real is None else real
+    here = lax.axis_index(axis_name)
     again, start = [], 0
-    for part, key, end in zip(parts, keys, until, strict=True):
-        size = part.chunk(workers)
-        before = lax.axis_index(axis_name) * size
+    for index, (part, key) in enumerate(zip(parts, keys, strict=True)):
         # the first phase's streams are 0 to K - 1, or 0 and 1
         stream = jax.random.fold_in(key, max(workers, 2))
-        fill = None
-        is_padded = real is not None or size * workers != part.size
-        if is_padded and not (part.coder.keeps_zeros and part.second.keeps_zeros):
-            fill = functools.partial(part.second.fill, real=end - before)
-        again.append(part.coder.recode(arrived, size, start, part.second, stream, fill))
-        start += part.coder.n_bytes(size)
+        end = None if real is None else real[index]
+        again.append(part.recode_chunk(arrived, start, stream, here, end))
+        start += part.coder.n_bytes(part.chunk(workers))
     number = None if number_of is None else number_of(own)
     gathered, numbers = _collectives.gather_with_number(again, number, axis_name)
     rows = _wire.cut(gathered, [x.size for x in again])

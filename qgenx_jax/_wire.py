@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax import _fusion, _trees
+from qgenx_jax import _trees
 from qgenx_jax._coders import Coder, Quantized, Raw
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, DualVector
@@ -70,7 +70,32 @@ class Part(NamedTuple):
         keys = [jax.random.fold_in(key, stream) for stream in range(2)]
         encoded = self.coder.encode(keys[0], vector, whole)
         last = self.coder.encode(keys[1], tail)
-        return _fusion.joined([encoded, last], "uint8").reshape(shape)
+        return jnp.concatenate([encoded, last]).reshape(shape)
+
+    def recode_chunk(
+        self,
+        arrived: Array,
+        start: int,
+        key: Array,
+        index: Array | int,
+        real: int | Array | None = None,
+    ) -> Array:
+        """The mean of a chunk of K vectors, from their bytes, as bytes of `second`.
+
+        Args:
+            arrived: uint8 (K, bytes).
+            start: byte at which those of this part begin.
+            key: of the rounding.
+            index: of the chunk.
+            real: how many coordinates of the whole vectors are not padding, where not
+                all are.
+        """
+        count = arrived.shape[0]
+        size, left = self.chunk(count), None
+        is_padded = real is not None or size * count != self.size
+        if is_padded and not (self.coder.keeps_zeros and self.second.keeps_zeros):
+            left = jnp.asarray((self.size if real is None else real) - index * size)
+        return self.coder.recode(arrived, size, start, self.second, key, left)
 
     def decode_chunks(self, coder: Coder, rows: Array) -> Array:
         """The vector whose chunks a coder encoded, from uint8 (count, bytes)."""

@@ -71,6 +71,12 @@ def test_outside_jit_nothing_is_traced_twice(monkeypatch):
     second = QUANTIZER.decode(QUANTIZER.encode(1, x))
     assert len(traced) == once, "encoders or decoders were traced again"
     assert not np.array_equal(first, second), "two keys, equal roundings"
+    exchange = qgenx.exchange("data", QUANTIZER, collective="reduce_scatter")
+    run = jax.vmap(lambda x: exchange.send(x, exchange.init())[0][0], axis_name="data")
+    run(jnp.ones((3, 200)))
+    once = len(traced)
+    run(jnp.zeros((3, 200)))
+    assert len(traced) == once, "an exchange was traced again"
 
 
 def test_what_is_apart_is_differentiated_and_mapped():

@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from qgenx_jax import _pallas_recode, _rounding, _scales
+from qgenx_jax import _pallas_recode, _rounding
 from tests import nasty
 from tests.helpers import AXIS, mesh_of
 
@@ -139,30 +139,6 @@ def test_under_vmap_and_in_shard_map():
     )
     shape = jax.eval_shape(mapped, payloads, keys).shape
     assert shape == (3, 2, second.n_bytes(LENGTH))
-
-
-def test_a_mean_is_a_product():
-    """XLA divides by a constant as it multiplies with its inverse, rounded."""
-    rng = np.random.default_rng(0)
-    exponents = rng.integers(-100, 120, 2000)
-    x = np.float32(rng.normal(size=2000) * np.exp2(exponents))
-    x[:7] = [0, -0.0, np.inf, -np.inf, np.nan, 3e38, 1e-37]
-    counts = [*range(1, 65), 127, 129, 1000, 1023, 4095, 4096]
-
-    def both(x):
-        factors = [_scales.share(k, x[5]) for k in counts]
-        return [(x / k, x * f) for k, f in zip(counts, factors, strict=True)]
-
-    for count, found in zip(counts, jax.jit(both)(x), strict=True):
-        wanted = x * (np.float32(1) / np.float32(count))
-        subnormal = np.abs(wanted) < np.finfo(np.float32).tiny  # zeros on CPUs
-        wanted = np.where(subnormal, np.copysign(0, wanted), wanted)
-        for name, each in zip(("XLA's", "the kernel's"), found, strict=True):
-            where = f"{name} division by {count}"
-            np.testing.assert_array_equal(each, wanted, where)
-            np.testing.assert_array_equal(np.signbit(each), np.signbit(wanted), where)
-    assert np.isnan(_scales.share(3, jnp.float32(np.nan)))
-    assert not np.isnan(_scales.share(3, jnp.float32(np.inf)))
 
 
 SHAPE = 3, 2**16

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _passes
+from qgenx_jax import _pallas, _passes
 from tests import nasty
 
-START, LENGTH = 13, 64
+START, LENGTH, SIZE = 13, 64, 2**16
 LEVELS = qgenx.user_levels([0.1, 0.4, 1.0], bucket_size=LENGTH)
 PAIRS = [
     (qgenx.uniform(8, bucket_size=LENGTH), qgenx.min_max(8, bucket_size=LENGTH)),
@@ -38,21 +38,21 @@ def test_recoding_is_one_after_the_other(workers, dtype):
     grid = nasty.grid_of("uniform", 8, ())
     x = [nasty.vectors(rng, 20, LENGTH, dtype, grid)[0].ravel() for _ in range(workers)]
     x = np.stack([np.append(x, x[:30]) for x in x])  # a short bucket
-    real = x.shape[1] - 40
+    end = x.shape[1] - 40
 
-    def fill(mean):
-        return jnp.where(jnp.arange(mean.size) < real, mean, mean[real - 1])
+    def filled(mean):  # what a minimum counts for
+        return jnp.where(jnp.arange(mean.size) < end, mean, mean[end - 1])
 
     def at_once(rows, key):
         return [
-            _passes.recode(by, then, row, START, key, how)
-            for (by, then, _), row, how in zip(cases, rows, fills, strict=True)
+            _passes.recode(by, then, row, START, key, real)
+            for (by, then, _), row, real in zip(cases, rows, reals, strict=True)
         ]
 
     def in_turn(rows, key):
         return [
-            _passes.encode(then, mean if how is None else how(mean), key)
-            for mean, (_, then, _), how in zip(rows, cases, fills, strict=True)
+            _passes.encode(then, mean if real is None else filled(mean), key)
+            for mean, (_, then, _), real in zip(rows, cases, reals, strict=True)
         ]
 
     def means(rows):
@@ -63,7 +63,7 @@ def test_recoding_is_one_after_the_other(workers, dtype):
 
     with jax.enable_x64(dtype == "float64"):
         cases = [prepared(*pair, x) for pair in PAIRS]
-        fills = [None, None, fill, fill, None]
+        reals = [None, None, jnp.asarray(end), None, None]
         rows, key = [rows for _, _, rows in cases], jax.random.key(3)
         found = jax.jit(at_once)(rows, key)
         expected = jax.jit(in_turn)(jax.jit(means)(rows), key)
@@ -74,13 +74,45 @@ def test_recoding_is_one_after_the_other(workers, dtype):
 
 @pytest.mark.parametrize("bits", [8, 4, 2, 1])
 @pytest.mark.parametrize("family", [qgenx.uniform, qgenx.min_max])
-def test_the_mean_is_not_stored(family, bits):
+def test_the_mean_of_few_workers_is_not_stored(family, bits):
     """Not on CPUs either, where encoding and decoding are programs of their own."""
     quantizer = family(bits, bucket_size=256)
-    x = np.random.default_rng(0).normal(size=(3, 2**16)).astype(np.float32)
+    assert stored_by(quantizer, _passes.TWICE) < 2 * SIZE, "float32 has 4 bytes each"
+    if bits == 8:  # where to decode twice takes longer
+        assert stored_by(quantizer, _passes.TWICE + 1) > 4 * SIZE
+
+
+def stored_by(quantizer, workers):
+    """Temporary bytes of decoding, averaging and encoding again."""
+    x = np.random.default_rng(0).normal(size=(workers, SIZE)).astype(np.float32)
     by, then, rows = prepared(quantizer, quantizer, x)
     program = jax.jit(lambda rows, key: _passes.recode(by, then, rows, 0, key))
-    payloads = rows[:, START:-5]
-    compiled = program.lower(payloads, jax.random.key(0)).compile()
-    stored = compiled.memory_analysis().temp_size_in_bytes
-    assert stored < 2 * x[0].size, "a stored vector of float32 has 4 bytes each"
+    compiled = program.lower(rows[:, START:-5], jax.random.key(0)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("real", [None, 700])
+def test_by_a_kernel_it_is_the_same(monkeypatch, real):
+    """Where programs are compiled for GPUs; the kernel is interpreted."""
+    used = []
+
+    def by_kernel(kernel, encode, default, data, key):
+        if kernel is None:
+            return default(data, key)
+        used.append(kernel)
+        return encode(data, key, kernel(data, key, interpret=True))
+
+    monkeypatch.setattr(_pallas, "where_compiled", by_kernel)
+    x = np.random.default_rng(0).normal(3, 1, size=(2, 800)).astype(np.float32)
+    found = []
+    for kernel in ("xla", "pallas"):
+        quantizer = qgenx.min_max(4, bucket_size=256, kernel=kernel)
+        by, then, rows = prepared(quantizer, quantizer, x)
+        key, until = jax.random.key(1), None if real is None else jnp.asarray(real)
+        run = lambda rows: _passes.recode(by, then, rows, START, key, until)  # noqa: B023, E731
+        found.append(jax.jit(run)(rows))
+    np.testing.assert_array_equal(*found)
+    recoders = [
+        use for use in used if "recode" in str(type(use)) or hasattr(use, "func")
+    ]
+    assert bool(recoders) == (real is None), "padding is XLA's, the rest the kernel's"

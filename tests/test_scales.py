@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
+from qgenx_jax import _scales
 
 QUANTIZERS = {
     "sign": qgenx.uniform(1),
@@ -42,3 +43,16 @@ def test_scaling_by_powers_of_two_changes_no_code(name):
             values[row], values[0] * powers[row], err_msg=where
         )
     assert len(np.unique(codes[0])) > 1
+
+
+def test_a_share_is_a_quotient_rounded_once():
+    counts = [*range(1, 65), 127, 129, 1000, 1023, 4095, 4096]
+    for dtype in (np.float32, np.float64):
+        with jax.enable_x64(dtype == np.float64):
+            shares = jax.jit(lambda x: [_scales.share(count, x) for count in counts])
+            found = np.stack(shares(dtype([5, 0, np.inf, np.nan])))
+        assert found.dtype == dtype
+        wanted = dtype(1) / np.asarray(counts, dtype)
+        for place in range(3):
+            np.testing.assert_array_equal(found[:, place], wanted)
+        assert np.isnan(found[:, 3]).all()

@@ -93,8 +93,10 @@ class Worker:
             if bits == BF16:
                 total = lax.psum(row[0].astype(jnp.bfloat16), AXIS)
                 return total.astype(jnp.float32) / self.workers
-            pieces = jnp.array_split(row[0], chunks)
-            means = [exchange.send(x, exchange.init())[0][0] for x in pieces]
+            means, state = [], exchange.init()
+            for piece in jnp.array_split(row[0], chunks):
+                (found, _, _), state = exchange.send(piece, state)
+                means.append(found)
             return jnp.concatenate(means)
 
         run = self.mapped(mean, out_specs=P())
@@ -129,13 +131,10 @@ class Worker:
         )
 
         if collective == "reduce_scatter":
-            chunk = part.chunk(self.workers)
 
             def encode(x: jax.Array, arrived: jax.Array) -> tuple:
-                sent = part.encode_chunks(key, x, self.workers)
-                return sent, part.coder.recode(
-                    arrived, chunk, 0, part.second, key, None
-                )
+                again = part.recode_chunk(arrived, 0, key, jax.process_index())
+                return part.encode_chunks(key, x, self.workers), again
 
             def decode(rows: jax.Array) -> jax.Array:
                 return part.decode_chunks(part.second, rows)

@@ -118,7 +118,7 @@ def amounts_of(
     Of "link" these are the numbers of `qgenx.Link`, its rate as the rate that a link is
     known to have, None for unlimited, times an efficiency. "collectives" knows of each
     collective how much longer it takes than its bytes at that rate, and seconds a
-    coordinate between two phases (averaging, copies), which a `Link` cannot say.
+    coordinate between two phases (copies), which a `Link` cannot say.
     """
     found: Amounts = {}
 
