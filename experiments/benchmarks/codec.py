@@ -51,7 +51,7 @@ def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
         return None
     size = 2**exponent
     x = jax.random.normal(jax.random.key(0), (size,))
-    calls = codec_calls.bounds(x)
+    calls: codec_calls.Calls = {**codec_calls.bounds(x)}
     calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
     if family == "uniform" and bits in codec_calls.PEER_BITS:
         assert quantizer.bucket_size is not None

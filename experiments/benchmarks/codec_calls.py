@@ -7,7 +7,7 @@ an exchange's state has them.
 import importlib.util
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,24 @@ PEER_BITS = range(2, 9)  # QSGD with one bit has no level
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 Calls = dict[str, Callable[[], Any]]
+
+
+class Program(NamedTuple):
+    """A jitted function and what it is called with."""
+
+    function: Any
+    arguments: tuple
+
+    def __call__(self) -> Any:
+        """One run."""
+        return self.function(*self.arguments)
+
+    def compile(self) -> Any:
+        """The compiled program, to be called with the arguments, or to be looked at."""
+        return self.function.lower(*self.arguments).compile()
+
+
+Programs = dict[str, Program]
 
 
 def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | None:
@@ -43,19 +61,19 @@ def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | N
     return make[family](bits, source=source)
 
 
-def bounds(x: jax.Array) -> Calls:
+def bounds(x: jax.Array) -> Programs:
     """What any pass over a vector takes, and random numbers alone."""
     plus_one, copy = jax.jit(lambda x: x + 1), jax.jit(jnp.copy)
     uniform = jax.jit(lambda key: jax.random.uniform(key, x.shape))
     key = jax.random.key(1)
     return {
-        "x+1": lambda: plus_one(x),
-        "copy": lambda: copy(x),
-        "random.uniform": lambda: uniform(key),
+        "x+1": Program(plus_one, (x,)),
+        "copy": Program(copy, (x,)),
+        "random.uniform": Program(uniform, (key,)),
     }
 
 
-def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Calls:
+def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
     """The codec's functions, and what decoding cannot be faster than.
 
     Args:
@@ -97,13 +115,13 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Calls:
     own_codes = codes[:1]
     read, together = jax.jit(lambda rows: float_floor(rows, size)), jax.jit(add_rows)
     return {
-        "encode": lambda: encode(levels, key, x),
-        "decode": lambda: decode(levels, data),
-        "average": lambda: average(levels, arrived),
-        "middle": lambda: middle(levels, key, arrived),
-        "decode floor": lambda: read(own_codes),
-        "average floor": lambda: read(codes),
-        "middle floor": lambda: together(arrived),
+        "encode": Program(encode, (levels, key, x)),
+        "decode": Program(decode, (levels, data)),
+        "average": Program(average, (levels, arrived)),
+        "middle": Program(middle, (levels, key, arrived)),
+        "decode floor": Program(read, (own_codes,)),
+        "average floor": Program(read, (codes,)),
+        "middle floor": Program(together, (arrived,)),
     }
 
 
