@@ -163,7 +163,7 @@ def stage(
     @jax.jit
     def run(levels: Any, key: jax.Array, x: jax.Array) -> Any:
         def encode(flat: jax.Array, key: jax.Array, table: Any) -> Any:
-            return form.encode(quantizer._codec(table), flat, key)
+            return form.encode(quantizer._codec(table), form.cut(flat), key)
 
         return _fusion.apart(encode, x, key, quantizer.table_of(levels))
 
