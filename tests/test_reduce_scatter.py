@@ -68,6 +68,7 @@ def tree_of(flat):
     }
 
 
+plainly = pytest.mark.plainly
 GROUPS = {
     "quantizer": {"a": BITS, "b": qgenx.min_max(7), "none": None},
     "labels": {"a": "a", "b": "b", "exact": "none", "half": "none"},
@@ -105,6 +106,7 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers):
     ],
     ids=["1 bit", "uniform, min_max", "min_max, exponential"],
 )
+@plainly
 def test_padding_is_in_no_norm(quantizer, second):
     """So a bucket's extremes are the real coordinates', and are sent exactly."""
     workers, size = 5, 41  # chunks of 9, the last with 4 coordinates of padding
@@ -127,6 +129,7 @@ def test_padding_is_in_no_norm(quantizer, second):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
+@plainly
 def test_mean_is_unbiased_with_both_variances(workers):
     """Var = (1/K^2) sum_k var(v_k) + E var(M), of exact variances U^2 f (1 - f)."""
     draws, size = 500, 100
@@ -161,6 +164,7 @@ def test_mean_is_unbiased_with_both_variances(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@plainly
 def test_the_two_phases_share_no_stream(workers):
     """Else the roundings of a coordinate in both phases would go the same way."""
     size = 6000
@@ -215,6 +219,7 @@ def test_exact_leaves_have_the_bits_of_an_all_gather():
             assert_trees_identical(own, other_own, "own exact leaves")
 
 
+@plainly
 def test_levels_in_the_state_serve_both_phases():
     quantizer = qgenx.user_levels([0.2, 0.5, 1.0], bucket_size=16)
     exchange = two_phases(quantizer)
@@ -232,6 +237,7 @@ def test_levels_in_the_state_serve_both_phases():
         assert distance.max() < 2e-3, "a value between the state's levels"
 
 
+@plainly
 def test_a_nan_reaches_all_workers_but_no_other_bucket():
     flats = jnp.asarray(vectors(3, 90)).at[1, 42].set(jnp.nan).at[2, 89].set(jnp.inf)
     exchange = two_phases(qgenx.uniform(4, bucket_size=10))
@@ -241,6 +247,7 @@ def test_a_nan_reaches_all_workers_but_no_other_bucket():
     assert np.isfinite(np.delete(mean, hidden)).all()
 
 
+@plainly
 def test_own_vector_without_a_collective():
     exchange = two_phases(BITS)
     run = lambda flat: exchange.quantize(flat, exchange.init())  # noqa: E731
@@ -273,6 +280,7 @@ def test_bits_over_a_tuple_of_axes_and_on_shared_devices(shape, names, lanes):
     assert_trees_identical(result[2], own, "own vectors")
 
 
+@plainly
 def test_a_further_mesh_axis_is_untouched():
     """Shards of a model round by themselves; what is replicated stays so."""
     mesh = jax.make_mesh((2, 4), ("model", AXIS), (AxisType.Auto,) * 2)
@@ -291,6 +299,7 @@ def test_a_further_mesh_axis_is_untouched():
 
 
 @pytest.mark.parametrize("variant", ["dual_extrapolation", "optimistic"])
+@plainly
 def test_q_genx_converges(variant):
     problem = qgenx.problems.bilinear(8)
     pair = qgenx.q_genx(
@@ -306,6 +315,7 @@ def test_q_genx_converges(variant):
     assert after < 0.2 * before, f"||A(x)|| went from {before} to {after}"
 
 
+@plainly
 def test_an_optax_chain_trains_in_two_phases():
     targets = jnp.asarray(vectors(4, 2048).reshape(4, 32, 64))
     optimizer = optax.chain(qgenx.quantized_mean(AXIS, BITS), optax.sgd(0.3))
