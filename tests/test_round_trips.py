@@ -18,9 +18,9 @@ import pytest
 
 import qgenx_jax as qgenx
 from tests import nasty, reference
-from tests.helpers import PLAIN
+from tests.helpers import PLAIN, within_5_sigma
 
-CASES, BUCKET = 240, 16
+CASES, BUCKET, DRAWS = 240, 16, 4080
 NORMS = [1, 2, math.inf]
 DTYPES = ["float32", "bfloat16", "float64", "float16"]
 BASES = {2: 0.5, 3: 1 / 3, 4: 0.6, 5: 0.8, 6: 0.5, 7: 0.9, 8: 0.5}
@@ -96,7 +96,8 @@ CELLS = [
 
 
 def of_cell(test):
-    return pytest.mark.parametrize("cell", CELLS, ids=str)(test)
+    """Tests of a cell run one after the other, so that a worker compiles it once."""
+    return pytest.mark.parametrize("cell", CELLS, ids=str, scope="module")(test)
 
 
 @functools.cache
@@ -228,6 +229,37 @@ def test_payloads_and_values_equal_the_reference(cell):
         other[-1] = 1
         results = run(cell, cell.bits, vectors, other)
         check(cell, vectors, kinds, *results, reference.truncated(other))
+
+
+@of_cell
+def test_means_and_variances_over_the_source(cell):
+    """5 sigma of 4,080 draws, by the program of the test before."""
+    rng = np.random.default_rng(6)
+    vector = rng.normal(size=cell.size).astype(jnp.dtype(cell.dtype))
+    levels = np.asarray(cell.levels)
+    given = levels if cell.family == "levels" else None
+    vectors = np.broadcast_to(vector, (CASES, cell.size))
+    samples = [run(cell, 100 + i, vectors, given)[0] for i in range(DRAWS // CASES)]
+    arguments = (cell.size, cell.bits, BUCKET, 2 if cell.family == "min_max" else 1)
+    for start, codes, meta in reference.records(
+        np.concatenate(samples), *arguments, cell.wide
+    ):
+        x = vector[start : start + codes.shape[1]].astype(np.float64)
+        _, _, low, high = reference.neighbours(
+            cell.family, cell.bits, x, meta[0], levels, cell.wide
+        )
+        low, high = ((a / 2**reference.UNIT).astype(float) for a in (low, high))
+        table = reference.level_table(cell.family, cell.bits, meta[0], levels)
+        values = (np.array(table, object) / 2**reference.UNIT).astype(float)[codes]
+        variance = (high - x) * (x - low)
+        often = DRAWS * variance > 25 * (high - low) ** 2
+        mean = values.mean(axis=0)[often]
+        error = np.sqrt(variance / DRAWS)[often]
+        within_5_sigma(mean, x[often], error, f"{cell}: mean")
+        deviation = np.sqrt(variance) * np.abs(high + low - 2 * x)
+        error = (deviation / np.sqrt(DRAWS) + 1e-5 * variance)[often]
+        spread = ((values - x) ** 2).mean(axis=0)[often]
+        within_5_sigma(spread, variance[often], error, f"{cell}: variance")
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ Enumerated, over all 2^16 rounding values: every family and width with every nor
 takes, for arithmetic in float32 (vectors of float32, bfloat16 and float16, which are
 cast first); in float64 every family and width, the norms taking turns.
 
-Sampled, 4,080 draws and 5 sigma, through `encode`, as its random bits cannot be
-enumerated: every family and width; norms, dtypes and the two sources take turns as in
-`test_round_trips`, so that each family meets each of them.
+Sampled means and variances, through `encode`, whose random bits cannot be enumerated,
+are in `test_round_trips`, whose compiled programs they share.
 """
 
 import contextlib
@@ -19,12 +18,10 @@ import numpy as np
 import pytest
 
 from tests import nasty, reference
-from tests.helpers import within_5_sigma
-from tests.test_round_trips import BUCKET, CELLS, NORMS, Cell, of_cell, run, user_levels
+from tests.test_round_trips import CELLS, NORMS, Cell, user_levels
 
 plainly = pytest.mark.plainly
 SIZE = 32
-DRAWS, BATCH = 4080, 240  # the batch as in test_round_trips: the same programs
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -114,36 +111,6 @@ def test_enumeration_of_all_rounding_values(family, bits, wide):
                 variance = up * (1 - place) ** 2 + (1 - up) * place**2
                 off = np.abs(variance - place * (1 - place)).max()
                 assert off <= allowed, f"{where}: variance off by {off:.3e} gaps^2"
-
-
-@of_cell
-def test_means_and_variances_over_the_source(cell):
-    rng = np.random.default_rng(6)
-    vector = rng.normal(size=cell.size).astype(jnp.dtype(cell.dtype))
-    levels = np.asarray(cell.levels)
-    given = levels if cell.family == "levels" else None
-    vectors = np.broadcast_to(vector, (BATCH, cell.size))
-    samples = [run(cell, 100 + i, vectors, given)[0] for i in range(DRAWS // BATCH)]
-    arguments = (cell.size, cell.bits, BUCKET, 2 if cell.family == "min_max" else 1)
-    for start, codes, meta in reference.records(
-        np.concatenate(samples), *arguments, cell.wide
-    ):
-        x = vector[start : start + codes.shape[1]].astype(np.float64)
-        _, _, low, high = reference.neighbours(
-            cell.family, cell.bits, x, meta[0], levels, cell.wide
-        )
-        low, high = ((a / 2**reference.UNIT).astype(float) for a in (low, high))
-        table = reference.level_table(cell.family, cell.bits, meta[0], levels)
-        values = (np.array(table, object) / 2**reference.UNIT).astype(float)[codes]
-        variance = (high - x) * (x - low)
-        often = DRAWS * variance > 25 * (high - low) ** 2
-        mean = values.mean(axis=0)[often]
-        error = np.sqrt(variance / DRAWS)[often]
-        within_5_sigma(mean, x[often], error, f"{cell}: mean")
-        deviation = np.sqrt(variance) * np.abs(high + low - 2 * x)
-        error = (deviation / np.sqrt(DRAWS) + 1e-5 * variance)[often]
-        spread = ((values - x) ** 2).mean(axis=0)[often]
-        within_5_sigma(spread, variance[often], error, f"{cell}: variance")
 
 
 def test_every_family_meets_every_norm_dtype_and_source():

@@ -1,8 +1,17 @@
-"""Flags that several benchmarks have: lists of whole numbers, with ranges."""
+"""The command line that benchmarks share: lists of whole numbers, and an early end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import app
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """`app.run`, which ends without a traceback where a user interrupts it."""
+    try:
+        app.run(main)
+    except KeyboardInterrupt:
+        kept = "tables of what was measured are in --output, if it was given"
+        raise SystemExit(f"interrupted; {kept}") from None
 
 
 def whole_numbers(flag: str, items: Sequence[str], low: int, high: int) -> list[int]:

@@ -23,6 +23,15 @@ class Clock:
         return function
 
 
+def test_an_interrupted_benchmark_says_so(monkeypatch):
+    def interrupted(main):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "run", interrupted)
+    with pytest.raises(SystemExit, match="interrupted; tables of what was measured"):
+        arguments.run(lambda argv: None)
+
+
 def test_functions_are_called_in_turn():
     calls = []
     functions = {name: lambda n=name: calls.append(n) for name in "ab"}

@@ -48,7 +48,8 @@ def running(program, *arguments):
 
 
 MAKES_AND_WAITS = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 from experiments.benchmarks import network_links, network_namespaces
 with network_namespaces.terminated_as_interrupted(), network_links.Links(2) as links:
     print("made", flush=True)
