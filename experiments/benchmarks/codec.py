@@ -17,8 +17,6 @@ given of medians over the rounds, and of minima ("best"), which others on a shar
 machine disturb least. FOLDER gets codec.csv, after every row, and codec.png.
 """
 
-import itertools
-
 import jax
 from absl import app, flags
 
@@ -68,13 +66,8 @@ def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
     folder = tables.output_folder(_OUTPUT.value, argv)
-    cases = list(
-        itertools.product(
-            arguments.names("families", _FAMILIES.value, codec_calls.FAMILIES),
-            arguments.names("sources", _SOURCES.value, ("counter", "threefry")),
-            arguments.whole_numbers("bits", _BITS.value, 1, 8),
-            arguments.whole_numbers("exponents", _EXPONENTS.value, 10, 26),
-        )
+    cases = codec_calls.cases(
+        _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
     )
     threads = timing.keep_to_cores(_THREADS.value)
     device = jax.devices()[0].device_kind

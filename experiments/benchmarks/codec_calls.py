@@ -5,6 +5,7 @@ an exchange's state has them.
 """
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import qgenx_jax as qgenx
-from experiments.benchmarks import numpy_qsgd
+from experiments.benchmarks import arguments, numpy_qsgd
 from qgenx_jax import _collectives, _wire
 
 FAMILIES = ("uniform", "exponential", "min_max", "levels")
@@ -40,6 +41,24 @@ class Program(NamedTuple):
 
 
 Programs = dict[str, Program]
+
+
+def cases(
+    families: list[str], sources: list[str], bits: list[str], exponents: list[str]
+) -> list[tuple[str, str, int, int]]:
+    """All combinations of what the flags of these names list.
+
+    Raises:
+        app.UsageError: for what is none of these.
+    """
+    return list(
+        itertools.product(
+            arguments.names("families", families, FAMILIES),
+            arguments.names("sources", sources, ("counter", "threefry")),
+            arguments.whole_numbers("bits", bits, 1, 8),
+            arguments.whole_numbers("exponents", exponents, 10, 26),
+        )
+    )
 
 
 def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | None:

@@ -32,7 +32,6 @@ codec_profile.csv, after every quantizer, and codec_profile.png.
 
 import dataclasses
 import functools
-import itertools
 
 import jax
 from absl import app, flags
@@ -92,13 +91,8 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> list[Row]:
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
     folder = tables.output_folder(_OUTPUT.value, argv)
-    cases = list(
-        itertools.product(
-            arguments.names("families", _FAMILIES.value, codec_calls.FAMILIES),
-            arguments.names("sources", _SOURCES.value, ("counter", "threefry")),
-            arguments.whole_numbers("bits", _BITS.value, 1, 8),
-            arguments.whole_numbers("exponents", _EXPONENTS.value, 10, 26),
-        )
+    cases = codec_calls.cases(
+        _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
     )
     bucket, least = _BUCKET.value, min(2 ** case[-1] for case in cases)
     if least % bucket:
