@@ -58,8 +58,11 @@ def second_of(
     if second is None:
         return {}
     quantized = [label for label, value in quantizers.items() if value is not None]
+    if not quantized:
+        rule = "must be left out where nothing is quantized"
+        raise _checks.refuse("second", rule, second, "give a quantizer, too")
     if not isinstance(second, Mapping):
-        second = dict.fromkeys(quantized or ["all"], second)
+        second = dict.fromkeys(quantized, second)
     for label, value in second.items():
         _checks.one_of("the labels of second", label, quantized)
         if not isinstance(value, Quantizer | None):

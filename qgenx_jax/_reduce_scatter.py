@@ -48,6 +48,8 @@ def reduce_scatter_mean(
     Returns:
         As `all_gather_mean`; the own vectors are those of the first phase.
     """
+    if not parts:  # there may still be numbers
+        return _collectives.all_gather_mean([], [], [], number_of, axis_name)
     workers = _workers.axis_size(axis_name)
     sent, own = encode_chunks(parts, vectors, keys, workers)
     arrived = _workers.all_to_all(jnp.concatenate(sent, axis=1), axis_name)

@@ -29,7 +29,8 @@ LIBRARY, PIPE = "qgenx_jax", subprocess.PIPE
 TABLE = """
 _packing packing, _fusion fusion, _payload edges quantize, _cost cost traffic,
 _scales scales edges quantize, _records edges quantize families, _pallas pallas
-_pallas_recode pallas_recode, _passes passes, _coders reduce_scatter_sizes traffic
+_pallas_recode pallas_recode, _passes passes
+_coders reduce_scatter_sizes groups reduce_scatter
 _levels edges families, _families edges families quantize
 _random edges random exchange_programs families, _groups edges groups
 _rounding scales edges quantize families, _quantize edges groups families quantize

@@ -209,6 +209,10 @@ REFUSED = {
         lambda: qgenx.exchange(AXIS, BITS, second=BITS),
         r"second must be left out with None, .*collective='reduce_scatter'",
     ),
+    "second, where nothing is quantized": (
+        lambda: qgenx.exchange(AXIS, None, collective="reduce_scatter", second=BITS),
+        r"second must be left out where nothing is quantized, got Quantizer.*: give",
+    ),
     "a second that is none": (
         lambda: qgenx.quantized_mean(AXIS, BITS, second=4),
         r"second must be a quantizer, or None .* got 4: make one",

@@ -128,6 +128,20 @@ def test_padding_is_in_no_norm(quantizer, second):
             assert found.max() <= given.max() * (1 + 1e-3), "above the largest"
 
 
+@plainly
+def test_padding_of_one_bit_is_in_no_sum():
+    """One bit has no zero: decoded, padding is something, and must be made 0 again."""
+    workers, size = 5, 41
+    quantizer = qgenx.uniform(1, norm=2, bucket_size=None)
+    (mean, _), own = send_all(
+        two_phases(quantizer), jnp.asarray(vectors(workers, size))
+    )
+    mean, middle = np.abs(mean), np.mean(own, axis=0)
+    for low, high in buckets_of(size, workers, None):
+        norm = np.linalg.norm(middle[low:high])
+        np.testing.assert_allclose(mean[low:high], norm, rtol=1e-5)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 @plainly
 def test_mean_is_unbiased_with_both_variances(workers):
@@ -296,6 +310,29 @@ def test_a_further_mesh_axis_is_untouched():
     assert (first != second).mean() > 0.1, "shards share one stream"
     whole = jax.shard_map(send, mesh=mesh, in_specs=P(), out_specs=P())
     assert jax.jit(whole)(vector[None]).shape == (1, 400)
+
+
+@plainly
+@pytest.mark.parametrize("collective", ["reduce_scatter", "all_gather", "auto"])
+def test_an_empty_tree_is_exchanged(collective):
+    exchange = qgenx.exchange(AXIS, BITS, collective=collective)
+
+    def run(worker):
+        (mean, own, numbers), _ = exchange.send(
+            {}, exchange.init(), scalar=lambda own: worker
+        )
+        return mean, own, numbers
+
+    mapped = jax.vmap(run, axis_name=AXIS, out_axes=None)
+    mean, own, numbers = jax.jit(mapped)(jnp.arange(3.0))
+    assert mean == own == {}
+    np.testing.assert_array_equal(numbers, [0, 1, 2])
+    mapped = jax.vmap(
+        lambda x: exchange.send({}, exchange.init())[0],
+        axis_name=AXIS,
+        out_axes=None,
+    )
+    assert mapped(jnp.ones(3)) == ({}, {}, None)
 
 
 @pytest.mark.parametrize("variant", ["dual_extrapolation", "optimistic"])
