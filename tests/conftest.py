@@ -32,3 +32,13 @@ def _as_marked(request):
     """Rows of a table cannot use fixtures: they are marked `plainly`."""
     if request.node.get_closest_marker("plainly"):
         request.getfixturevalue("compiled_plainly")
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's, without which all else works
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbouring tests go to one worker, which compiles what they share once."""
+    if config.getvalue("dist") != "load":  # somebody asked for another one
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
