@@ -1,0 +1,1 @@
+"""Slow proofs, each a program: too long for the test suite, or not a test."""
