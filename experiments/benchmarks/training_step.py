@@ -25,12 +25,12 @@ from absl import app, flags
 from flax import nnx
 
 import qgenx_jax as qgenx
-from experiments.benchmarks import tables, timing
 from experiments.cifar10_gan import layers, losses, methods, models
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.config import EXACT, Config
 from experiments.cifar10_gan.place import create_place
 from experiments.cifar10_gan.reference_weights import from_reference, to_reference
+from experiments.common import tables, timing
 
 _MODEL = flags.DEFINE_enum("model", "resnet", models.NAMES, "the pair")
 _WIDTH = flags.DEFINE_list("width", ["128", "32"], "F, one for each case")
@@ -82,7 +82,7 @@ class Case:
 def load_torch(threads: int) -> Any:
     """The PyTorch side, or None where PyTorch is not installed."""
     try:
-        from experiments.benchmarks import torch_wgan_gp
+        from experiments.benchmarks.peers import torch_wgan_gp
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

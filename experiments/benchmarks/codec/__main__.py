@@ -1,0 +1,108 @@
+"""How long the codec takes, beside what no codec can be faster than, and beside peers.
+
+    python -m experiments.benchmarks.codec [--exponents=22] [--bits=8,4,2]
+        [--families=uniform] [--sources=counter] [--payloads=3] [--threads=2]
+        [--output=FOLDER]
+
+On vectors of 2^exponent float32, in milliseconds and as ratios:
+
+    encode    over `x + 1`, a copy, and QSGD in NumPy and PyTorch (the extra ``peers``)
+    decode    one payload, over reading it and writing a float32 vector, the floor
+    average   K payloads, decoded, over reading them and writing a float32 vector
+    middle    the middle of reduce_scatter: average K payloads and encode the mean, over
+              reading them and writing one
+
+All are compiled and called in turn, each once untimed before it is timed. Ratios are
+given of medians over the rounds, and of minima ("best"), which others on a shared
+machine disturb least. FOLDER gets codec.csv, after every row, and codec.png.
+"""
+
+import jax
+from absl import app, flags
+
+from experiments.benchmarks.codec import calls as codec_calls
+from experiments.benchmarks.codec import table
+from experiments.benchmarks.codec.table import Row
+from experiments.common import arguments, tables, timing
+
+_EXPONENTS = flags.DEFINE_list(
+    "exponents", ["22"], "sizes are 2 to these powers, 10 to 26; 10..26 are all"
+)
+_BITS = flags.DEFINE_list("bits", ["8", "4", "2"], "per coordinate, 1 to 8")
+_FAMILIES = flags.DEFINE_list(
+    "families", ["uniform"], f"of {', '.join(codec_calls.FAMILIES)}"
+)
+_SOURCES = flags.DEFINE_list("sources", ["counter"], "of counter, threefry")
+_PAYLOADS = flags.DEFINE_integer("payloads", 3, "K, payloads that are averaged", 1)
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "of each function", 1)
+_THREADS = flags.DEFINE_integer("threads", 0, "of all sides; 0: all cores", 0)
+_BUDGET = flags.DEFINE_float(
+    "budget", 5, "seconds, after which a slow function is left out of further rounds", 0
+)
+_OUTPUT = flags.DEFINE_string("output", "", "folder for codec.csv and codec.png")
+
+_LEAST = 2e-3  # seconds of a function in a round, by several calls if need be
+
+
+def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
+    """A row of the table; None where the family has no quantizer of so few bits."""
+    quantizer = codec_calls.create_quantizer(family, bits, source)
+    if quantizer is None:
+        return None
+    size = 2**exponent
+    x = jax.random.normal(jax.random.key(0), (size,))
+    calls: codec_calls.Calls = {**codec_calls.bounds(x)}
+    calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
+    if family == "uniform" and bits in codec_calls.PEER_BITS:
+        assert quantizer.bucket_size is not None
+        calls |= codec_calls.peers(x, bits, quantizer.bucket_size)
+    seconds = timing.rounds_side_by_side(
+        calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST, warm=True
+    )
+    row: Row = {"family": family, "source": source, "bits": bits, "size": size}
+    row["payloads"] = _PAYLOADS.value
+    row["bits per coordinate"] = 8 * quantizer.n_bytes(size) / size
+    return row | table.columns(seconds, size)
+
+
+def main(argv: list[str]) -> None:
+    """Measures all combinations."""
+    folder = tables.output_folder(_OUTPUT.value, argv)
+    cases = codec_calls.cases(
+        _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
+    )
+    threads = timing.keep_to_cores(_THREADS.value)
+    device = jax.devices()[0].device_kind
+    print(f"{threads} threads; jax {jax.__version__} on {device}", flush=True)
+    if codec_calls.HAS_TORCH:
+        codec_calls.keep_torch_to(threads)
+    else:
+        print("PyTorch is not installed: no such column; pip install '.[peers]'")
+    rows: list[Row] = []
+    for number, (family, source, bits, exponent) in enumerate(cases, 1):
+        where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
+        row = measure(family, source, bits, exponent)
+        if row is None:
+            print(f"{where}: left out, the family has 2 bits at least", flush=True)
+            continue
+        ratio = row["encode / x+1"]
+        print(f"{where}, 2^{exponent}: encode / x+1 is {ratio:.3g}", flush=True)
+        rows.append(row)
+        if folder:
+            tables.write_csv(rows, folder / "codec.csv")
+    if not rows:
+        raise app.UsageError("families and bits must have one combination in common")
+    table.show(rows)
+    if folder:
+        tables.write_figure(
+            rows,
+            folder / "codec.png",
+            x="size",
+            y=["encode / x+1", "average / floor", "middle / floor", "encode GB/s"],
+            by=["family", "source", "bits"],
+        )
+        print(f"\nwritten to {folder}: codec.csv, codec.png")
+
+
+if __name__ == "__main__":
+    arguments.run(main)

@@ -1,0 +1,217 @@
+"""What the benchmark of the codec times: the library's functions, floors and peers.
+
+The library's are those that an exchange runs, on one part of a tree, levels traced as
+an exchange's state has them.
+"""
+
+import importlib.util
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import qgenx_jax as qgenx
+from experiments.benchmarks.peers import numpy_qsgd
+from experiments.common import arguments
+from qgenx_jax import _collectives, _wire
+
+FAMILIES = ("uniform", "exponential", "min_max", "levels")
+PEER_BITS = range(2, 9)  # QSGD with one bit has no level
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+Calls = dict[str, Callable[[], Any]]
+
+
+class Program(NamedTuple):
+    """A jitted function and what it is called with."""
+
+    function: Any
+    arguments: tuple
+
+    def __call__(self) -> Any:
+        """One run."""
+        return self.function(*self.arguments)
+
+    def compile(self) -> Any:
+        """The compiled program, to be called with the arguments, or to be looked at."""
+        return self.function.lower(*self.arguments).compile()
+
+
+Programs = dict[str, Program]
+
+
+def cases(
+    families: list[str], sources: list[str], bits: list[str], exponents: list[str]
+) -> list[tuple[str, str, int, int]]:
+    """All combinations of what the flags of these names list.
+
+    Raises:
+        app.UsageError: for what is none of these.
+    """
+    return list(
+        itertools.product(
+            arguments.names("families", families, FAMILIES),
+            arguments.names("sources", sources, ("counter", "threefry")),
+            arguments.whole_numbers("bits", bits, 1, 8),
+            arguments.whole_numbers("exponents", exponents, 10, 26),
+        )
+    )
+
+
+def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | None:
+    """The family's quantizer by its factory, or None if it has none of so few bits.
+
+    "levels" are squares of equal steps, denser towards zero.
+    """
+    if family in ("exponential", "levels") and bits < 2:
+        return None
+    if family == "levels":
+        count = 2 ** (bits - 1) - 1
+        squares = [(j / count) ** 2 for j in range(1, count + 1)]
+        return qgenx.user_levels(squares, source=source)
+    make = {
+        "uniform": qgenx.uniform,
+        "exponential": qgenx.exponential,
+        "min_max": qgenx.min_max,
+    }
+    return make[family](bits, source=source)
+
+
+def bounds(x: jax.Array) -> Programs:
+    """What any pass over a vector takes, and random numbers alone."""
+    plus_one, copy = jax.jit(lambda x: x + 1), jax.jit(jnp.copy)
+    uniform = jax.jit(lambda key: jax.random.uniform(key, x.shape))
+    key = jax.random.key(1)
+    return {
+        "x+1": Program(plus_one, (x,)),
+        "copy": Program(copy, (x,)),
+        "random.uniform": Program(uniform, (key,)),
+    }
+
+
+def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
+    """The codec's functions, and what decoding cannot be faster than.
+
+    Args:
+        quantizer: of the codec.
+        x: float32 vector.
+        count: K, payloads that are averaged.
+    """
+    size = x.size
+    exchange = qgenx.exchange("data", quantizer)
+    layout, levels = exchange.layout(x), exchange.init().levels
+
+    def part_of(levels: Any) -> _wire.Part:
+        (part,) = _wire.parts(layout, exchange.quantizers, exchange.second, levels)
+        return part
+
+    @jax.jit
+    def encode(levels: Any, key: jax.Array, x: jax.Array) -> jax.Array:
+        return part_of(levels).coder.encode(key, x)
+
+    @jax.jit
+    def decode(levels: Any, data: jax.Array) -> jax.Array:
+        return part_of(levels).coder.decode(data, size)
+
+    @jax.jit
+    def average(levels: Any, arrived: jax.Array) -> jax.Array:
+        return _collectives.average([part_of(levels)], arrived)[0]
+
+    @jax.jit
+    def middle(levels: Any, key: jax.Array, arrived: jax.Array) -> jax.Array:
+        # as between the phases of reduce_scatter
+        part = part_of(levels)
+        return part.coder.recode(arrived, size, 0, part.second, key, None)
+
+    keys = jax.random.split(jax.random.key(2), count)
+    arrived = jnp.stack([encode(levels, key, x) for key in keys])
+    # cut here: slices among the calls would be timed with them
+    key, data = keys[0], arrived[0]
+    codes = arrived[:, : size * quantizer.bits // 8]
+    own_codes = codes[:1]
+    read, together = jax.jit(lambda rows: float_floor(rows, size)), jax.jit(add_rows)
+    return {
+        "encode": Program(encode, (levels, key, x)),
+        "decode": Program(decode, (levels, data)),
+        "average": Program(average, (levels, arrived)),
+        "middle": Program(middle, (levels, key, arrived)),
+        "decode floor": Program(read, (own_codes,)),
+        "average floor": Program(read, (codes,)),
+        "middle floor": Program(together, (arrived,)),
+    }
+
+
+def add_rows(rows: jax.Array) -> jax.Array:
+    """The sum of rows of bytes, modulo 256: reads all of them, and writes one.
+
+    The floor of decoding, averaging and encoding again. Rows are added one by one:
+    a reduction over the first axis compiles on CPUs to slower code.
+    """
+    total = rows[0]
+    for row in rows[1:]:
+        total += row
+    return total
+
+
+def float_floor(rows: jax.Array, size: int) -> list[jax.Array]:
+    """Reads rows of bytes, (K, bytes), and writes `size` float32: decoding's floor.
+
+    In one pass and with hardly any arithmetic: each sum of K bytes is converted, and
+    written to as many coordinates as a byte holds codes. These lie near each other, as
+    the codec's buckets have them, so that bytes are read from memory once. A width that
+    does not divide 8 is a mixture of the nearest two that do, 3 bits of half the
+    coordinates at 4 and half at 2, so bytes read and written are the codec's, but for
+    norms. Each has an output of its own, since joining them would be a second pass.
+
+    To read by a reduction and to write by `jnp.full` would be two passes, yet takes
+    about as long where memory is the limit.
+    """
+    bits = 8 * rows.shape[1] // size
+    low = 2 ** int(math.log2(bits))  # of 1, 2, 4, 8
+    high_size = size * (bits - low) // low  # (high - bits) : (bits - low), high = 2 low
+    outputs, start = [], 0
+    for width, coordinates in ((2 * low, high_size), (low, size - high_size)):
+        if not coordinates:
+            continue
+        together = 8 // width
+        run = math.gcd(1024, coordinates) // together
+        end = start + coordinates // together
+        total = add_rows(rows[:, start:end].reshape(len(rows), -1, 1, run))
+        floats = total.astype(jnp.float32)
+        shape = (floats.shape[0], together, run)
+        outputs.append(jnp.broadcast_to(floats, shape))
+        start = end
+    return outputs
+
+
+def keep_torch_to(threads: int) -> None:
+    """Keeps PyTorch to as many threads."""
+    from experiments.benchmarks.peers import torch_qsgd
+
+    torch_qsgd.torch.set_num_threads(threads)
+
+
+def peers(x: jax.Array, bits: int, bucket: int) -> Calls:
+    """QSGD by others: NumPy, and PyTorch where it is installed."""
+    array, rng = np.array(x), np.random.default_rng(3)
+
+    def in_numpy() -> tuple:
+        numpy_qsgd.encode(rng, array, bits, bucket)
+        return ()  # nothing of JAX's to wait for
+
+    calls: Calls = {"NumPy QSGD": in_numpy}
+    if HAS_TORCH:
+        from experiments.benchmarks.peers import torch_qsgd
+
+        tensor = torch_qsgd.torch.from_numpy(array)
+
+        def in_torch() -> tuple:
+            torch_qsgd.encode(tensor, bits, bucket)
+            return ()
+
+        calls["PyTorch QSGD"] = in_torch
+    return calls
