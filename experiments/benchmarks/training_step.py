@@ -25,11 +25,11 @@ from absl import app, flags
 from flax import nnx
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import layers, losses, methods, models
+from experiments.cifar10_gan import losses, methods
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.networks import layers, models, reference_weights
 from experiments.cifar10_gan.place import create_place
-from experiments.cifar10_gan.reference_weights import from_reference, to_reference
 from experiments.common import tables, timing
 
 _MODEL = flags.DEFINE_enum("model", "resnet", models.NAMES, "the pair")
@@ -70,7 +70,7 @@ class Case:
 
     def peer(self, torch_side: Any) -> tuple[tuple, tuple]:
         """PyTorch's modules, of the same weights, and tensors of the same batch."""
-        weights = to_reference(
+        weights = reference_weights.to_reference(
             self.model, self.params, width=self.width, latent=self.latent
         )
         modules = torch_side.create_pair(
@@ -130,7 +130,7 @@ def deviation(case: Case, torch_side: Any, *forms: Callable) -> float:
                 found.append(abs(float(metrics[f"loss_{player}"]) / float(loss) - 1))
             gradients = torch_side.gradients(*doubles[:2])
             arrays: dict[str, Any] = dict(zip(methods.PLAYERS, gradients, strict=True))
-            expected = from_reference(
+            expected = reference_weights.from_reference(
                 case.model, arrays, width=case.width, latent=case.latent
             )
             for player, tree in expected.items():

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     """Trains with the flags' configuration, or compares."""
     try:
         if argv[1:2] == ["compare"]:
-            from experiments.cifar10_gan.compare import compare
+            from experiments.cifar10_gan.reporting.compare import compare
 
             return compare(argv[2:], _OUTPUT.value)
         if argv[1:]:

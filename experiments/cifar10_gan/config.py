@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from experiments.cifar10_gan.models import NAMES
+from experiments.cifar10_gan.networks.models import NAMES
 
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""

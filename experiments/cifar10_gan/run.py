@@ -4,12 +4,15 @@ import pathlib
 
 from flax import nnx
 
-from experiments.cifar10_gan import data, methods, models
+from experiments.cifar10_gan import methods
 from experiments.cifar10_gan import place as places
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.data.batches import Batches
+from experiments.cifar10_gan.data.sources import load_pictures
 from experiments.cifar10_gan.keys import key_of
+from experiments.cifar10_gan.networks import models
 
 
 class Run:
@@ -39,13 +42,13 @@ class Run:
         self.config = config
         self.workdir = pathlib.Path(config.workdir)
         pictures = places.together(
-            lambda: data.load_pictures(
+            lambda: load_pictures(
                 config.source, data_dir=config.data_dir or None, seed=config.seed
             )
         )
         self.place = places.create_place(config)
         self.method = methods.create_method(config, self.place.axis_name)
-        self.batches = data.Batches(
+        self.batches = Batches(
             pictures,
             batch_size=config.batch_size,
             workers=config.workers,

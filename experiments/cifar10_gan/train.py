@@ -19,13 +19,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.cifar10_gan import data, models
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import EXACT, Config, resumed
-from experiments.cifar10_gan.figures import plot_curves
-from experiments.cifar10_gan.observer import Observer
+from experiments.cifar10_gan.data.prefetch import Prefetched
+from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.place import anywhere, together
+from experiments.cifar10_gan.reporting.figures import plot_curves
+from experiments.cifar10_gan.reporting.observer import Observer
 from experiments.cifar10_gan.run import Run
 
 
@@ -117,7 +118,7 @@ def loop(
 
     if run.iteration == 0:
         together(lambda: observe({}, scored=True, kept=False))
-    with data.Prefetched(run.batches, place=place) as batches:
+    with Prefetched(run.batches, place=place) as batches:
         while run.iteration < config.iterations:
             pictures = next(batches)
             run.iteration += 1

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.cifar10_gan.pictures import draw_pictures
+from experiments.cifar10_gan.data.pictures import draw_pictures
 from tests.helpers import plainly_compiled
 
 SMALL = (

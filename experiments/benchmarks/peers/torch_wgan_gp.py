@@ -2,8 +2,9 @@
 
 The peer that `experiments.benchmarks.training_step` times: written as PyTorch users
 write it, with modules, ``backward`` and ``create_graph=True`` for the penalty. Modules
-carry the names of `experiments.cifar10_gan.reference_weights`, so that state dicts
-convert by it as they are. PyTorch, the extra ``peers``, is imported by nothing else.
+carry the names of `experiments.cifar10_gan.networks.reference_weights`, so that state
+dicts convert by it as they are. PyTorch, the extra ``peers``, is imported by nothing
+else.
 """
 
 # pyright: reportMissingImports=false

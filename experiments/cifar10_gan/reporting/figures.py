@@ -1,0 +1,284 @@
+"""Pictures of a run: grids of samples, and curves of its metrics.
+
+Pillow and matplotlib (its Agg backend: no display) are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.cifar10_gan.data.pictures import to_bytes
+from experiments.cifar10_gan.reporting.report import PathLike, Row, read_rows
+
+Table = Mapping[str, Mapping[int, float]]
+"""Column to iteration to value; cells that are empty or not finite are left out."""
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of Okabe and Ito, told apart with any colour vision."""
+MOST_POINTS = 250
+"""That a line has; of more, neighbours are averaged."""
+
+_UNITS = {
+    "seconds": (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1)),
+    "iteration": (("millions", 1e6), ("thousands", 1e3), ("", 1)),
+    "bytes": (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1)),
+}
+
+
+class Panel(NamedTuple):
+    """Columns that share a vertical axis.
+
+    Attributes:
+        label: of the axis.
+        lines: column to its label, "" for a line that needs none.
+        log: whether the axis is logarithmic.
+    """
+
+    label: str
+    lines: Mapping[str, str]
+    log: bool = False
+
+
+PANELS = (
+    Panel(
+        "loss",
+        {
+            "loss_generator": "generator",
+            "loss_discriminator": "discriminator",
+            "wasserstein": "D(x) − D(G(z))",
+        },
+    ),
+    Panel("gradient penalty", {"penalty": ""}, log=True),
+    Panel(
+        "sliced Wasserstein distance",
+        {
+            "score": "raw",
+            "score_average": "average",
+            "score_ema": "moving average",
+        },
+    ),
+    Panel(
+        "norm",
+        {
+            "vector_norm_generator": "dual vector of G",
+            "vector_norm_discriminator": "dual vector of D",
+            "param_norm_generator": "weights of G",
+            "param_norm_discriminator": "weights of D",
+        },
+        log=True,
+    ),
+    Panel("relative quantization error", {"quantization_error": ""}),
+    Panel("sent per worker", {"bytes": ""}),
+)
+"""What `plot_curves` draws of a run; the other columns are for the CSV's readers."""
+
+
+def picture_grid(
+    pictures: np.ndarray, *, columns: int | None = None, scale: int = 2
+) -> np.ndarray:
+    """Pictures as one, row by row, with a black pixel between them.
+
+    Args:
+      pictures: (n, h, w, 3), uint8 or floats in [-1, 1] (clamped).
+      columns: pictures in a row; None makes the grid about square.
+      scale: each pixel becomes scale x scale.
+
+    Returns:
+      The grid, (height, width, 3) uint8.
+
+    Raises:
+      ValueError: for another shape, no pictures, values that are not finite, or columns
+        or scale below 1.
+    """
+    pictures = np.asarray(pictures)
+    if pictures.ndim != 4 or pictures.shape[3] != 3 or len(pictures) == 0:
+        raise ValueError(
+            f"pictures must have shape (n, h, w, 3) with n > 0, got {pictures.shape}; "
+            "flatten the workers' axis first"
+        )
+    n, h, w, _ = pictures.shape
+    columns = int(np.ceil(np.sqrt(n))) if columns is None else columns
+    if columns < 1 or scale < 1:
+        raise ValueError(
+            f"columns and scale must be at least 1, got {columns} and {scale}; leave "
+            "them out"
+        )
+    pixels = pictures if pictures.dtype == np.uint8 else to_bytes(pictures)
+    rows = -(-n // columns)
+    grid = np.zeros((rows * (h + 1) - 1, columns * (w + 1) - 1, 3), np.uint8)
+    for index, picture in enumerate(pixels):
+        top, left = index // columns * (h + 1), index % columns * (w + 1)
+        grid[top : top + h, left : left + w] = picture
+    return grid.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def sample_grid(
+    pictures: np.ndarray, path: PathLike, *, columns: int | None = None, scale: int = 2
+) -> np.ndarray:
+    """Writes the `picture_grid` as a PNG, whose folder is made, and returns it."""
+    from PIL import Image
+
+    grid = picture_grid(pictures, columns=columns, scale=scale)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grid).save(path, format="PNG")
+    return grid
+
+
+def plot_curves(
+    run: PathLike | Sequence[Row],
+    path: PathLike,
+    *,
+    title: str = "",
+    panels: Sequence[Panel] = PANELS,
+) -> None:
+    """Draws a run's metrics over its iterations, a panel for each with a column there.
+
+    Where there are more than `MOST_POINTS` neighbours are averaged.
+
+    Args:
+      run: a CSV file or rows.
+      path: of the figure, its suffix the format; its folder is made.
+      title: above the figure.
+      panels: what to draw.
+
+    Raises:
+      ValueError: if the run has no iterations or none of the columns.
+    """
+    table = read_table(run)
+    drawn = [panel for panel in panels if any(name in table for name in panel.lines)]
+    if not drawn:
+        wanted = [name for panel in panels for name in panel.lines]
+        raise ValueError(
+            f"run must have one of the columns {wanted}, got {sorted(table)}; pass "
+            "panels to draw others"
+        )
+    across = {1: 1, 2: 2, 4: 2}.get(len(drawn), 3)
+    down = -(-len(drawn) // across)
+    last = max(max(column) for column in table.values())
+    per, horizontal = with_unit("iteration", "iteration", last)
+    figure = new_figure(3.9 * across, 2.7 * down + 0.3)
+    figure.suptitle(title, fontsize="medium")
+    for index, panel in enumerate(drawn):
+        axes = figure.add_subplot(down, across, index + 1)
+        present = [name for name in panel.lines if name in table]
+        factor, label = 1.0, panel.label
+        if "bytes" in present:
+            factor, label = with_unit(label, "bytes", max(table["bytes"].values()))
+        for place, name in enumerate(present):
+            x, y = thinned(list(table[name]), list(table[name].values()))
+            draw_line(axes, x / per, y / factor, place, panel.lines[name])
+        # Zeros and negative values have no place on a logarithmic axis.
+        if panel.log and all(min(table[name].values()) > 0 for name in present):
+            axes.set_yscale("log")
+        axes.set_ylabel(label)
+        axes.set_xlabel(horizontal)
+        if any(panel.lines[name] for name in present):
+            legend_above(axes, columns=2 if len(present) == 4 else 3)
+    save_figure(figure, path)
+
+
+def read_table(run: PathLike | Sequence[Row]) -> dict[str, dict[int, float]]:
+    """The numbers of a run by column and iteration; of equal iterations the last wins.
+
+    Raises:
+      ValueError: if a row has no iteration.
+    """
+    rows = read_rows(run) if isinstance(run, str | os.PathLike) else run
+    table: dict[str, dict[int, float]] = {}
+    for row in rows:
+        iteration = _number(row.get("iteration"))
+        if iteration is None:
+            raise ValueError(f"rows must have an iteration, got {dict(row)}; add it")
+        for name, cell in row.items():
+            value = _number(cell)
+            if name != "iteration" and value is not None:
+                table.setdefault(name, {})[int(iteration)] = value
+    return table
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches, which needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: PathLike) -> None:
+    """Writes the figure; its folder is made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def draw_line(axes: Any, x: Any, y: Any, place: int, label: str) -> None:
+    """One curve, of the colour (from the eighth on dashes) that its place has."""
+    axes.plot(
+        x,
+        y,
+        color=color_of(place),
+        linestyle=("-", "--", ":")[place // len(COLORS) % 3],
+        linewidth=1.2,
+        # A single point shows only so.
+        marker="o" if len(x) == 1 else None,
+        markersize=4,
+        label=label or None,
+    )
+    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def color_of(place: int) -> str:
+    """Of a place in the legend."""
+    return COLORS[place % len(COLORS)]
+
+
+def legend_above(axes: Any, *, columns: int) -> None:
+    """A legend between title and panel, where it covers no curve."""
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.98),
+        ncols=columns,
+        fontsize="x-small",
+        frameon=False,
+        handlelength=1.5,
+        columnspacing=1.2,
+    )
+
+
+def thinned(*series: Sequence[float]) -> list[np.ndarray]:
+    """Series of equal length, with neighbours averaged to at most MOST_POINTS."""
+    length = len(series[0])
+    parts = -(-length // max(1, -(-length // MOST_POINTS)))
+    starts = np.arange(parts) * -(-length // max(parts, 1))
+    return [
+        np.array([part.mean() for part in np.split(np.asarray(s, float), starts[1:])])
+        for s in series
+    ]
+
+
+def with_unit(label: str, column: str, largest: float) -> tuple[float, str]:
+    """The unit that suits values up to `largest`: the divisor, and the label with it.
+
+    Columns without a unit keep their label.
+    """
+    for unit, size in _UNITS.get(column, ()):
+        if largest >= 10 * size or size == 1:
+            return size, f"{label} ({unit})" if unit else label
+    return 1.0, label
+
+
+def _number(cell: Any) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None

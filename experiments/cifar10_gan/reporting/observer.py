@@ -1,0 +1,126 @@
+"""What process 0 sees of a run: rows, progress, scores and sample grids."""
+
+import contextlib
+from typing import Any
+
+import jax
+
+from experiments.cifar10_gan.keys import key_of
+from experiments.cifar10_gan.reporting import logs, report
+from experiments.cifar10_gan.reporting.evaluate import create_scorer
+from experiments.cifar10_gan.reporting.figures import sample_grid
+from experiments.cifar10_gan.run import Run
+
+COLUMNS = (
+    "iteration",
+    "seconds",
+    "loss_generator",
+    "loss_discriminator",
+    "wasserstein",
+    "penalty",
+    "slope",
+    "vector_norm_generator",
+    "vector_norm_discriminator",
+    "param_norm_generator",
+    "param_norm_discriminator",
+    "gamma",
+    "quantization_error",
+    "bits_per_coordinate",
+    "bytes_per_iteration",
+    "bytes",
+    "score",
+    "score_average",
+    "score_ema",
+)
+
+_GRID = 64  # pictures in a grid
+
+
+class Observer:
+    """Writes down how a run goes; a context manager."""
+
+    def __init__(self, run: Run, *, resume: bool) -> None:
+        """Opens the logs, at the run's iteration if it is resumed."""
+        config = run.config
+        self._scorer = create_scorer(config, run.pair, key_of(config, "scores"))
+        sample_grid(self._scorer.real[:_GRID], run.workdir / "samples_real.png")
+        self._progress = report.Progress(
+            config.iterations, start=run.iteration, every_seconds=5.0
+        )
+        sent = run.method.sent_bytes(run.training.params, config.workers)
+        traffic = run.method.exchange.traffic(run.training.params, config.workers)
+        self._constants = {
+            "bytes_per_iteration": sent,
+            "bits_per_coordinate": round(traffic.bits_per_coordinate, 4),
+        }
+        self._stack = contextlib.ExitStack()
+        self._log = self._stack.enter_context(
+            logs.open_log(
+                run.workdir,
+                COLUMNS,
+                tensorboard=config.tensorboard,
+                wandb_project=config.wandb,
+                config=vars(config),
+                resume_at=run.iteration if run.iteration else (-1 if resume else None),
+            )
+        )
+        self._stack.enter_context(self._progress)
+
+    def record(self, run: Run, row: dict[str, float], *, scored: bool) -> None:
+        """Writes one row, with scores and sample grids where they are due."""
+        values: dict[str, Any] = {name: float(x) for name, x in row.items()}
+        if row:
+            values |= self._constants
+            values["seconds"] = round(run.seconds, 3)
+            values["bytes"] = run.iteration * self._constants["bytes_per_iteration"]
+        if scored:
+            values |= self._score(run)
+        self._log.write(run.iteration, values)
+        if row:
+            shown = {
+                "loss_G": values["loss_generator"],
+                "loss_D": values["loss_discriminator"],
+                "penalty": values["penalty"],
+            }
+            self._progress.update(run.iteration, **shown)
+
+    def begin(self, run: Run) -> None:
+        """Counts time left from here, after the iteration that compiled the step."""
+        self._progress.mark(run.iteration)
+
+    def flush(self) -> None:
+        """Returns when all rows are on the disk, before a checkpoint is."""
+        self._log.flush()
+
+    def _score(self, run: Run) -> dict[str, float]:
+        training = run.training
+        weights = {
+            "score": training.params["generator"],
+            "score_average": training.averages.uniform,
+            "score_ema": training.averages.moving,
+        }
+        scores, grids = {}, {}
+        for name, tree in weights.items():
+            samples = self._scorer.samples(local(tree))
+            scores[name] = self._scorer.distance(samples)
+            suffix = name.removeprefix("score")
+            path = run.workdir / "samples" / f"{run.iteration:06d}{suffix}.png"
+            grids[f"samples{suffix}"] = sample_grid(samples[:_GRID], path)
+        self._log.images(run.iteration, grids)
+        self._progress.say(
+            f"iteration {run.iteration}: sliced Wasserstein distance "
+            f"{scores['score']:.4f}, of averaged weights {scores['score_average']:.4f} "
+            f"(uniform) and {scores['score_ema']:.4f} (moving)"
+        )
+        return scores
+
+    def __enter__(self) -> "Observer":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+
+def local(tree: Any) -> Any:
+    """One device's copy of replicated arrays."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)

@@ -1,0 +1,345 @@
+"""The main job end to end on tiny pictures: what it writes, repeats and refuses."""
+
+import csv
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.cifar10_gan import place, run, step, train
+from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.data import sources
+from experiments.cifar10_gan.data.pictures import draw_pictures
+from experiments.cifar10_gan.networks import models
+from experiments.cifar10_gan.reporting import observer
+from tests.experiments import kill_and_resume
+from tests.helpers import assert_trees_identical, compiling_plainly
+
+TINY = Config(
+    iterations=4,
+    batch_size=2,
+    width=4,
+    latent=16,
+    log_every=2,
+    score_every=2,
+    score_samples=8,
+    checkpoint_every=2,
+    tensorboard=False,
+)
+
+
+def config(tmp_path, **changes):
+    return dataclasses.replace(TINY, workdir=str(tmp_path / "run"), **changes)
+
+
+def rows(workdir):
+    """All but the seconds."""
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+@functools.cache
+def draw_once(*args, **settings):
+    pictures = draw_pictures(*args, **settings)
+    pictures.flags.writeable = False
+    return pictures
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _prepare_once(tmp_path_factory):
+    """Each run compiles the same programs, and longer than it runs them.
+
+    And draws the same 20,000 pictures, which data/test_pictures.py compares.
+    """
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    with compiling_plainly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "draw_pictures", draw_once)
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run with the defaults of the quick start, made tiny."""
+    return train.train(config(tmp_path_factory.mktemp("first")))
+
+
+def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
+    names = {str(p.relative_to(finished)) for p in finished.rglob("*.png")}
+    for iteration in (0, 2, 4):
+        for suffix in ("", "_average", "_ema"):
+            assert f"samples/{iteration:06d}{suffix}.png" in names
+    assert {"curves.png", "samples_real.png"} <= names
+    saved = json.loads((finished / "config.json").read_text())
+    assert saved == dataclasses.asdict(dataclasses.replace(TINY, workdir=str(finished)))
+    table = rows(finished)
+    assert list(table[0]) == list(observer.COLUMNS)
+    assert [int(row["iteration"]) for row in table] == [0, 2, 4]
+    assert all(float(row[n]) > 0 for row in table for n in ("score", "score_average"))
+    for row in table[1:]:
+        empty = [name for name, cell in row.items() if not cell]
+        assert empty == ["seconds", "gamma"], "extra_adam has no gamma"
+        assert int(row["bytes"]) == int(row["iteration"]) * int(
+            row["bytes_per_iteration"]
+        )
+        assert 0.01 < float(row["quantization_error"]) < 0.5, "of 4 bits"
+
+
+def test_a_stopped_and_resumed_run_is_the_undisturbed_one(
+    finished, tmp_path, monkeypatch, capsys
+):
+    """SIGTERM during iteration 3, between checkpoints; all bits and all rows equal."""
+    settings = config(tmp_path)
+    advance = run.Run.__init__
+
+    def interrupted(self, config):
+        advance(self, config)
+        inner = self.step
+
+        def stepping(training, pictures, iteration, measured):
+            if int(np.asarray(iteration)[0]) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return inner(training, pictures, iteration, measured)
+
+        self.step = stepping
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Run, "__init__", interrupted)
+        workdir = train.train(settings)
+    assert "stopped after iteration 3 and saved it" in capsys.readouterr().out
+    assert not (workdir / "curves.png").exists()
+    assert kill_and_resume.last_checkpoint(workdir)[0] == 3
+    # a run that was killed later than its last checkpoint leaves later rows
+    with (workdir / "metrics.csv").open("a") as file:
+        file.write("4,1.0,0.5\n5,1.")
+    train.train(settings, resume=True)
+    assert "going on from iteration 3" in capsys.readouterr().out
+    (last, actual), (_, expected) = map(
+        kill_and_resume.last_checkpoint, (workdir, finished)
+    )
+    assert last == 4
+    assert_trees_identical(actual, expected, "resumed against undisturbed")
+    assert rows(workdir) == rows(finished)
+
+
+def test_a_finished_run_can_be_made_longer(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    longer = dataclasses.replace(TINY, workdir=str(workdir), iterations=6)
+    train.train(longer, resume=True)
+    assert [int(row["iteration"]) for row in rows(workdir)] == [0, 2, 4, 6]
+    assert rows(workdir)[:3] == rows(finished)
+    assert json.loads((workdir / "config.json").read_text())["iterations"] == 6
+
+
+def test_a_damaged_checkpoint_is_named(finished, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    for path in (workdir / "checkpoints" / "4").rglob("*"):
+        if path.is_file() and "arrays" in str(path) and path.stat().st_size > 200:
+            path.write_bytes(path.read_bytes()[:50])
+    settings = dataclasses.replace(TINY, workdir=str(workdir), iterations=6)
+    with pytest.raises(ValueError, match=r"checkpoint 4 must be complete .* from 2"):
+        train.train(settings, resume=True)
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    train.train(dataclasses.replace(settings, iterations=4), resume=True)
+    assert rows(workdir) == rows(finished)
+
+
+def test_killed_at_a_random_moment(tmp_path):
+    """Once here; `python -m tests.experiments.kill_and_resume` does it ten times."""
+    kill_and_resume.kill_and_resume(tmp_path, kills=1, iterations=12, seed=5)
+
+
+def test_another_seed_is_another_run():
+    """Other weights, other batches, other keys."""
+    mine, theirs = (run.Run(dataclasses.replace(TINY, seed=seed)) for seed in (0, 1))
+    for a, b in zip(
+        *map(jax.tree.leaves, (mine.pair.params, theirs.pair.params)), strict=True
+    ):
+        assert (a != b).any() or (a == a.ravel()[0]).all(), "kernels are equal"
+    assert (next(mine.batches) != next(theirs.batches)).any()
+
+
+def test_workers_have_their_own_pictures_and_latents():
+    """Metrics differ between workers and calls, though the pictures are the same."""
+    ready = run.Run(TINY)
+    inputs = (
+        np.zeros((3, 2, 2, 32, 32, 3), np.float32),
+        np.full(3, 1),
+        np.full(3, True),
+    )
+    _, metrics = ready.step(ready.training, *map(ready.place.place_batch, inputs))
+    assert metrics["wasserstein"].shape == (3, 2)
+    assert len(set(np.ravel(metrics["wasserstein"]).tolist())) == 6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(
+    finished, tmp_path, monkeypatch
+):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    settings = dataclasses.replace(
+        TINY, workdir=str(workdir), iterations=8, log_every=8, checkpoint_every=2
+    )
+
+    def diverge(metrics, training):
+        return {"loss_generator": np.nan, "penalty": np.float32(1)}
+
+    monkeypatch.setattr(step, "summarize", diverge)
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at iteration 6: {'loss_generator': nan}"
+    ):
+        train.train(settings, resume=True)
+    last, _ = kill_and_resume.last_checkpoint(workdir)
+    assert last == 4, "a run that had diverged was kept"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 2**32}, r"seed must be below 2\^32"),
+        ({"wandb": "project"}, r"wandb_project 'project' needs"),
+        ({"bits": 0}, r"bits must be 1 to 8, or 32 for an exact exchange, got 0"),
+        ({"workers": 0}, r"workers must be at least 1, got 0"),
+        ({"model": "vit"}, r"model must be one of .*got 'vit'"),
+        ({"optimizer": "lion"}, r"optimizer must be one of .*got 'lion'"),
+        ({"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
+        ({"gamma0": 0.0}, r"gamma0 must be positive and finite, got 0.0"),
+        ({"family": "min_max", "norm": "2"}, r"norm must be left at inf"),
+        ({"family": "exponential", "bits": 1}, r"must be at least 2, got 1"),
+        ({"collective": "exact"}, r"collective must be one of .*got 'exact'"),
+        (
+            {"collective": "auto", "bits": 32},
+            r"collective must be left out for an exact",
+        ),
+        ({"processes": 3}, r"coordinator must be given for 3 processes"),
+        ({"process": 1}, r"process must be in \[0, 1\), got 1"),
+        (
+            {"processes": 2, "coordinator": "localhost:1"},
+            r"workers must be a multiple of the 2 processes, got 3",
+        ),
+        ({"batch_size": 5000}, r"batch_size \* workers must be at most"),
+        ({"source": "nothing.npz"}, r"nothing\.npz"),
+    ],
+)
+def test_configurations_that_cannot_run_are_refused(tmp_path, changes, message):
+    with pytest.raises((ValueError, ImportError), match=message):
+        train.train(config(tmp_path, **changes))
+    assert not (tmp_path / "run" / "config.json").exists(), "it would block the next"
+
+
+def test_workdirs_that_cannot_be_used_are_refused(finished, tmp_path):
+    theirs = dataclasses.replace(TINY, workdir=str(finished))
+    with pytest.raises(ValueError, match=r"go on with it by --resume"):
+        train.train(theirs)
+    with pytest.raises(ValueError, match=r"width must be 4 as in the run to resume"):
+        train.train(dataclasses.replace(theirs, width=8), resume=True)
+    less = dataclasses.replace(theirs, iterations=2)
+    with pytest.raises(ValueError, match=r"iterations must be at least the 4 that are"):
+        train.train(less, resume=True)
+    assert json.loads((finished / "config.json").read_text())["iterations"] == 4
+    bare = shutil.copytree(finished, tmp_path / "bare")
+    (bare / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"workdir must not hold a run already"):
+        train.train(dataclasses.replace(TINY, workdir=str(bare)))
+    with pytest.raises(ValueError, match=r"workdir must hold a run to resume"):
+        train.train(config(tmp_path), resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ValueError, match=r"workdir must be a folder that can be written"
+    ):
+        train.train(dataclasses.replace(TINY, workdir=str(tmp_path / "file" / "run")))
+
+
+def test_workers_share_devices_where_they_are_more():
+    """16 workers on the 8 simulated devices, two on each."""
+    shared = place.create_place(dataclasses.replace(TINY, workers=16))
+    assert shared.axis_name == (place.AXIS, place.LANE)
+    assert (shared.mesh.size, shared.workers) == (8, 16)
+    assert shared.local_workers(16) == list(range(16))
+    uneven = place.create_place(dataclasses.replace(TINY, workers=12))
+    assert uneven.mesh.size == 4, "the most devices that share 12 workers evenly"
+    lanes = place.create_place(dataclasses.replace(TINY, workers=5, devices="vmap"))
+    assert (lanes.mesh, lanes.workers) == (None, 5)
+    alone = place.create_place(dataclasses.replace(TINY, workers=3))
+    assert (alone.mesh.size, alone.workers) == (3, None)
+
+
+def test_bytes_are_those_of_the_exchanges(finished):
+    row = rows(finished)[1]
+    modules = models.create_pair("dcgan", width=4, latent=16, rngs=run.nnx.Rngs(0))
+    params = models.split_pair(*modules).params
+    leaves = jax.tree.leaves(params)
+    is_small = [leaf.ndim < 2 or leaf.size < 1024 for leaf in leaves]
+    exact = 4 * sum(x.size for x, small in zip(leaves, is_small, strict=True) if small)
+    rest = sum(x.size for x, small in zip(leaves, is_small, strict=True) if not small)
+    # a record of 1,024 codes of 4 bits and a norm for each bucket, the last one shorter
+    full, last = divmod(rest, 1024)
+    payload = exact + full * (512 + 4) + (-(-last // 2) + 4 if last else 0)
+    assert int(row["bytes_per_iteration"]) == 2 * (TINY.workers - 1) * payload
+    total = exact // 4 + rest
+    assert float(row["bits_per_coordinate"]) == round(8 * payload / total, 4)
+
+
+MISTAKES = [
+    (["compare"], "compare must be given at least one"),
+    (["train"], "arguments must be --field=value or compare RUN"),
+    (["--preset=huge"], "preset must be one of ('quickstart', 'cifar10_small'"),
+    (["--nothing=1"], "Unknown command line flag 'nothing'"),
+    (["--resume", "--preset=paper"], "preset must be left out with resume"),
+]
+# Imports once what takes seconds, then is the program for each list of arguments in a
+# process of its own, and prints how each ended.
+PROGRAMS = """
+import json, os, runpy, sys
+from experiments.cifar10_gan import config
+from experiments.cifar10_gan.reporting import compare
+for index, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(f"{sys.argv[2]}/{index}", os.O_CREAT | os.O_WRONLY), 2)
+        sys.argv[1:] = arguments
+        runpy.run_module("experiments.cifar10_gan", run_name="__main__")
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def finished_process(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def assert_explained(code, errors, message):
+    assert code != 0
+    assert message in errors, errors
+    assert "Traceback" not in errors
+
+
+def test_command_line_explains_mistakes(tmp_path):
+    lists = json.dumps([arguments for arguments, _ in MISTAKES])
+    done = finished_process("-c", PROGRAMS, lists, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    codes = [int(line) for line in done.stdout.splitlines()]
+    for index, (code, (_, message)) in enumerate(zip(codes, MISTAKES, strict=True)):
+        assert_explained(code, (tmp_path / str(index)).read_text(), message)
+    refused = finished_process("-m", "experiments.cifar10_gan", "--bits=9")
+    assert_explained(refused.returncode, refused.stderr, "bits must be 1 to 8")
