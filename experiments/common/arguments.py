@@ -1,5 +1,6 @@
-"""The command line that benchmarks share: lists of whole numbers, and an early end."""
+"""What programs' command lines share: lists, a folder for output, an early end."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 
 from absl import app
@@ -57,3 +58,30 @@ def names(flag: str, items: Sequence[str], known: Sequence[str]) -> list[str]:
                 f"--{flag} must list some of {', '.join(known)}, got {item!r}"
             )
     return list(dict.fromkeys(found))
+
+
+def output_folder(text: str, argv: Sequence[str] = ()) -> pathlib.Path | None:
+    """The folder of --output, made, or None; to be called before anything is measured.
+
+    Args:
+        text: of the flag, "" for none.
+        argv: what `app.run` hands on: the program, and whatever was no flag.
+
+    Raises:
+        app.UsageError: if it cannot be a folder, or there is more than flags.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(
+            f"there are only flags, which begin with --, got {argv[1:]}"
+        )
+    if not text:
+        return None
+    folder = pathlib.Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise app.UsageError(
+            f"--output must be a folder, or a name for one, got {text!r} "
+            f"({error.strerror}); name another"
+        ) from None
+    return folder

@@ -1,40 +1,16 @@
-"""Tables of measurements: on the screen, as CSV, as a figure. A row is a mapping."""
+"""Tables of measurements, on the screen and as CSV; a row is a mapping of its cells.
+
+`write_csv` writes a whole table, `CsvWriter` adds to one row by row, as a run goes.
+"""
 
 import csv
-import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
-from absl import app
-
+PathLike = str | os.PathLike[str]
 Row = Mapping[str, Any]
-
-
-def output_folder(text: str, argv: Sequence[str] = ()) -> pathlib.Path | None:
-    """The folder of --output, made, or None; to be called before anything is measured.
-
-    Args:
-        text: of the flag, "" for none.
-        argv: what `app.run` hands on: the program, and whatever was no flag.
-
-    Raises:
-        app.UsageError: if it cannot be a folder, or there is more than flags.
-    """
-    if len(argv) > 1:
-        raise app.UsageError(
-            f"there are only flags, which begin with --, got {argv[1:]}"
-        )
-    if not text:
-        return None
-    folder = pathlib.Path(text)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise app.UsageError(
-            f"--output must be a folder, or a name for one, got {text!r} "
-            f"({error.strerror}); name another"
-        ) from None
-    return folder
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -50,79 +26,160 @@ def print_table(rows: Sequence[Row]) -> None:
         print("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)))
 
 
-def write_csv(rows: Sequence[Row], path: str | pathlib.Path) -> None:
-    """Writes the rows, with a header; makes the folder."""
-    file = pathlib.Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as a table in Markdown, the first of them its header."""
+    header, *rest = rows
+    lines = [header, ["---"] * len(header), *rest]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def read_csv(path: str | pathlib.Path) -> list[dict[str, str]]:
-    """The rows of a file that `write_csv` wrote, as text."""
-    with pathlib.Path(path).open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def write_figure(
-    rows: Sequence[Row],
-    path: str | pathlib.Path,
-    *,
-    x: str,
-    y: Sequence[str],
-    by: Sequence[str],
-    log: str = "xy",
-) -> None:
-    """Draws one panel for each column of `y` over `x`, a line for each value of `by`.
-
-    Args:
-        rows: of the table; cells of `x` and `y` that are None or "" are left out.
-        path: of the figure; its folder is made.
-        x: the column of the horizontal axis.
-        y: the columns drawn.
-        by: the columns that tell lines apart, and name them.
-        log: the logarithmic axes.
+def write_csv(rows: Sequence[Row], path: PathLike) -> None:
+    """Writes rows with the columns of the first, at once; makes the folder.
 
     Raises:
-        KeyError: if the rows have no such column.
+        ValueError: if a row has another column; it may lack some, which stay empty.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    file = pathlib.Path(path)
+    file, columns = Path(path), list(rows[0])
+    if unknown := {name for row in rows for name in row}.difference(columns):
+        raise ValueError(
+            f"rows must only have columns of the first, {columns}, got also {unknown}; "
+            "give it all"
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
-    lines: dict[str, list[Row]] = {}
-    for row in rows:
-        lines.setdefault(", ".join(str(row[name]) for name in by), []).append(row)
-    is_crowded = len(lines) > 8  # for a legend within the panels
-    legends = -(-len(lines) // 20) if is_crowded else 0
-    size = (5.5 * len(y) + 3 * legends, 4)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(y), squeeze=False)[0]
-    for axes, column in zip(panels, y, strict=True):
-        for number, (name, of_line) in enumerate(lines.items()):
-            color, style = f"C{number % 10}", ("-", "--", ":", "-.")[number // 10 % 4]
-            points = [
-                (float(row[x]), float(row[column]))
-                for row in of_line
-                if row[x] not in (None, "") and row[column] not in (None, "")
-            ]
-            if points:
-                xs, ys = zip(*sorted(points), strict=True)
-                axes.plot(xs, ys, style, color=color, marker="o", ms=3, label=name)
-        axes.set(xlabel=x, ylabel=column)
-        if "x" in log:
-            axes.set_xscale("log")
-        if "y" in log:
-            axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        if not is_crowded:
-            axes.legend(fontsize="small")
-    if is_crowded:
-        drawn = panels[0].get_legend_handles_labels()
-        where = "outside right upper"
-        figure.legend(*drawn, loc=where, ncols=legends, fontsize="small")
-    figure.savefig(file, dpi=120)
+    cells = ([row.get(name, "") for name in columns] for row in rows)
+    _replace(file, [columns, *cells])
+
+
+def read_csv(path: PathLike) -> list[dict[str, str]]:
+    """The whole rows of a CSV file as it stands, cells as text.
+
+    Half a last line, of a run that was killed or is about to write it, is left out.
+    """
+    lines = _lines(Path(path))
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    return list(csv.DictReader(lines))
+
+
+class CsvWriter:
+    """Appends rows to a CSV file with fixed columns, handed to the system row by row.
+
+    The header is written once, into a new or empty file; a file that exists must have
+    this header. A row may lack columns (empty cells) but not have others. Also a
+    context manager.
+
+    A run that was killed leaves rows later than its last checkpoint, and perhaps half
+    a line. `resume_at` takes the file back to that checkpoint, so that the resumed run
+    writes what an undisturbed one would have written. For that, rows must be written
+    (and flushed, against a loss of power) before the checkpoint of their iteration.
+    """
+
+    def __init__(
+        self, path: PathLike, columns: Sequence[str], *, resume_at: int | None = None
+    ) -> None:
+        """Opens the file and its folder.
+
+        Args:
+          path: of the file.
+          columns: its header.
+          resume_at: rows of later iterations and a torn last line are removed, by
+            renaming a new file over the old one; -1 removes all rows, None keeps all.
+
+        Raises:
+          ValueError: if columns are empty or repeat, or differ from the file's header;
+            if the file's last line is torn and resume_at None; if resume_at is given
+            and a row has no iteration.
+        """
+        self._columns = list(columns)
+        if not self._columns or len(set(self._columns)) != len(self._columns):
+            raise ValueError(
+                f"columns must be distinct and not empty, got {self._columns}; name "
+                "each once"
+            )
+        if resume_at is not None and "iteration" not in self._columns:
+            raise ValueError(
+                "columns must include 'iteration' where resume_at is given, got "
+                f"{self._columns}; add it"
+            )
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = _lines(path)
+        torn = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+        header, *rows = list(csv.reader(lines)) or [[]]
+        if header and header != self._columns:
+            raise ValueError(
+                f"columns must be those of the existing file {str(path)!r}, {header}, "
+                f"got {self._columns}; write to another file"
+            )
+        if resume_at is not None:
+            kept = [row for row in rows if self._iteration(row, path) <= resume_at]
+            _replace(path, [self._columns, *kept])
+        elif torn:
+            raise ValueError(
+                f"path must be a file of whole lines, got {str(path)!r}, which ends in "
+                f"{torn!r}; pass resume_at to remove that line"
+            )
+        self._file = path.open("a", newline="")
+        self._writer = _writer(self._file)
+        if not header and resume_at is None:
+            self._writer.writerow(self._columns)
+            self._file.flush()
+
+    def write(self, row: Row) -> None:
+        """Appends one row; values are written as ``str`` gives them.
+
+        Raises:
+          ValueError: if the row has an unknown column.
+        """
+        unknown = [name for name in row if name not in self._columns]
+        if unknown:
+            raise ValueError(
+                f"row must only have columns {self._columns}, got also {unknown}; name "
+                "them when the writer is made"
+            )
+        self._writer.writerow([row.get(name, "") for name in self._columns])
+        self._file.flush()
+
+    def flush(self) -> None:
+        """Returns when all rows are on the disk: they survive a loss of power."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file; closing twice is fine."""
+        self._file.close()
+
+    def __enter__(self) -> "CsvWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _iteration(self, row: Sequence[str], path: Path) -> int:
+        try:
+            return int(row[self._columns.index("iteration")])
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"path must be a file whose rows have an iteration, got {str(path)!r} "
+                f"with the row {list(row)}; correct it, or write to another file"
+            ) from error
+
+
+def _writer(file: TextIO) -> Any:
+    return csv.writer(file, lineterminator="\n")
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return file.readlines()
+
+
+def _replace(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Writes a CSV file at once: whoever reads it sees the old or the new one."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w", newline="") as file:
+        _writer(file).writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

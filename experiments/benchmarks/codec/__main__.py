@@ -23,7 +23,7 @@ from absl import app, flags
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import table
 from experiments.benchmarks.codec.table import Row
-from experiments.common import arguments, tables, timing
+from experiments.common import arguments, figures, tables, timing
 
 _EXPONENTS = flags.DEFINE_list(
     "exponents", ["22"], "sizes are 2 to these powers, 10 to 26; 10..26 are all"
@@ -67,7 +67,7 @@ def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    folder = tables.output_folder(_OUTPUT.value, argv)
+    folder = arguments.output_folder(_OUTPUT.value, argv)
     cases = codec_calls.cases(
         _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
     )
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("families and bits must have one combination in common")
     table.show(rows)
     if folder:
-        tables.write_figure(
+        figures.write_figure(
             rows,
             folder / "codec.png",
             x="size",

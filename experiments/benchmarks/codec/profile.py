@@ -84,7 +84,7 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> list[Row]:
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    folder = tables.output_folder(_OUTPUT.value, argv)
+    folder = arguments.output_folder(_OUTPUT.value, argv)
     cases = codec_calls.cases(
         _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.codec.stages import DECODER, ENCODER
-from experiments.common import tables
+from experiments.common import figures, tables
 
 Row = dict[str, Any]
 
@@ -114,9 +114,6 @@ def parts(ms: Mapping[str, float], stages: Mapping[str, str]) -> dict[str, float
 
 def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     """Draws the encoder and the decoder of each quantizer, stages stacked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     groups: dict[tuple, dict[str, float]] = {}
     for row in rows:
         group = tuple(row[name] for name in NAMES)
@@ -126,8 +123,7 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
         ("decode", DECODE_PARTS, ("decode floor",), ("average floor", "average")),
     )
     varies = [name for i, name in enumerate(NAMES) if len({g[i] for g in groups}) > 1]
-    figure = Figure(figsize=(11 + 1.5 * len(groups), 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.new_figure(11 + 1.5 * len(groups), 4)
     both = figure.subplots(1, 2, squeeze=False)[0]
     for axes, (whole, stages, left, right) in zip(both, panels, strict=True):
         bars = (*left, whole, *right)
@@ -166,5 +162,4 @@ def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
         axes.set_axisbelow(True)
         handles, names = axes.get_legend_handles_labels()
         axes.legend(handles[::-1], names[::-1], fontsize="small")  # as they are stacked
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figures.save_figure(figure, path)

@@ -33,7 +33,7 @@ from experiments.benchmarks.exchange import calls as exchange_calls
 from experiments.benchmarks.exchange import table
 from experiments.benchmarks.exchange.calls import Case
 from experiments.benchmarks.exchange.table import Row
-from experiments.common import arguments, processes, tables, timing
+from experiments.common import arguments, figures, processes, tables, timing
 
 _WORKERS = flags.DEFINE_list("workers", ["3"], "K, 2 to 64")
 _WHERE = flags.DEFINE_list(
@@ -102,7 +102,7 @@ def measure(
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    folder = tables.output_folder(_OUTPUT.value, argv)
+    folder = arguments.output_folder(_OUTPUT.value, argv)
     places = arguments.names("where", _WHERE.value, tuple(MEASURE))
     collectives = arguments.names(
         "collectives", _COLLECTIVES.value, exchange_calls.COLLECTIVES
@@ -127,7 +127,7 @@ def main(argv: list[str]) -> None:
     print()
     tables.print_table(rows)
     if folder:
-        tables.write_figure(
+        figures.write_figure(
             rows,
             folder / "exchange.png",
             x="size",

@@ -30,7 +30,7 @@ from absl import app, flags
 from experiments.benchmarks.network import measure, namespaces, report
 from experiments.benchmarks.network.links import Links, bits_per_second
 from experiments.benchmarks.network.processes import Fleet
-from experiments.common import tables
+from experiments.common import arguments, figures, tables
 
 _NODES = flags.DEFINE_integer("nodes", 3, "N, namespaces with a worker each", 2, 100)
 _RATES = flags.DEFINE_list(
@@ -77,16 +77,13 @@ def check_flags() -> measure.Plan:
     Raises:
         app.UsageError: for one that cannot be.
     """
+    bits = arguments.whole_numbers("bits", _BITS.value, 1, 8)
+    sizes = arguments.whole_numbers("sizes", _SIZES.value, 1, 2**31 - 1)
     try:
-        bits, sizes = ([int(x) for x in f.value] for f in (_BITS, _SIZES))
         for rate in _RATES.value:
             bits_per_second(rate)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    if not all(1 <= b <= 8 for b in bits) or not all(size >= 1 for size in sizes):
-        raise app.UsageError(
-            f"bits must be in [1, 8] and sizes at least 1, got {bits} and {sizes}"
-        )
     # slow links last: connections have found their speed when time is short
     rates = sorted(_RATES.value, key=bits_per_second, reverse=True)
     return measure.Plan(
@@ -110,7 +107,7 @@ def save(name: str, rows: list[report.Row], y: list[str], by: list[str]) -> None
     tables.write_csv(rows, folder / f"network_{name}.csv")
     if y and any(row["rate bit/s"] != "" for row in rows):
         figure = folder / f"network_{name}.png"
-        tables.write_figure(rows, figure, x="rate bit/s", y=y, by=by)
+        figures.write_figure(rows, figure, x="rate bit/s", y=y, by=by)
 
 
 def run(plan: measure.Plan) -> None:
@@ -155,7 +152,7 @@ def run(plan: measure.Plan) -> None:
 
 def main(argv: list[str]) -> None:
     """Checks what is needed, measures, and cleans up."""
-    tables.output_folder(_OUTPUT.value, argv)
+    arguments.output_folder(_OUTPUT.value, argv)
     plan = check_flags()
     try:
         namespaces.check_possible()

@@ -38,7 +38,7 @@ from absl import app, flags
 from experiments.benchmarks.scaling import fit as fitting
 from experiments.benchmarks.scaling import projection
 from experiments.benchmarks.scaling.projection import Codec, Network, Plan, Row
-from experiments.common import arguments, tables
+from experiments.common import arguments, figures, tables
 from qgenx_jax import Link
 
 _MEASUREMENTS = flags.DEFINE_string(
@@ -246,7 +246,7 @@ def is_shown(row: Row) -> bool:
 
 def main(argv: list[str]) -> None:
     """Fits, predicts, projects."""
-    tables.output_folder(_OUTPUT.value, argv)
+    arguments.output_folder(_OUTPUT.value, argv)
     plan = check_flags()
     jax.config.update(
         "jax_platforms", "cpu"
@@ -266,7 +266,7 @@ def main(argv: list[str]) -> None:
         return
     folder = pathlib.Path(_OUTPUT.value)
     tables.write_csv(predictions, folder / "scaling_fit.csv")
-    tables.write_figure(
+    figures.write_figure(
         predictions,
         folder / "scaling_fit.png",
         x="measured ms",
@@ -276,7 +276,7 @@ def main(argv: list[str]) -> None:
     )
     tables.write_csv(rows, folder / "scaling_projection.csv")
     shown = [row for row in rows if row["fastest"] and is_shown(row)]
-    tables.write_figure(
+    figures.write_figure(
         shown,
         folder / "scaling_projection.png",
         x="workers",

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from experiments.cifar10_gan.data import fitting, splits
+from experiments.common.progress import Loading
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
@@ -113,7 +114,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 def _read_all(files: list[Path], source: str) -> np.ndarray:
     pictures = np.empty((len(files), *fitting.SHAPE), np.uint8)
-    progress = splits.Loading(source, len(files))
+    progress = Loading(source, len(files))
     done = 0
     # Pillow lets go of the interpreter lock while it decodes. In parts: an error, or a
     # keyboard interrupt, waits for little more than the pictures at hand.

@@ -8,10 +8,8 @@ is held out for the test, and is not among the training pictures.
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TextIO
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -90,49 +88,3 @@ def choose_rows(count: int, part: Part, size: int | None, source: str) -> np.nda
             f"{size}; leave it out for all"
         )
     return rows[:size]
-
-
-class Loading:
-    """A line on how far a load is, for one that takes more than a few seconds."""
-
-    def __init__(
-        self,
-        source: str,
-        total: int,
-        *,
-        after_seconds: float = 2.0,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Starts the clock.
-
-        Args:
-          source: what is loaded, for the line.
-          total: how many pictures.
-          after_seconds: before the first line, and between lines.
-          stream: None is standard error.
-          clock: seconds, never going back.
-        """
-        self._source = source
-        self._total = total
-        self._after = after_seconds
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        self._start = self._then = clock()
-        self._printed = False
-
-    def update(self, done: int) -> None:
-        """Prints if it is time to, or if a load that has printed is complete."""
-        now = self._clock()
-        last = done >= self._total
-        if now - self._then < self._after and not (last and self._printed):
-            return
-        terminal = self._stream.isatty()
-        line = (
-            f"loading {self._source}: {done:,} of {self._total:,} pictures, "
-            f"{now - self._start:.0f} s"
-        )
-        start, end = ("\r", "\n" if last else "") if terminal else ("", "\n")
-        self._stream.write(start + line + end)
-        self._stream.flush()
-        self._printed, self._then = True, now

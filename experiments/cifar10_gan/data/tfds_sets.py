@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cifar10_gan.data import fitting, splits
+from experiments.common.progress import Loading
 
 _BATCH = 500
 
@@ -142,7 +143,7 @@ def _choose_image(images: dict[str, Any], features: Any, source: str) -> str:
 def _gather(parts: Iterable[np.ndarray], rows: np.ndarray, source: str) -> np.ndarray:
     """The pictures of the given ascending rows of all the parts in a row."""
     pictures = np.empty((len(rows), *fitting.SHAPE), np.uint8)
-    progress = splits.Loading(source, len(rows))
+    progress = Loading(source, len(rows))
     read = done = 0
     for part in parts:
         last = np.searchsorted(rows, read + len(part))

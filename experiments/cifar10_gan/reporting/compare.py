@@ -6,7 +6,6 @@ largest of them.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from experiments.cifar10_gan.config import EXACT
-from experiments.cifar10_gan.reporting import figures
 from experiments.cifar10_gan.reporting.finished_runs import (
     Group,
     common_iterations,
@@ -27,7 +25,8 @@ from experiments.cifar10_gan.reporting.finished_runs import (
     read_run,
     values_at,
 )
-from experiments.cifar10_gan.reporting.report import PathLike
+from experiments.common import figures, tables
+from experiments.common.tables import PathLike
 
 CURVES: Mapping[str, str] = {
     "score": "sliced Wasserstein\ndistance, raw",
@@ -95,10 +94,7 @@ def compare(workdirs: Sequence[PathLike], output: PathLike) -> None:
     draw_groups(groups, output)
     rows = summarize(groups)
     beside = Path(output).with_suffix(".csv")
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    tables.write_csv(rows, beside)
     print(markdown(rows))
     for group in groups:
         ends = {run.workdir.name: last_iteration(run.table) for run in group.runs}
@@ -206,12 +202,12 @@ def summarize(groups: Sequence[Group]) -> list[dict[str, Any]]:
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown; scores of several seeds as mean ± half spread."""
     names = [name for name in rows[0] if not name.endswith("_half_spread")]
-    lines = [[HEADINGS[name] for name in names], ["---"] * len(names)]
+    lines = [[HEADINGS[name] for name in names]]
     for row in rows:
         lines.append([])
         for name in names:
             lines[-1].append(_text(name, row[name], row.get(f"{name}_half_spread")))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return tables.markdown(lines)
 
 
 def _text(name: str, value: Any, spread: float | None) -> str:

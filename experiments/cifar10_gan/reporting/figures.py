@@ -14,21 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.cifar10_gan.data.pictures import to_bytes
-from experiments.cifar10_gan.reporting.report import PathLike, Row, read_rows
+from experiments.common import figures
+from experiments.common.tables import PathLike, Row, read_csv
 
 Table = Mapping[str, Mapping[int, float]]
 """Column to iteration to value; cells that are empty or not finite are left out."""
-
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, told apart with any colour vision."""
-MOST_POINTS = 250
-"""That a line has; of more, neighbours are averaged."""
-
-_UNITS = {
-    "seconds": (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1)),
-    "iteration": (("millions", 1e6), ("thousands", 1e3), ("", 1)),
-    "bytes": (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1)),
-}
 
 
 class Panel(NamedTuple):
@@ -161,26 +151,28 @@ def plot_curves(
     across = {1: 1, 2: 2, 4: 2}.get(len(drawn), 3)
     down = -(-len(drawn) // across)
     last = max(max(column) for column in table.values())
-    per, horizontal = with_unit("iteration", "iteration", last)
-    figure = new_figure(3.9 * across, 2.7 * down + 0.3)
+    per, horizontal = figures.with_unit("iteration", "iteration", last)
+    figure = figures.new_figure(3.9 * across, 2.7 * down + 0.3)
     figure.suptitle(title, fontsize="medium")
     for index, panel in enumerate(drawn):
         axes = figure.add_subplot(down, across, index + 1)
         present = [name for name in panel.lines if name in table]
         factor, label = 1.0, panel.label
         if "bytes" in present:
-            factor, label = with_unit(label, "bytes", max(table["bytes"].values()))
+            factor, label = figures.with_unit(
+                label, "bytes", max(table["bytes"].values())
+            )
         for place, name in enumerate(present):
-            x, y = thinned(list(table[name]), list(table[name].values()))
-            draw_line(axes, x / per, y / factor, place, panel.lines[name])
+            x, y = figures.thinned(list(table[name]), list(table[name].values()))
+            figures.draw_line(axes, x / per, y / factor, place, panel.lines[name])
         # Zeros and negative values have no place on a logarithmic axis.
         if panel.log and all(min(table[name].values()) > 0 for name in present):
             axes.set_yscale("log")
         axes.set_ylabel(label)
         axes.set_xlabel(horizontal)
         if any(panel.lines[name] for name in present):
-            legend_above(axes, columns=2 if len(present) == 4 else 3)
-    save_figure(figure, path)
+            figures.legend_above(axes, columns=2 if len(present) == 4 else 3)
+    figures.save_figure(figure, path)
 
 
 def read_table(run: PathLike | Sequence[Row]) -> dict[str, dict[int, float]]:
@@ -189,7 +181,7 @@ def read_table(run: PathLike | Sequence[Row]) -> dict[str, dict[int, float]]:
     Raises:
       ValueError: if a row has no iteration.
     """
-    rows = read_rows(run) if isinstance(run, str | os.PathLike) else run
+    rows = read_csv(run) if isinstance(run, str | os.PathLike) else run
     table: dict[str, dict[int, float]] = {}
     for row in rows:
         iteration = _number(row.get("iteration"))
@@ -200,79 +192,6 @@ def read_table(run: PathLike | Sequence[Row]) -> dict[str, dict[int, float]]:
             if name != "iteration" and value is not None:
                 table.setdefault(name, {})[int(iteration)] = value
     return table
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches, which needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Any, path: PathLike) -> None:
-    """Writes the figure; its folder is made."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-
-
-def draw_line(axes: Any, x: Any, y: Any, place: int, label: str) -> None:
-    """One curve, of the colour (from the eighth on dashes) that its place has."""
-    axes.plot(
-        x,
-        y,
-        color=color_of(place),
-        linestyle=("-", "--", ":")[place // len(COLORS) % 3],
-        linewidth=1.2,
-        # A single point shows only so.
-        marker="o" if len(x) == 1 else None,
-        markersize=4,
-        label=label or None,
-    )
-    axes.grid(visible=True, alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def color_of(place: int) -> str:
-    """Of a place in the legend."""
-    return COLORS[place % len(COLORS)]
-
-
-def legend_above(axes: Any, *, columns: int) -> None:
-    """A legend between title and panel, where it covers no curve."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 0.98),
-        ncols=columns,
-        fontsize="x-small",
-        frameon=False,
-        handlelength=1.5,
-        columnspacing=1.2,
-    )
-
-
-def thinned(*series: Sequence[float]) -> list[np.ndarray]:
-    """Series of equal length, with neighbours averaged to at most MOST_POINTS."""
-    length = len(series[0])
-    parts = -(-length // max(1, -(-length // MOST_POINTS)))
-    starts = np.arange(parts) * -(-length // max(parts, 1))
-    return [
-        np.array([part.mean() for part in np.split(np.asarray(s, float), starts[1:])])
-        for s in series
-    ]
-
-
-def with_unit(label: str, column: str, largest: float) -> tuple[float, str]:
-    """The unit that suits values up to `largest`: the divisor, and the label with it.
-
-    Columns without a unit keep their label.
-    """
-    for unit, size in _UNITS.get(column, ()):
-        if largest >= 10 * size or size == 1:
-            return size, f"{label} ({unit})" if unit else label
-    return 1.0, label
 
 
 def _number(cell: Any) -> float | None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.cifar10_gan.config import EXACT, FREE
-from experiments.cifar10_gan.reporting.figures import Table, read_table, thinned
+from experiments.cifar10_gan.reporting.figures import Table, read_table
+from experiments.common.figures import thinned
 
 SAME_GROUP = FREE | {"seed"}
 """Fields of a configuration that may differ within a group."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from experiments.cifar10_gan.reporting.report import CsvWriter, PathLike, Row
+from experiments.common.tables import CsvWriter, PathLike, Row
 
 Picture = np.ndarray | PathLike
 """(height, width, 3) uint8, or an image file."""

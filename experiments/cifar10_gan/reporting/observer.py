@@ -6,10 +6,11 @@ from typing import Any
 import jax
 
 from experiments.cifar10_gan.keys import key_of
-from experiments.cifar10_gan.reporting import logs, report
+from experiments.cifar10_gan.reporting import logs
 from experiments.cifar10_gan.reporting.evaluate import create_scorer
 from experiments.cifar10_gan.reporting.figures import sample_grid
 from experiments.cifar10_gan.run import Run
+from experiments.common.progress import Progress
 
 COLUMNS = (
     "iteration",
@@ -44,7 +45,7 @@ class Observer:
         config = run.config
         self._scorer = create_scorer(config, run.pair, key_of(config, "scores"))
         sample_grid(self._scorer.real[:_GRID], run.workdir / "samples_real.png")
-        self._progress = report.Progress(
+        self._progress = Progress(
             config.iterations, start=run.iteration, every_seconds=5.0
         )
         sent = run.method.sent_bytes(run.training.params, config.workers)

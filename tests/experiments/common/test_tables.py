@@ -1,24 +1,17 @@
-"""CSV files and progress lines."""
+"""CSV files, written at once or row by row."""
 
 import csv
-import io
 import os
 
 import pytest
 
-from experiments.cifar10_gan.reporting.report import CsvWriter, Progress, read_rows
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+from experiments.common.tables import (
+    CsvWriter,
+    markdown,
+    print_table,
+    read_csv,
+    write_csv,
+)
 
 
 def test_csv_appends_flushes_and_writes_its_header_once(tmp_path):
@@ -31,7 +24,7 @@ def test_csv_appends_flushes_and_writes_its_header_once(tmp_path):
         )
     with CsvWriter(path, ["iteration", "loss", "note"]) as writer:
         writer.write({"iteration": 2})
-    assert read_rows(path) == [
+    assert read_csv(path) == [
         {"iteration": "1", "loss": "0.5", "note": 'a, "b"'},
         {"iteration": "2", "loss": "", "note": ""},
     ]
@@ -43,7 +36,7 @@ def test_csv_errors(tmp_path):
     with pytest.raises(ValueError, match=r"columns \['a', 'b'\], got also \['c'\]"):
         writer.write({"a": 1, "c": 2})
     writer.close()
-    assert read_rows(path) == [], "a refused row must leave nothing behind"
+    assert read_csv(path) == [], "a refused row must leave nothing behind"
     with pytest.raises(ValueError, match=r"existing file .*\['a', 'b'\], got \['a'\]"):
         CsvWriter(path, ["a"])
     for columns in ([], ["a", "a"]):
@@ -107,7 +100,7 @@ def test_a_kill_while_resuming_loses_nothing(tmp_path, monkeypatch):
 def test_readers_and_appending_mind_a_torn_line(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("iteration,seconds,loss\n1,2,3\n2,4,1")
-    assert [row["loss"] for row in read_rows(path)] == ["3"], (
+    assert [row["loss"] for row in read_csv(path)] == ["3"], (
         "1 may be the first digit of 15"
     )
     with pytest.raises(ValueError, match=r"whole lines.* ends in '2,4,1'; pass resume"):
@@ -125,92 +118,20 @@ def test_readers_and_appending_mind_a_torn_line(tmp_path):
     ]
 
 
-def test_progress_lines():
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(400, start=100, every_seconds=10, stream=stream, clock=clock)
-    clock.now = 9.0
-    assert not progress.update(110), "nothing before the interval is over"
-    clock.now = 20.0
-    assert progress.update(150, loss=0.123456, penalty=2)
-    # 50 iterations in 20 s; 250 left at 2.5 it/s is 100 s.
-    line = "150/400 (37.5 %) 2.50 it/s, 0:01:40 left, loss 0.1235, penalty 2\n"
-    assert stream.getvalue() == line
-    clock.now = 21.0
-    assert progress.update(400), "the last iteration always prints"
-    assert stream.getvalue().endswith("400/400 (100.0 %) 250.00 it/s, 0:00:00 left\n")
+def test_tables_are_written_at_once_and_read(tmp_path):
+    rows = [{"size": 16, "seconds": 0.25, "peer": None}, {"size": 64, "seconds": 1.0}]
+    path = tmp_path / "folder" / "table.csv"
+    for _ in range(2):  # over one that is there, too
+        write_csv(rows, path)
+        assert path.read_text() == "size,seconds,peer\n16,0.25,\n64,1.0,\n"
+    assert read_csv(path)[1] == {"size": "64", "seconds": "1.0", "peer": ""}
+    assert [file.name for file in path.parent.iterdir()] == ["table.csv"]
+    with pytest.raises(ValueError, match=r"columns of the first, \['size'\], got also"):
+        write_csv([{"size": 16}, {"size": 64, "rate": 1}], path)
 
 
-def test_the_rate_leaves_out_what_came_before_the_mark():
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(100, every_seconds=5, stream=stream, clock=clock)
-    clock.now = 60.0  # compiling
-    progress.mark(1)
-    clock.now = 70.0
-    progress.update(21)
-    assert stream.getvalue() == "21/100 (21.0 %) 2.00 it/s, 0:00:40 left\n"
-
-
-def test_progress_rewrites_its_line_on_a_terminal():
-    clock, stream = Clock(), Terminal()
-    progress = Progress(10, every_seconds=1, stream=stream, clock=clock)
-    clock.now = 1.0
-    progress.update(1, loss=1.2345)
-    clock.now = 2.0
-    progress.update(2)
-    clock.now = 3.0
-    progress.update(10)
-    lines = stream.getvalue().split("\r")
-    assert lines[0] == "", "each line starts at the left edge"
-    assert len(lines) == 4
-    assert len(lines[2]) == len(lines[1]), "blanks must cover a longer line before"
-    assert stream.getvalue().endswith("\n")
-    assert stream.getvalue().count("\n") == 1
-
-
-def test_progress_of_a_run_that_resumes_counts_only_its_own_iterations():
-    clock, stream = Clock(), io.StringIO()
-    progress = Progress(400, start=390, every_seconds=0, stream=stream, clock=clock)
-    clock.now = 4.0
-    progress.update(392)
-    clock.now = 5.0
-    progress.update(392)
-    clock.now = 6.0
-    progress.update(401)
-    assert stream.getvalue().splitlines() == [
-        "392/400 (98.0 %) 0.50 it/s, 0:00:16 left",
-        "392/400 (98.0 %) 0.00 it/s, - left",
-        "401/400 (100.2 %) 9.00 it/s, 0:00:00 left",
-    ]
-
-
-def test_other_lines_do_not_run_into_the_progress_line(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "30")
-    clock, stream = Clock(), Terminal()
-    with Progress(10, every_seconds=1, stream=stream, clock=clock) as progress:
-        progress.say("start")
-        clock.now = 1.0
-        progress.update(1, loss=1.0, penalty=2.0)
-        progress.say("a score")
-        clock.now = 2.0
-        progress.update(2)
-    written = stream.getvalue()
-    line = "1/10 (10.0 %) 1.00 it/s, 0:00"
-    assert len(line) == 29, "a line that wraps could not be rewritten"
-    assert written.startswith(f"start\n\r{line}\r{'a score':29}\n\r2/10 ")
-    assert written.endswith("\n"), "a traceback starts on its own line"
-    progress.close()
-    assert stream.getvalue() == written, "closing twice is fine"
-    log = io.StringIO()
-    with Progress(10, stream=log, clock=clock) as progress:
-        progress.say("a score")
-    assert log.getvalue() == "a score\n"
-
-
-def test_progress_errors():
-    for start in (-1, 6):
-        with pytest.raises(ValueError, match=rf"start must be in .*got {start} of 5"):
-            Progress(5, start=start)
-    with pytest.raises(ValueError, match="total must be at least 1, got 0"):
-        Progress(0)
-    with pytest.raises(ValueError, match="every_seconds must be at least 0, got -1"):
-        Progress(1, every_seconds=-1)
+def test_tables_are_aligned_on_the_screen_and_in_markdown(capsys):
+    print_table([{"bits": 8, "ms": 0.12345}, {"bits": 16, "ms": ""}])
+    assert capsys.readouterr().out == "bits     ms\n   8  0.123\n  16       \n"
+    table = "| bits | ms |\n| --- | --- |\n| 8 | 0.1 |"
+    assert markdown([["bits", "ms"], ["8", "0.1"]]) == table

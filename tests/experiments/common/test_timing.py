@@ -1,9 +1,8 @@
-"""What all benchmarks share: timing in turn, flags, tables; nothing here is timed."""
+"""Functions are called in turn, by a clock of our own: nothing here is timed."""
 
 import pytest
-from absl import app
 
-from experiments.common import arguments, tables, timing
+from experiments.common import timing
 
 
 class Clock:
@@ -21,15 +20,6 @@ class Clock:
             self.now += left.pop(0) if len(left) > 1 else left[0]
 
         return function
-
-
-def test_an_interrupted_benchmark_says_so(monkeypatch):
-    def interrupted(main):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(app, "run", interrupted)
-    with pytest.raises(SystemExit, match="interrupted; tables of what was measured"):
-        arguments.run(lambda argv: None)
 
 
 def test_functions_are_called_in_turn():
@@ -63,33 +53,3 @@ def test_short_functions_are_called_until_a_round_is_long_enough(monkeypatch):
     function = clock.taking(60, 2, 1, 2, 3, 6, 5)
     seconds = timing.rounds_side_by_side({"f": function}, 2, least=8)
     assert list(seconds["f"]) == [3, 5]
-
-
-def test_numbers_are_listed_with_ranges():
-    def numbers(*items):
-        return arguments.whole_numbers("bits", items, 1, 8)
-
-    assert numbers("8", "2..4", "3", " 1") == [8, 2, 3, 4, 1]
-    for wrong in ("9", "0..2", "4..2", "x", "1..y", ""):
-        with pytest.raises(app.UsageError, match=f"--bits must .* got {wrong!r}"):
-            numbers("2", wrong)
-    with pytest.raises(app.UsageError, match="at least one number"):
-        numbers()
-    assert arguments.names("where", ["b", " a", "b"], ("a", "b")) == ["b", "a"]
-    for wrong in (["c"], []):
-        with pytest.raises(app.UsageError, match="--where must list some of a, b, got"):
-            arguments.names("where", wrong, ("a", "b"))
-
-
-def test_tables_are_written_read_and_drawn(tmp_path):
-    rows = [
-        {"bits": bits, "size": size, "seconds": size * bits / 7, "peer": peer}
-        for bits in (8, 4)
-        for size, peer in ((16, ""), (64, 0.5))
-    ]
-    tables.write_csv(rows, tmp_path / "folder" / "table.csv")
-    read = tables.read_csv(tmp_path / "folder" / "table.csv")
-    assert read == [{name: str(x) for name, x in row.items()} for row in rows]
-    figure = tmp_path / "other" / "figure.png"
-    tables.write_figure(rows, figure, x="size", y=["seconds", "peer"], by=["bits"])
-    assert figure.read_bytes().startswith(b"\x89PNG")

@@ -1,11 +1,9 @@
 """Which pictures are held out, whatever names a source has for its splits."""
 
-import io
-
 import numpy as np
 import pytest
 
-from experiments.cifar10_gan.data.splits import Loading, Part, choose_part, choose_rows
+from experiments.cifar10_gan.data.splits import Part, choose_part, choose_rows
 
 
 @pytest.mark.parametrize(
@@ -59,31 +57,3 @@ def test_too_few():
     with pytest.raises(ValueError, match=text):
         choose_rows(23, Part("train", "held out"), 4, "set")
     assert np.array_equal(choose_rows(1, Part("", "held out"), 1, "set"), [0])
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_progress_is_silent_on_short_loads():
-    clock, stream = Clock(), io.StringIO()
-    loading = Loading("set", 3, stream=stream, clock=clock)
-    for done in (1, 2, 3):
-        clock.now += 0.5
-        loading.update(done)
-    assert stream.getvalue() == ""
-
-
-def test_progress_of_long_loads():
-    clock, stream = Clock(), io.StringIO()
-    loading = Loading("set", 4000, stream=stream, clock=clock)
-    for done in (1000, 2000, 3000, 4000):
-        clock.now += 1.5
-        loading.update(done)
-    assert stream.getvalue().splitlines() == [
-        "loading set: 2,000 of 4,000 pictures, 3 s",
-        "loading set: 4,000 of 4,000 pictures, 6 s",
-    ]

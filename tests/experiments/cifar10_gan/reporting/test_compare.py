@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from experiments.cifar10_gan.reporting import figures
 from experiments.cifar10_gan.reporting.compare import compare, summarize
 from experiments.cifar10_gan.reporting.finished_runs import (
     get_curve,
     group_runs,
     read_run,
 )
-from experiments.cifar10_gan.reporting.report import CsvWriter, read_rows
+from experiments.common import figures
+from experiments.common.tables import CsvWriter, read_csv
 
 BYTES = {32: 6_000_000, 4: 750_000}
 SECONDS = {32: 2.0, 4: 1.0}
@@ -150,7 +150,7 @@ def test_compare_draws_groups_and_writes_their_table(seeds, monkeypatch, capsys)
     assert "bits=4 is compared up to iteration 4" in printed[5]
     assert "{'a': 6, 'b': 4, 'c': 6}" in printed[5]
     assert printed[-1].startswith("runs: 4, groups: 2,"), "a run counts once"
-    table = read_rows(output.with_suffix(".csv"))
+    table = read_csv(output.with_suffix(".csv"))
     assert float(table[0]["score_half_spread"]) == pytest.approx(0.18)
     assert table[1]["score_half_spread"] == "", "one seed has no spread"
     assert table[1]["bytes"] == "36000000"

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.cifar10_gan.reporting import figures
 from experiments.cifar10_gan.reporting.figures import (
     Panel,
     picture_grid,
@@ -12,7 +11,8 @@ from experiments.cifar10_gan.reporting.figures import (
     read_table,
     sample_grid,
 )
-from experiments.cifar10_gan.reporting.report import CsvWriter
+from experiments.common import figures
+from experiments.common.tables import CsvWriter
 
 
 @pytest.fixture
@@ -103,27 +103,6 @@ def test_long_runs_are_averaged_and_zeros_are_kept_off_logarithmic_axes(
     assert len(line.get_xdata()) == 250
     assert line.get_ydata()[0] == 59.5
     assert line.get_xdata()[-1] == 29.9395
-
-
-@pytest.mark.parametrize("length", [1, 249, 250, 251, 499, 500, 501, 777])
-def test_thinned_series_keep_their_mean_and_their_order(length):
-    series = np.arange(length) ** 2.0
-    x, y = figures.thinned(np.arange(length), series)
-    assert len(x) == len(y) <= 250
-    assert np.all(np.diff(x) > 0)
-    group = -(-length // 250)
-    expected = [series[i : i + group].mean() for i in range(0, length, group)]
-    np.testing.assert_allclose(y, expected, rtol=1e-12)
-
-
-def test_units():
-    assert figures.with_unit("time", "seconds", 599) == (1, "time (seconds)")
-    assert figures.with_unit("time", "seconds", 600) == (60, "time (minutes)")
-    assert figures.with_unit("time", "seconds", 36e4) == (3600, "time (hours)")
-    assert figures.with_unit("sent", "bytes", 0) == (1, "sent (bytes)")
-    assert figures.with_unit("sent", "bytes", 3e11) == (1e9, "sent (GB)")
-    assert figures.with_unit("iteration", "iteration", 9999) == (1, "iteration")
-    assert figures.with_unit("loss", "loss_generator", 9e9) == (1, "loss")
 
 
 def test_curves_refuse_runs_that_have_none(tmp_path):

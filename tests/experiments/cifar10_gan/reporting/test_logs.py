@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from experiments.cifar10_gan.reporting.logs import open_log
-from experiments.cifar10_gan.reporting.report import read_rows
+from experiments.common.tables import read_csv
 
 COLUMNS = ["iteration", "loss", "bytes", "note"]
 GRID = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
@@ -75,7 +75,7 @@ def test_the_csv_is_always_written(tmp_path, capsys):
         log.write(1, {"loss": None, "bytes": 7})
         log.images(1, {"samples": GRID})
         log.flush()
-    assert read_rows(tmp_path / "new" / "metrics.csv") == [
+    assert read_csv(tmp_path / "new" / "metrics.csv") == [
         {"iteration": "0", "loss": "0.5", "bytes": "", "note": "start"},
         {"iteration": "1", "loss": "", "bytes": "7", "note": ""},
     ]
@@ -109,7 +109,7 @@ def test_tensorboard_gets_numbers_and_pictures(tmp_path):
     assert [step for step, _ in found["loss"]] == [1, 2, 2], (
         "a resumed run has an event file of its own, whole even if the run fails"
     )
-    rows = read_rows(tmp_path / "metrics.csv")
+    rows = read_csv(tmp_path / "metrics.csv")
     assert [(row["iteration"], row["loss"]) for row in rows] == [
         ("1", "0.5"),
         ("2", "0.25"),
@@ -127,7 +127,7 @@ def test_without_tensorflow_or_clu_one_line_says_so(
     assert line.startswith("no TensorBoard events, since a package is missing (")
     assert missing in line
     assert "install qgenx_jax[experiments]" in line
-    assert len(read_rows(tmp_path / "metrics.csv")) == 1
+    assert len(read_csv(tmp_path / "metrics.csv")) == 1
 
 
 def test_weights_and_biases_get_a_run_that_resumes(tmp_path, wandb):
@@ -170,7 +170,7 @@ def test_a_mirror_that_fails_leaves_no_file_open(tmp_path, wandb, moment):
     with pytest.raises(RuntimeError, match="no network"):
         run()
     # An open file would warn when it is collected, and warnings are errors here.
-    rows = read_rows(tmp_path / "metrics.csv")
+    rows = read_csv(tmp_path / "metrics.csv")
     assert len(rows) == (moment == "finish")
 
 
