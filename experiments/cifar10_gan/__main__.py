@@ -13,7 +13,8 @@ import sys
 
 from absl import app, flags, logging
 
-from experiments.cifar10_gan.config import PRESETS, Config, from_preset, resumed
+from experiments.cifar10_gan.config import Config, resumed
+from experiments.cifar10_gan.presets import PRESETS, from_preset
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,

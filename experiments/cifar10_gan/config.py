@@ -1,12 +1,16 @@
-"""The configuration of a run: typed fields, presets, and one check of them all.
+"""The configuration of a run: typed fields, one check of them all, random keys.
 
-The fields' own defaults are the preset `quickstart`. A run is resumed with the fields
-that it was started with, but for those of `FREE`.
+The fields' own defaults are the preset `quickstart` of `presets`. A run is resumed with
+the fields that it was started with, but for those of `FREE`.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
 
 from experiments.cifar10_gan.networks.models import NAMES
 
@@ -209,52 +213,24 @@ FREE = frozenset(
 )
 """Fields that may change when a run is resumed: none of them enters its numbers."""
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "quickstart": {},
-    "cifar10_small": {
-        "source": "cifar10",
-        "workdir": "runs/cifar10_small",
-        "width": 16,
-        "init_deviation": 0.056,
-        "iterations": 300,
-        "score_every": 50,
-    },
-    "paper": {
-        "source": "cifar10",
-        "workdir": "runs/paper",
-        "model": "resnet",
-        "width": 128,
-        "init_deviation": 0.02,
-        "batch_size": 341,
-        "bits": 8,
-        "family": "min_max",
-        "exact_leaves": "none",
-        "learning_rate_generator": 5e-5,
-        "learning_rate_discriminator": 5e-4,
-        "ema_decay": 0.9999,
-        "iterations": 500_000,
-        "log_every": 50,
-        "score_every": 5000,
-        "score_samples": 10_000,
-        "checkpoint_every": 5000,
-    },
-}
-"""Fields by the name of a preset; the others keep their defaults.
 
-`cifar10_small` is for two CPU cores and a minute or two; `paper` is the reference's
-experiment, three workers with a GPU each.
-"""
+def key_of(config: Config, purpose: str) -> jax.Array:
+    """The key of the run's seed for a purpose, such as "latents"; no two share one."""
+    root = jax.random.key(np.uint32(config.seed))
+    return jax.random.fold_in(root, np.uint32(zlib.crc32(purpose.encode())))
 
 
-def from_preset(name: str, given: Mapping[str, Any]) -> Config:
-    """The configuration of a preset, with the fields that are given.
+def replaced(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values.
 
     Raises:
-        ValueError: for an unknown preset or field.
+        ValueError: for an unknown field.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
-    return _replace(Config(**PRESETS[name]), given)
+    known = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"fields must be among {sorted(known)}, got {unknown}")
+    return dataclasses.replace(config, **values)
 
 
 def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
@@ -264,7 +240,7 @@ def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
         ValueError: for a given field that the run depends on, of another value, or for
             a saved field that is unknown.
     """
-    config = _replace(Config(), saved)
+    config = replaced(Config(), saved)
     for name, value in given.items():
         before = getattr(config, name, value)
         if name not in FREE and before != value:
@@ -272,12 +248,4 @@ def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
                 f"{name} must be {before!r} as in the run to resume, got {value!r}; "
                 "leave it out, or start another run in another --workdir"
             )
-    return _replace(config, given)
-
-
-def _replace(config: Config, values: Mapping[str, Any]) -> Config:
-    known = {field.name for field in dataclasses.fields(Config)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"fields must be among {sorted(known)}, got {unknown}")
-    return dataclasses.replace(config, **values)
+    return replaced(config, given)

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan.config import EXACT, Config
-from experiments.cifar10_gan.keys import key_of
+from experiments.cifar10_gan.config import EXACT, Config, key_of
 
 PLAYERS = ("generator", "discriminator")
 Q_GENX = ("dual_averaging", "dual_extrapolation", "optimistic")

@@ -8,10 +8,9 @@ from experiments.cifar10_gan import methods
 from experiments.cifar10_gan import place as places
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
-from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.sources import load_pictures
-from experiments.cifar10_gan.keys import key_of
 from experiments.cifar10_gan.networks import models
 
 

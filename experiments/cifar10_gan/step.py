@@ -10,8 +10,7 @@ from jax import lax
 
 import qgenx_jax as qgenx
 from experiments.cifar10_gan import averages, losses, methods
-from experiments.cifar10_gan.config import Config
-from experiments.cifar10_gan.keys import key_of
+from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.place import Place
 

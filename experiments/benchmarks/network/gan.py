@@ -14,8 +14,7 @@ from jax.sharding import AxisType, Mesh
 import qgenx_jax as qgenx
 from experiments.cifar10_gan import methods
 from experiments.cifar10_gan import step as steps
-from experiments.cifar10_gan.config import EXACT, Config
-from experiments.cifar10_gan.keys import key_of
+from experiments.cifar10_gan.config import EXACT, Config, key_of
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.place import AXIS, Place
 

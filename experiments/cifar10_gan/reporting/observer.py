@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 
-from experiments.cifar10_gan.keys import key_of
+from experiments.cifar10_gan.config import key_of
 from experiments.cifar10_gan.reporting import logs
-from experiments.cifar10_gan.reporting.evaluate import create_scorer
 from experiments.cifar10_gan.reporting.figures import sample_grid
+from experiments.cifar10_gan.reporting.score import create_scorer
 from experiments.cifar10_gan.run import Run
 from experiments.common.progress import Progress
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from experiments.cifar10_gan.config import FREE, PRESETS, Config, from_preset, resumed
+from experiments.cifar10_gan.config import FREE, Config, resumed
+from experiments.cifar10_gan.presets import PRESETS, from_preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
