@@ -1,17 +1,12 @@
 """What several tests need: meshes, oracles that differ between workers, error bars."""
 
 import contextlib
-import math
 import os
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import AxisType, Mesh
-
-from qgenx_jax import _random
 
 AXIS = "data"
 
@@ -76,21 +71,6 @@ def assert_trees_identical(actual, expected, message: str) -> None:
             np.asarray(b).view(np.uint8) if np.ndim(b) else np.asarray(b),
             err_msg=where,
         )
-
-
-def coordinates(key: jax.Array, shape: tuple[int, ...], offset: Any = 0) -> jax.Array:
-    """The library's source: the bits of coordinates, row-major from `offset` on.
-
-    As in buckets of 1024: coordinate j < 512 of a row has the upper half of the row's
-    word j, and j + 512 the lower half.
-    """
-    at = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + jnp.uint32(offset)
-    index = (at >> 10) * jnp.uint32(512) + (at & jnp.uint32(511))
-    words = _random.counter_words(jax.random.bits(key, (2,), jnp.uint32), index)
-    upper = (at & jnp.uint32(512)) == 0
-    return jnp.where(upper, words >> 16, words & jnp.uint32(2**16 - 1)).astype(
-        jnp.int32
-    )
 
 
 def within_5_sigma(mean, expected, standard_error, message: str) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tests import hash_battery, reference
-from tests.helpers import coordinates
+from experiments.checks.hash_battery import __main__ as hash_battery
+from experiments.checks.hash_battery.draws import chosen_words, coordinates
+from tests import reference
 
 SIZE = 2**18
 
@@ -118,7 +119,7 @@ def test_chosen_words_are_the_hash_of_these_words():
     @jax.jit
     @jax.vmap
     def draw(pair):
-        key = hash_battery.chosen_words(pair)
+        key = chosen_words(pair)
         return coordinates(key, (1024,), jnp.uint32(2**31))
 
     drawn = reference.hash_words(words, np.arange(2**30, 2**30 + 512))

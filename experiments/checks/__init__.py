@@ -1,1 +1,7 @@
-"""Slow proofs, each a program: too long for the test suite, or not a test."""
+"""Slow proofs, each a program: too long for the test suite, or not a test.
+
+`digests` prints what codec, exchanges and methods compute, to the bit. `hash_battery`
+tests the bits that decide roundings. `mutation` changes the library's arithmetic and
+asks whether its tests notice. `kill_and_resume` kills a training run at random moments
+and compares its end with that of an undisturbed one.
+"""

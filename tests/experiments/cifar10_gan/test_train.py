@@ -14,13 +14,13 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.checks import kill_and_resume
 from experiments.cifar10_gan import place, run, step, train
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.data import sources
 from experiments.cifar10_gan.data.pictures import draw_pictures
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.reporting import observer
-from tests.experiments import kill_and_resume
 from tests.helpers import assert_trees_identical, compiling_plainly
 
 TINY = Config(
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path):
 
 
 def test_killed_at_a_random_moment(tmp_path):
-    """Once here; `python -m tests.experiments.kill_and_resume` does it ten times."""
+    """Once here; `python -m experiments.checks.kill_and_resume` does it ten times."""
     kill_and_resume.kill_and_resume(tmp_path, kills=1, iterations=12, seed=5)
 
 

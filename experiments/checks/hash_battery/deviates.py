@@ -20,6 +20,7 @@ class Row(NamedTuple):
 
     @property
     def ok(self) -> bool:
+        """Whether it is within 5 standard deviations."""
         return abs(self.z) < 5
 
 
@@ -31,6 +32,7 @@ def chi_square(test: str, statistic: float, df: int) -> Row:
 
 
 def normal(test: str, statistic: float, expected: float, sd: float) -> Row:
+    """A row for a statistic that is normal."""
     z = (statistic - expected) / sd
     return Row(test, statistic, expected, f"sd {sd:.3g}", float(z))
 

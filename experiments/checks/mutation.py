@@ -1,6 +1,6 @@
 """Mutations of the library's arithmetic, and whether the tests notice them.
 
-    python -m tests.mutation --files _rounding problems:132 --limit 40 --seed 1
+    python -m experiments.checks.mutation --files _rounding problems:132 --limit 40
 
 copies the tree to a temporary folder and changes one node of one file at a time: an
 operator, a comparison, a constant, a rounding, a sign. A mutant is caught if a test of
@@ -10,6 +10,7 @@ either it is equivalent (the program does the same), or a test is missing.
 
 import argparse
 import ast
+import itertools
 import os
 import pathlib
 import random
@@ -22,7 +23,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from experiments.common import tables
+from experiments.common.processes import ROOT
+
 LIBRARY, PIPE = "qgenx_jax", subprocess.PIPE
 
 # rooms, and the tests that concern them, fastest first; doctests of a room come before
@@ -164,7 +167,9 @@ def sample(wanted: list[str], limit: int, seed: int) -> list[Mutant]:
 
 def main() -> None:
     """Runs the sample, with progress, and prints the table."""
-    parser = argparse.ArgumentParser("python -m tests.mutation", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m experiments.checks.mutation", description=__doc__
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     files = "files of the library, or single lines of them as ROOM:LINE; default: all"
     parser.add_argument("--files", nargs="+", default=list(ROOMS), help=files)
@@ -195,11 +200,15 @@ def main() -> None:
             outcomes[room].append("" if caught else where)
             how = f"({seconds:.0f} s: {caught or 'SURVIVED'})"
             print(f"[{number}/{len(chosen)}]", where, how, flush=True)
-    print(f"\n{'file':<20}{'mutants':>8}{'caught':>8}")
-    for room, found in outcomes.items():
-        print(f"{room + '.py':<20}{len(found):>8}{found.count(''):>8}")
-        for survivor in filter(None, found):
-            print(f"    survived: {survivor}")
+    print()
+    tables.print_table(
+        [
+            {"file": f"{room}.py", "mutants": len(found), "caught": found.count("")}
+            for room, found in outcomes.items()
+        ]
+    )
+    for survivor in filter(None, itertools.chain(*outcomes.values())):
+        print(f"survived: {survivor}")
 
 
 if __name__ == "__main__":
