@@ -11,8 +11,6 @@ picture's coordinates. G(z) is a constant in loss_D. Both players step at once, 
 solver sees the operator A(params) = (grad_G loss_G, grad_D loss_D).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,9 +26,10 @@ Metrics = dict[str, jax.Array]
 class Batch(NamedTuple):
     """What one oracle call of one worker consumes.
 
-    pictures: real ones in [-1, 1], (n, h, w, c).
-    latents: (n, latent), standard normal.
-    mixing: (n,), a in the penalty, uniform in [0, 1).
+    Attributes:
+        pictures: real ones in [-1, 1], (n, h, w, c).
+        latents: (n, latent), standard normal.
+        mixing: (n,), a in the penalty, uniform in [0, 1).
     """
 
     pictures: jax.Array
@@ -46,10 +45,10 @@ def draw_batch(key: jax.Array, pictures: jax.Array, *, latent: int) -> Batch:
     """Draws latents and penalty coefficients for `pictures`.
 
     Args:
-      key: of this call alone. Workers must not share it: fold in the worker's index,
-        the half-step and the iteration, or all draw the same latents.
-      pictures: (n, h, w, c), floating.
-      latent: size of a latent vector.
+        key: of this call alone. Workers must not share it: fold in the worker's index,
+            the half-step and the iteration, or all draw the same latents.
+        pictures: (n, h, w, c), floating.
+        latent: size of a latent vector.
     """
     latent_key, mixing_key = jax.random.split(key)
     n, dtype = pictures.shape[0], pictures.dtype
@@ -70,14 +69,15 @@ def gradient_penalty(
     gradient, where differentiating the square root would give NaN.
 
     Args:
-      params: of the discriminator.
-      criticise: (params, pictures (n, h, w, c)) to scores (n,), one example at a time.
-      pictures: x, (n, h, w, c).
-      fakes: y, (n, h, w, c).
-      mixing: a, (n,).
+        params: of the discriminator.
+        criticise: (params, pictures (n, h, w, c)) to scores (n,), one example at a
+            time.
+        pictures: x, (n, h, w, c).
+        fakes: y, (n, h, w, c).
+        mixing: a, (n,).
 
     Returns:
-      Two scalars of the scores' dtype.
+        Two scalars of the scores' dtype.
     """
     a = mixing.reshape((-1,) + (1,) * (pictures.ndim - 1))
     mixed = a * pictures + (1 - a) * fakes
@@ -95,16 +95,16 @@ def wgan_gp_losses(
     """Each player's loss as a function of the joint parameters.
 
     Args:
-      generate: (generator's params, latents (n, latent)) to pictures (n, h, w, c).
-      criticise: (discriminator's params, pictures) to scores (n,).
-      penalty_weight: 10 in the paper's experiment; 0 leaves the penalty out.
+        generate: (generator's params, latents (n, latent)) to pictures (n, h, w, c).
+        criticise: (discriminator's params, pictures) to scores (n,).
+        penalty_weight: 10 in the paper's experiment; 0 leaves the penalty out.
 
     Returns:
-      ``{"generator": loss, "discriminator": loss}`` with
-      ``loss(params, batch) -> (scalar, metrics)`` and params keyed by player likewise.
+        ``{"generator": loss, "discriminator": loss}`` with ``loss(params, batch) ->
+        (scalar, metrics)`` and params keyed by player likewise.
 
     Raises:
-      ValueError: if penalty_weight is negative.
+        ValueError: if penalty_weight is negative.
     """
     _check_weight(penalty_weight)
 
@@ -139,13 +139,14 @@ def wgan_gp_operator(
     back through G, the generator's.
 
     Returns:
-      ``operator(params, batch) -> (dual vector, metrics)``; the vector has the
-      structure of params, the metrics are scalars: loss_generator, loss_discriminator,
-      wasserstein (mean D(x) - mean D(G(z))), penalty (not weighted), slope (the mean
-      norm in the penalty; both 0 where penalty_weight is 0).
+        ``operator(params, batch) -> (dual vector, metrics)``; the vector has the
+        structure of params, the metrics are scalars: loss_generator,
+        loss_discriminator, wasserstein (mean D(x) - mean D(G(z))), penalty (not
+        weighted), slope (the mean norm in the penalty; both 0 where penalty_weight is
+        0).
 
     Raises:
-      ValueError: if penalty_weight is negative.
+        ValueError: if penalty_weight is negative.
     """
     _check_weight(penalty_weight)
 

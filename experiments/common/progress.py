@@ -28,15 +28,15 @@ class Progress:
         """Starts the clock.
 
         Args:
-          total: iterations of the whole run.
-          start: iterations done before, in a run that resumes.
-          every_seconds: least time between lines; the last iteration always prints.
-          stream: None is standard error.
-          clock: seconds, never going back.
+            total: iterations of the whole run.
+            start: iterations done before, in a run that resumes.
+            every_seconds: least time between lines; the last iteration always prints.
+            stream: None is standard error.
+            clock: seconds, never going back.
 
         Raises:
-          ValueError: if total is below 1, start not in [0, total] or every_seconds
-            negative.
+            ValueError: if total is below 1, start not in [0, total] or every_seconds
+                negative.
         """
         if total < 1:
             raise ValueError(f"total must be at least 1, got {total}; pass the count")
@@ -133,11 +133,11 @@ class Loading:
         """Starts the clock.
 
         Args:
-          source: what is loaded, for the line.
-          total: how many pictures.
-          after_seconds: before the first line, and between lines.
-          stream: None is standard error.
-          clock: seconds, never going back.
+            source: what is loaded, for the line.
+            total: how many pictures.
+            after_seconds: before the first line, and between lines.
+            stream: None is standard error.
+            clock: seconds, never going back.
         """
         self._source = source
         self._total = total

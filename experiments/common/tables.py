@@ -80,15 +80,16 @@ class CsvWriter:
         """Opens the file and its folder.
 
         Args:
-          path: of the file.
-          columns: its header.
-          resume_at: rows of later iterations and a torn last line are removed, by
-            renaming a new file over the old one; -1 removes all rows, None keeps all.
+            path: of the file.
+            columns: its header.
+            resume_at: rows of later iterations and a torn last line are removed, by
+                renaming a new file over the old one; -1 removes all rows, None keeps
+                all.
 
         Raises:
-          ValueError: if columns are empty or repeat, or differ from the file's header;
-            if the file's last line is torn and resume_at None; if resume_at is given
-            and a row has no iteration.
+            ValueError: if columns are empty or repeat, or differ from the file's
+                header; if the file's last line is torn and resume_at None; if resume_at
+                is given and a row has no iteration.
         """
         self._columns = list(columns)
         if not self._columns or len(set(self._columns)) != len(self._columns):
@@ -129,7 +130,7 @@ class CsvWriter:
         """Appends one row; values are written as ``str`` gives them.
 
         Raises:
-          ValueError: if the row has an unknown column.
+            ValueError: if the row has an unknown column.
         """
         unknown = [name for name in row if name not in self._columns]
         if unknown:

@@ -8,8 +8,6 @@ else.
 """
 
 # pyright: reportMissingImports=false
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Batches of workers: seeded, without replacement, at a position that can be saved."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
@@ -50,19 +48,19 @@ class Batches(Iterator[np.ndarray]):
         """Starts at the first batch of epoch 0.
 
         Args:
-          pictures: uint8 (n, 32, 32, 3); kept, not copied.
-          batch_size: B, examples per worker and batch.
-          workers: K, over all processes.
-          seed: of the permutations; the same in all processes.
-          local_workers: whose batches to yield, in this order, for a process that holds
-            some of the workers (`Place.local_workers`); None is all K.
-          draws: D, how many steps an iteration takes, one for each oracle call; `next`
-            yields them together, and the position is always between two iterations.
-            None yields single batches, without that axis.
+            pictures: uint8 (n, 32, 32, 3); kept, not copied.
+            batch_size: B, examples per worker and batch.
+            workers: K, over all processes.
+            seed: of the permutations; the same in all processes.
+            local_workers: whose batches to yield, in this order, for a process that
+                holds some of the workers (`Place.local_workers`); None is all K.
+            draws: D, how many steps an iteration takes, one for each oracle call;
+                `next` yields them together, and the position is always between two
+                iterations. None yields single batches, without that axis.
 
         Raises:
-          ValueError: for wrong pictures, a size below 1, B K > n, a negative seed, or a
-            local worker outside [0, K).
+            ValueError: for wrong pictures, a size below 1, B K > n, a negative seed, or
+                a local worker outside [0, K).
         """
         check_pictures(pictures, "pictures")
         sizes = {"batch_size": batch_size, "workers": workers, "draws": draws}
@@ -102,8 +100,8 @@ class Batches(Iterator[np.ndarray]):
         """The next batches of the local workers.
 
         Returns:
-          float32 in [-1, 1], (local workers, B, 32, 32, 3), or with draws
-          (local workers, D, B, 32, 32, 3): D successive ones, stacked.
+            float32 in [-1, 1], (local workers, B, 32, 32, 3), or with draws (local
+            workers, D, B, 32, 32, 3): D successive ones, stacked.
         """
         epoch, step, order = self._epoch, self._step, self._order
         share = self._batch_size * self._workers
@@ -137,8 +135,8 @@ class Batches(Iterator[np.ndarray]):
         """Goes to a position that `state` gave, whatever its draws were.
 
         Raises:
-          ValueError: if it belongs to other pictures, sizes or another seed, or lies
-            outside an epoch; the position is then as it was.
+            ValueError: if it belongs to other pictures, sizes or another seed, or lies
+                outside an epoch; the position is then as it was.
         """
         mine = self.state()
         if set(state) != set(mine):

@@ -8,8 +8,6 @@ square of more than three times the size is averaged over whole blocks first. A 
 of 32 x 32 x 3 bytes stays as it is, bit for bit.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -28,7 +26,7 @@ def check_pictures(pictures: np.ndarray, argument: str) -> None:
     """Refuses what is not a set of pictures.
 
     Raises:
-      ValueError: unless they are uint8 of shape (n, 32, 32, 3), n at least 1.
+        ValueError: unless they are uint8 of shape (n, 32, 32, 3), n at least 1.
     """
     fits = pictures.ndim == 4 and pictures.shape[1:] == SHAPE and len(pictures) > 0
     if not fits or pictures.dtype != np.uint8:
@@ -43,14 +41,14 @@ def fit_array(picture: np.ndarray) -> np.ndarray:
     """A picture in an array as 32 x 32 x 3 bytes.
 
     Args:
-      picture: uint8 or uint16, (h, w) or (h, w, c); c = 1 is grey, 2 grey and alpha,
-        3 RGB, 4 RGB and alpha.
+        picture: uint8 or uint16, (h, w) or (h, w, c); c = 1 is grey, 2 grey and alpha,
+            3 RGB, 4 RGB and alpha.
 
     Returns:
-      uint8 (32, 32, 3).
+        uint8 (32, 32, 3).
 
     Raises:
-      ValueError: for another dtype or shape.
+        ValueError: for another dtype or shape.
     """
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
@@ -75,7 +73,7 @@ def fit_image(image: Image.Image) -> np.ndarray:
     """An open image as 32 x 32 x 3 bytes; its first frame, if it has several.
 
     Raises:
-      ValueError: if its pixels are of more than 16 bits, or floating.
+        ValueError: if its pixels are of more than 16 bits, or floating.
     """
     image = _to_rgb(image)
     width, height = image.size

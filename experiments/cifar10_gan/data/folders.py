@@ -1,7 +1,5 @@
 """Folders of pictures: which files are pictures, in which order, of which split."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -29,16 +27,16 @@ def load_folder(folder: Path, split: str, *, size: int | None = None) -> np.ndar
     Pictures are turned as their EXIF orientation says.
 
     Args:
-      folder: an existing folder.
-      split: "train", "test", or the name of another of these subfolders.
-      size: loads the first `size` pictures; None loads all.
+        folder: an existing folder.
+        split: "train", "test", or the name of another of these subfolders.
+        size: loads the first `size` pictures; None loads all.
 
     Returns:
-      uint8 (n, 32, 32, 3).
+        uint8 (n, 32, 32, 3).
 
     Raises:
-      ValueError: if there is no such split, no picture or fewer than size, or a file
-        that is not a whole, readable picture; the message names it.
+        ValueError: if there is no such split, no picture or fewer than size, or a file
+            that is not a whole, readable picture; the message names it.
     """
     source = str(folder)
     names = (splits.TRAIN, splits.TEST, *splits.STAND_INS)
@@ -61,7 +59,7 @@ def list_pictures(folder: Path) -> list[Path]:
     the language settings.
 
     Raises:
-      ValueError: if there is none.
+        ValueError: if there is none.
     """
     found: list[Path] = []
     others: Counter[str] = Counter()
@@ -95,7 +93,7 @@ def read_picture(path: Path) -> np.ndarray:
     """One picture file as 32 x 32 x 3 bytes.
 
     Raises:
-      ValueError: if it is not a whole, readable picture; the message names it.
+        ValueError: if it is not a whole, readable picture; the message names it.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:

@@ -6,8 +6,6 @@ rectangle, stripes, a checkerboard or a soft blob of random place, size, angle, 
 and opacity, with smooth edges.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -26,15 +24,15 @@ def draw_pictures(n: int, *, seed: int, stream: int = 0) -> np.ndarray:
     """Draws n pictures; the first m of them are those of ``draw_pictures(m, ...)``.
 
     Args:
-      n: how many.
-      seed: the same seed gives the same bytes (on one machine and NumPy).
-      stream: another number, another set under the same seed (training and test).
+        n: how many.
+        seed: the same seed gives the same bytes (on one machine and NumPy).
+        stream: another number, another set under the same seed (training and test).
 
     Returns:
-      uint8 of shape (n, 32, 32, 3).
+        uint8 of shape (n, 32, 32, 3).
 
     Raises:
-      ValueError: if n, seed or stream is negative.
+        ValueError: if n, seed or stream is negative.
     """
     for name, value in (("n", n), ("seed", seed), ("stream", stream)):
         if value < 0:
@@ -63,7 +61,7 @@ def to_bytes(pictures: np.ndarray) -> np.ndarray:
     Clamped and truncated, not rounded, as the scores of the literature do.
 
     Raises:
-      ValueError: if a value is not finite, which no byte can show.
+        ValueError: if a value is not finite, which no byte can show.
     """
     if not np.all(np.isfinite(pictures)):
         bad = int(np.size(pictures) - np.count_nonzero(np.isfinite(pictures)))

@@ -1,7 +1,5 @@
 """Batches made in the background, while the step before them runs."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import weakref
@@ -42,14 +40,14 @@ class Prefetched(Iterator[T], Generic[T]):
         """Stands at the position of the batches.
 
         Args:
-          batches: used by the thread, so by nobody else before `close`; it puts them
-            at the position of what was consumed.
-          depth: how many batches are made ahead of the one in use.
-          place: called by the thread with each batch, for instance to put it on
-            devices; what it returns is what `next` returns. None: the batch itself.
+            batches: used by the thread, so by nobody else before `close`; it puts them
+                at the position of what was consumed.
+            depth: how many batches are made ahead of the one in use.
+            place: called by the thread with each batch, for instance to put it on
+                devices; what it returns is what `next` returns. None: the batch itself.
 
         Raises:
-          ValueError: if depth is below 1.
+            ValueError: if depth is below 1.
         """
         if depth < 1:
             raise ValueError(
@@ -93,7 +91,7 @@ class Prefetched(Iterator[T], Generic[T]):
         """Goes to a position that `state` gave; drops what was made ahead.
 
         Raises:
-          ValueError: as `Batches.restore` does; the position is then as it was.
+            ValueError: as `Batches.restore` does; the position is then as it was.
         """
         self.close()
         self._batches.restore(state)

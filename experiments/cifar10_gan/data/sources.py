@@ -5,8 +5,6 @@ takes its own workers' rows from it (`batches`), so that no two processes need a
 more than a seed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import zipfile
@@ -38,33 +36,33 @@ def load_pictures(
     """Loads the pictures of one split.
 
     Args:
-      source: one of
+        source: one of
 
-        - ``"embedded"``: generated pictures;
-        - a path ending in ``.npy`` or ``.npz``: uint8 (n, 32, 32, 3), with an array
-          per split, or one array of any name;
-        - an existing folder of png, jpg, webp or bmp files (`folders.load_folder`);
-        - an image set of TensorFlow Datasets, such as ``"cifar10"``,
-          ``"name/config"`` or ``"name:version"``, or the folder of a prepared one
-          (`tfds_sets.load_tfds`).
+            - ``"embedded"``: generated pictures;
+            - a path ending in ``.npy`` or ``.npz``: uint8 (n, 32, 32, 3), with an array
+              per split, or one array of any name;
+            - an existing folder of png, jpg, webp or bmp files (`folders.load_folder`);
+            - an image set of TensorFlow Datasets, such as ``"cifar10"``,
+              ``"name/config"`` or ``"name:version"``, or the folder of a prepared one
+              (`tfds_sets.load_tfds`).
 
-        An existing folder wins over a data set of the same name.
-      split: ``"train"``, ``"test"``, or another that the source has. `splits` says
-        what is held out of a source without test pictures; generated pictures have
-        two disjoint streams.
-      data_dir: where TFDS data sets are prepared; None is TFDS's default.
-      seed: of the generated pictures.
-      size: takes the first `size` pictures; None takes all, or 10,000 generated ones.
+            An existing folder wins over a data set of the same name.
+        split: ``"train"``, ``"test"``, or another that the source has. `splits` says
+            what is held out of a source without test pictures; generated pictures have
+            two disjoint streams.
+        data_dir: where TFDS data sets are prepared; None is TFDS's default.
+        seed: of the generated pictures.
+        size: takes the first `size` pictures; None takes all, or 10,000 generated ones.
 
     Returns:
-      uint8 of shape (n, 32, 32, 3). Folders and data sets are fitted to that by
-      `fitting`; pictures that have it already, as CIFAR-10's, are unchanged.
+        uint8 of shape (n, 32, 32, 3). Folders and data sets are fitted to that by
+        `fitting`; pictures that have it already, as CIFAR-10's, are unchanged.
 
     Raises:
-      ValueError: for an unknown source or split, a file that is not readable, an array
-        of another shape or dtype, a data set that is not prepared, or a size that is
-        not available.
-      ImportError: if TensorFlow Datasets is needed and missing.
+        ValueError: for an unknown source or split, a file that is not readable, an
+            array of another shape or dtype, a data set that is not prepared, or a size
+            that is not available.
+        ImportError: if TensorFlow Datasets is needed and missing.
     """
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}; leave it out for all")

@@ -6,8 +6,6 @@ too, every tenth picture (the first, the eleventh, ...) in the source's own fixe
 is held out for the test, and is not among the training pictures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -26,8 +24,8 @@ class Part(NamedTuple):
     """Some pictures of a source.
 
     Attributes:
-      name: the source's own name of their split; empty if it has one nameless set.
-      share: all of them, all but every tenth ("kept"), or every tenth ("held out").
+        name: the source's own name of their split; empty if it has one nameless set.
+        share: all of them, all but every tenth ("kept"), or every tenth ("held out").
     """
 
     name: str
@@ -38,12 +36,12 @@ def choose_part(available: Sequence[str], split: str, source: str) -> Part:
     """Which pictures a split means, by the rule above.
 
     Args:
-      available: the names of the source's splits; empty for one nameless set.
-      split: "train", "test", or another of the names.
-      source: for messages.
+        available: the names of the source's splits; empty for one nameless set.
+        split: "train", "test", or another of the names.
+        source: for messages.
 
     Raises:
-      ValueError: if the source has no such pictures.
+        ValueError: if the source has no such pictures.
     """
     aside = [name for name in (TEST, *STAND_INS) if name in available]
     whole = TRAIN if TRAIN in available else ""
@@ -66,10 +64,10 @@ def choose_rows(count: int, part: Part, size: int | None, source: str) -> np.nda
     """Which of `count` pictures in order a part has, the first `size` of them.
 
     Returns:
-      Their indices, ascending.
+        Their indices, ascending.
 
     Raises:
-      ValueError: if there are none, or fewer than size.
+        ValueError: if there are none, or fewer than size.
     """
     rows = np.arange(count)
     held_out = rows % HOLD_OUT_EVERY == 0

@@ -4,8 +4,6 @@ TensorFlow and TensorFlow Datasets are imported only when a set of theirs is ask
 and TensorFlow is kept off the GPU, whose memory it would take from JAX.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable
@@ -34,19 +32,19 @@ def load_tfds(
     other sizes or channels.
 
     Args:
-      source: "name", "name/config", "name:version" or "name/config:version"; or the
-        folder of a prepared set, which holds dataset_info.json.
-      split: "train", "test", or another of the set's splits.
-      data_dir: where sets are prepared; None is TFDS's default.
-      size: loads the first `size` pictures; None loads all.
+        source: "name", "name/config", "name:version" or "name/config:version"; or the
+            folder of a prepared set, which holds dataset_info.json.
+        split: "train", "test", or another of the set's splits.
+        data_dir: where sets are prepared; None is TFDS's default.
+        size: loads the first `size` pictures; None loads all.
 
     Returns:
-      uint8 (n, 32, 32, 3).
+        uint8 (n, 32, 32, 3).
 
     Raises:
-      ValueError: if there is no such set or split, if it is not prepared or not
-        whole, or has no pictures of 8 or 16 bits.
-      ImportError: if TensorFlow or TensorFlow Datasets is missing.
+        ValueError: if there is no such set or split, if it is not prepared or not
+            whole, or has no pictures of 8 or 16 bits.
+        ImportError: if TensorFlow or TensorFlow Datasets is missing.
     """
     builder, tf, tfds = _builder(source, data_dir)
     part = splits.choose_part(list(builder.info.splits), split, source)

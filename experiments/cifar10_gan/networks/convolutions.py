@@ -23,8 +23,6 @@ The fast forms support reverse mode of every order, jit, vmap and shard_map, but
 forward mode (``jax.jvp``): they are built on ``jax.custom_vjp``.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 
@@ -71,16 +69,16 @@ def convolution(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Arra
     with kernel w, stride s, padding e = (size - 1) // 2, and x zero outside.
 
     Args:
-      x: pictures, (n, h, w, c); h and w multiples of the stride.
-      kernel: (size, size, c, f), of the dtype of x.
-      stride: with size one of `CONVOLUTIONS`.
+        x: pictures, (n, h, w, c); h and w multiples of the stride.
+        kernel: (size, size, c, f), of the dtype of x.
+        stride: with size one of `CONVOLUTIONS`.
 
     Returns:
-      (n, h / stride, w / stride, f), of the dtype of x.
+        (n, h / stride, w / stride, f), of the dtype of x.
 
     Raises:
-      ValueError: for a size and stride that are not supported, a picture whose sides
-        the stride does not divide, or shapes that do not fit each other.
+        ValueError: for a size and stride that are not supported, a picture whose sides
+            the stride does not divide, or shapes that do not fit each other.
     """
     size = _check_convolution(x, kernel, stride)
     if size == 1:  # a slice and a matrix product are fast to every order as they are
@@ -97,15 +95,15 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     (``output_padding=1``: x reaches the even rows and columns, the rest is zero).
 
     Args:
-      x: pictures, (n, h, w, c).
-      kernel: (size, size, c, f), size one of `TRANSPOSED`, of the dtype of x. It is
-        PyTorch's weight (c, f, size, size) with its axes moved, not flipped.
+        x: pictures, (n, h, w, c).
+        kernel: (size, size, c, f), size one of `TRANSPOSED`, of the dtype of x. It is
+            PyTorch's weight (c, f, size, size) with its axes moved, not flipped.
 
     Returns:
-      (n, 2 h, 2 w, f), of the dtype of x.
+        (n, 2 h, 2 w, f), of the dtype of x.
 
     Raises:
-      ValueError: for a size that is not supported or shapes that do not fit.
+        ValueError: for a size that is not supported or shapes that do not fit.
     """
     size = _check_transposed(x, kernel)
     if size == 1:

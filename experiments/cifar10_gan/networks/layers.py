@@ -5,8 +5,6 @@ in float32; outputs have the promoted dtype of parameters and pictures. Nothing 
 stateful.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal

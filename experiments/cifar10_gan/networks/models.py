@@ -8,8 +8,6 @@ of WGAN-GP is a condition on each example alone. Nothing is stateful, so a pair 
 pure functions of a pytree of parameters: `split_pair`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -137,9 +135,10 @@ class DCGANDiscriminator(nnx.Module):
 class Pair(NamedTuple):
     """A pair as pure functions.
 
-    params: ``{"generator": ..., "discriminator": ...}``, nested dicts of arrays.
-    generate: (params["generator"], z (n, latent)) to pictures (n, 32, 32, 3).
-    criticise: (params["discriminator"], pictures (n, 32, 32, 3)) to scores (n,).
+    Attributes:
+        params: ``{"generator": ..., "discriminator": ...}``, nested dicts of arrays.
+        generate: (params["generator"], z (n, latent)) to pictures (n, 32, 32, 3).
+        criticise: (params["discriminator"], pictures (n, 32, 32, 3)) to scores (n,).
     """
 
     params: dict[str, Params]
@@ -158,15 +157,16 @@ def create_pair(
     """Creates the generator and the discriminator called `name`.
 
     Args:
-      name: one of `NAMES`.
-      width: filters F of the narrowest layers.
-      latent: size of a latent vector.
-      rngs: the source of the initial weights.
-      formulation: of the convolutions, the same function either way; ``"fast"`` is for
-        CPUs, ``"plain"`` for accelerators. None chooses by JAX's default backend.
+        name: one of `NAMES`.
+        width: filters F of the narrowest layers.
+        latent: size of a latent vector.
+        rngs: the source of the initial weights.
+        formulation: of the convolutions, the same function either way; ``"fast"`` is
+            for CPUs, ``"plain"`` for accelerators. None chooses by JAX's default
+            backend.
 
     Raises:
-      ValueError: for an unknown name or formulation, or a size below 1.
+        ValueError: for an unknown name or formulation, or a size below 1.
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {NAMES}, got {name!r}; pick one of them")

@@ -43,8 +43,6 @@ renames single arrays, layers or groups of layers: the longest beginning wins. F
 example, ``{"generator": {"up1": "blocks.0", "up1.norm1": "blocks.0.bn1"}}``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,10 +59,11 @@ Names = Mapping[str, Mapping[str, str]]
 class _Array(NamedTuple):
     """How one array goes from PyTorch's layout to ours: split, permute, merge.
 
-    shape: in PyTorch.
-    axes: of `split`, in our order.
-    split: `shape` with a flattened picture as (c, 4, 4); empty if none is.
-    merged: our shape; empty if the permuted one.
+    Attributes:
+        shape: in PyTorch.
+        axes: of `split`, in our order.
+        split: `shape` with a flattened picture as (c, 4, 4); empty if none is.
+        merged: our shape; empty if the permuted one.
     """
 
     shape: tuple[int, ...]
@@ -104,20 +103,21 @@ def from_reference(
     """Our parameters from arrays in the reference's layout.
 
     Args:
-      name: of the pair, one of `models.NAMES`.
-      weights: ``{"generator": arrays, "discriminator": arrays}``, arrays by name as in
-        the table above, as ``state_dict()`` gives them; anything ``np.asarray`` takes.
-      width: F.
-      latent: L.
-      names: for each player, a beginning of a name in the table to what stands in
-        `weights` instead; None if nothing is called otherwise.
+        name: of the pair, one of `models.NAMES`.
+        weights: ``{"generator": arrays, "discriminator": arrays}``, arrays by name as
+            in the table above, as ``state_dict()`` gives them; anything ``np.asarray``
+            takes.
+        width: F.
+        latent: L.
+        names: for each player, a beginning of a name in the table to what stands in
+            `weights` instead; None if nothing is called otherwise.
 
     Returns:
-      The ``params`` of `models.split_pair`, in the arrays' dtypes.
+        The ``params`` of `models.split_pair`, in the arrays' dtypes.
 
     Raises:
-      ValueError: for an unknown pair, or an array that is missing, surplus or of
-        another shape than in the table.
+        ValueError: for an unknown pair, or an array that is missing, surplus or of
+            another shape than in the table.
     """
     result: Params = {}
     for player, arrays in _pair(name, width, latent).items():
@@ -147,8 +147,8 @@ def to_reference(
     The inverse of `from_reference`, with its arguments; copies, as NumPy arrays.
 
     Raises:
-      ValueError: for an unknown pair, or a leaf that is missing, surplus or of another
-        shape than `models.create_pair` makes.
+        ValueError: for an unknown pair, or a leaf that is missing, surplus or of
+            another shape than `models.create_pair` makes.
     """
     result: dict[str, dict[str, np.ndarray]] = {}
     for player, arrays in _pair(name, width, latent).items():

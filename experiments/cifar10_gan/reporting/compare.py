@@ -4,8 +4,6 @@ A line is the mean over the seeds of a group of runs, with a band from the least
 largest of them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,12 +64,12 @@ def compare(workdirs: Sequence[PathLike], output: PathLike) -> None:
     """Draws runs over each other, and prints and saves their table.
 
     Args:
-      workdirs: of the runs; one that is named twice counts once.
-      output: the figure; the table is beside it, ending in .csv.
+        workdirs: of the runs; one that is named twice counts once.
+        output: the figure; the table is beside it, ending in .csv.
 
     Raises:
-      ValueError: if no run is named, a folder holds none, no column is in all runs, or
-        the output is of another format.
+        ValueError: if no run is named, a folder holds none, no column is in all runs,
+            or the output is of another format.
     """
     if Path(output).suffix not in FORMATS:
         raise ValueError(
@@ -112,7 +110,7 @@ def draw_groups(groups: Sequence[Group], path: PathLike) -> None:
     Columns that a run lacks are left out.
 
     Raises:
-      ValueError: if the runs of no group have iterations in common.
+        ValueError: if the runs of no group have iterations in common.
     """
     curves = {
         (column, x, place): curve

@@ -3,8 +3,6 @@
 Pillow and matplotlib (its Agg backend: no display) are imported where they are used.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -75,16 +73,16 @@ def picture_grid(
     """Pictures as one, row by row, with a black pixel between them.
 
     Args:
-      pictures: (n, h, w, 3), uint8 or floats in [-1, 1] (clamped).
-      columns: pictures in a row; None makes the grid about square.
-      scale: each pixel becomes scale x scale.
+        pictures: (n, h, w, 3), uint8 or floats in [-1, 1] (clamped).
+        columns: pictures in a row; None makes the grid about square.
+        scale: each pixel becomes scale x scale.
 
     Returns:
-      The grid, (height, width, 3) uint8.
+        The grid, (height, width, 3) uint8.
 
     Raises:
-      ValueError: for another shape, no pictures, values that are not finite, or columns
-        or scale below 1.
+        ValueError: for another shape, no pictures, values that are not finite, or
+            columns or scale below 1.
     """
     pictures = np.asarray(pictures)
     if pictures.ndim != 4 or pictures.shape[3] != 3 or len(pictures) == 0:
@@ -132,13 +130,13 @@ def plot_curves(
     Where there are more than `MOST_POINTS` neighbours are averaged.
 
     Args:
-      run: a CSV file or rows.
-      path: of the figure, its suffix the format; its folder is made.
-      title: above the figure.
-      panels: what to draw.
+        run: a CSV file or rows.
+        path: of the figure, its suffix the format; its folder is made.
+        title: above the figure.
+        panels: what to draw.
 
     Raises:
-      ValueError: if the run has no iterations or none of the columns.
+        ValueError: if the run has no iterations or none of the columns.
     """
     table = read_table(run)
     drawn = [panel for panel in panels if any(name in table for name in panel.lines)]
@@ -179,7 +177,7 @@ def read_table(run: PathLike | Sequence[Row]) -> dict[str, dict[int, float]]:
     """The numbers of a run by column and iteration; of equal iterations the last wins.
 
     Raises:
-      ValueError: if a row has no iteration.
+        ValueError: if a row has no iteration.
     """
     rows = read_csv(run) if isinstance(run, str | os.PathLike) else run
     table: dict[str, dict[int, float]] = {}

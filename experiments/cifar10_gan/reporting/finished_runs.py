@@ -4,8 +4,6 @@ Runs whose configurations differ only in the seed and in what changes no number 
 group.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -73,7 +71,7 @@ def read_run(workdir: Path) -> FinishedRun:
     """A run's configuration and numbers.
 
     Raises:
-      ValueError: if the folder lacks them.
+        ValueError: if the folder lacks them.
     """
 
     def refused(what: str, way_out: str) -> ValueError:

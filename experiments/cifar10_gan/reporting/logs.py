@@ -8,8 +8,6 @@
 The heavy packages are imported where they are asked for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
@@ -56,7 +54,7 @@ class Log:
         """Adds a row; cells that are no numbers are left out of the mirrors.
 
         Raises:
-          ValueError: if the row has a column that the log has not.
+            ValueError: if the row has a column that the log has not.
         """
         self._csv.write({**row, "iteration": iteration})
         values = {
@@ -71,7 +69,7 @@ class Log:
         """Adds pictures to the mirrors; a CSV file holds none.
 
         Raises:
-          ValueError: if an array is no picture.
+            ValueError: if an array is no picture.
         """
         if not self._mirrors:
             return
@@ -93,7 +91,7 @@ class Log:
             stack.callback(self._csv.close)
         self._mirrors = ()
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
@@ -112,20 +110,22 @@ def open_log(
     """Opens metrics.csv in the workdir, and what else is asked for.
 
     Args:
-      workdir: of the run; its folder is made.
-      columns: of the CSV file, with "iteration".
-      tensorboard: writes events to the folder tensorboard there. Where TensorFlow, clu
-        or tensorboard is not installed, a line says so and the run goes on.
-      wandb_project: of Weights & Biases, "" for none. The run's identity is kept in
-        the file wandb_id, so that a resumed run continues it.
-      config: shown by both beside the metrics.
-      resume_at: the iteration of the checkpoint that the run resumes from: later rows
-        of the CSV are removed. TensorBoard gets a new event file, where the iterations
-        since the checkpoint repeat; Weights & Biases keeps the first of each.
+        workdir: of the run; its folder is made.
+        columns: of the CSV file, with "iteration".
+        tensorboard: writes events to the folder tensorboard there. Where TensorFlow,
+            clu or tensorboard is not installed, a line says so and the run goes on.
+        wandb_project: of Weights & Biases, "" for none. The run's identity is kept in
+            the file wandb_id, so that a resumed run continues it.
+        config: shown by both beside the metrics.
+        resume_at: the iteration of the checkpoint that the run resumes from: later rows
+            of the CSV are removed. TensorBoard gets a new event file, where the
+            iterations since the checkpoint repeat; Weights & Biases keeps the first of
+            each.
 
     Raises:
-      ValueError: if columns lack "iteration", or `CsvWriter` refuses them or the file.
-      ImportError: if wandb_project is given and wandb is not installed.
+        ValueError: if columns lack "iteration", or `CsvWriter` refuses them or the
+            file.
+        ImportError: if wandb_project is given and wandb is not installed.
     """
     workdir = Path(workdir)
     if "iteration" not in columns:

@@ -60,7 +60,7 @@ def directions(count: int, dimension: int, *, seed: int) -> np.ndarray:
     """Unit vectors, uniform on the sphere: float32 of shape (dimension, count).
 
     Raises:
-      ValueError: if count or dimension is below 1.
+        ValueError: if count or dimension is below 1.
     """
     for name, value in (("count", count), ("dimension", dimension)):
         if value < 1:
@@ -83,14 +83,15 @@ def sliced_wasserstein(
     sqrt(mean_l <v, u_l>^2), about |v| / sqrt(dimension).
 
     Args:
-      first: (n, ...), uint8 (taken to [-1, 1]) or floating.
-      second: of the same shape.
-      projections: number of unit vectors; the relative error falls as its square root.
-      seed: of the unit vectors.
+        first: (n, ...), uint8 (taken to [-1, 1]) or floating.
+        second: of the same shape.
+        projections: number of unit vectors; the relative error falls as its square
+            root.
+        seed: of the unit vectors.
 
     Raises:
-      ValueError: if shapes differ or sets are empty, values are not finite, or
-        projections is below 1.
+        ValueError: if shapes differ or sets are empty, values are not finite, or
+            projections is below 1.
     """
     if first.shape != second.shape or first.ndim < 2 or first.size == 0:
         raise ValueError(
