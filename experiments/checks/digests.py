@@ -30,7 +30,7 @@ SIZES = (1, 7, 64, 1000, 2500)
 
 
 def digest(arrays: Iterator[Any]) -> str:
-    """SHA-256 of the bytes of arrays, their dtypes and shapes: 16 hexadecimal digits."""
+    """SHA-256 of the bytes of arrays, dtypes and shapes: 16 hexadecimal digits."""
     total = hashlib.sha256()
     for array in arrays:
         array = np.asarray(array)

@@ -1,6 +1,5 @@
 """The main job end to end on tiny pictures: what it writes, repeats and refuses."""
 
-import csv
 import dataclasses
 import functools
 import json
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.checks import kill_and_resume
+from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import place, run, step, train
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.data import sources
@@ -38,12 +38,6 @@ TINY = Config(
 
 def config(tmp_path, **changes):
     return dataclasses.replace(TINY, workdir=str(tmp_path / "run"), **changes)
-
-
-def rows(workdir):
-    """All but the seconds."""
-    with (workdir / "metrics.csv").open(newline="") as file:
-        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
 
 
 @functools.cache

@@ -12,8 +12,9 @@ import pytest
 
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import profile_table, stages
+from experiments.checks.hash_battery.draws import coordinates
 from experiments.common import tables
-from tests import helpers
+from tests.helpers import plainly_compiled
 
 ROWS, LENGTH = 2, 1024
 X = jax.random.normal(jax.random.key(0), (ROWS * LENGTH,))
@@ -45,7 +46,7 @@ def command(*more):
     ]
     return subprocess.run(
         program,
-        env=helpers.plainly_compiled(),
+        env=plainly_compiled(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -145,7 +146,7 @@ def test_stages_compute_what_they_claim(family, bits):
     assert not np.array_equal(alike, codes), "random bits round like one word"
     # the hash
     (stored,) = programs["hash alone"]()
-    r16 = np.asarray(helpers.coordinates(key, X.shape)).reshape(ROWS, LENGTH)
+    r16 = np.asarray(coordinates(key, X.shape)).reshape(ROWS, LENGTH)
     np.testing.assert_array_equal(codes_of(stored, bits), (r16 ^ (r16 >> 8)) & 255)
 
 

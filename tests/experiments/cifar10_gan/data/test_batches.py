@@ -9,17 +9,7 @@ import pytest
 from experiments.cifar10_gan.data import batches as room
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.pictures import draw_pictures, to_signed
-
-
-def numbered(n):
-    """Pictures that tell their index: all pixels of picture i hold i."""
-    return np.broadcast_to(
-        np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 32, 32, 3)
-    ).copy()
-
-
-def indices(batch):
-    return np.rint((batch[..., 0, 0, 0] + 1) * 127.5).astype(int)
+from tests.lib.numbered_pictures import indices, numbered
 
 
 def test_an_epoch_is_a_permutation_shared_out_to_workers():

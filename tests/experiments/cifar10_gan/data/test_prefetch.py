@@ -1,7 +1,6 @@
 """Batches made ahead are the same ones, at the position of what was consumed."""
 
 import gc
-import pathlib
 import signal
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import pytest
 
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.prefetch import Prefetched
+from experiments.common.processes import ROOT
 
-ROOT = pathlib.Path(__file__).parents[4]
 PICTURES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
 
 

@@ -7,13 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.cifar10_gan.data.sources import load_pictures
-
-
-def numbered(n):
-    """Pictures that tell their index: all pixels of picture i hold i."""
-    return np.broadcast_to(
-        np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 32, 32, 3)
-    ).copy()
+from tests.lib.numbered_pictures import numbered
 
 
 def test_embedded():

@@ -1,0 +1,52 @@
+"""The codec benchmark as a command; nothing is timed."""
+
+import subprocess
+import sys
+
+from experiments.benchmarks.codec import calls as codec_calls
+from experiments.benchmarks.codec import table as codec_table
+from experiments.common import tables
+from tests.helpers import plainly_compiled
+
+
+def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
+    folder = tmp_path / "folder"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "experiments.benchmarks.codec",
+            "--exponents=10",
+            "--bits=4",
+            "--families=uniform,levels",
+            "--payloads=2",
+            "--rounds=2",
+            "--threads=1",
+            f"--output={folder}",
+        ],
+        env=plainly_compiled(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = tables.read_csv(folder / "codec.csv")
+    found = [(row["family"], row["source"], row["bits"], row["size"]) for row in rows]
+    assert found == [
+        ("uniform", "counter", "4", "1024"),
+        ("levels", "counter", "4", "1024"),
+    ]
+    assert "1 threads; jax" in done.stdout
+    assert "2 of 2: levels, counter, 4 bits, 2^10: encode / x+1 is" in done.stdout
+    assert {float(row["bits per coordinate"]) for row in rows} == {4 + 32 / 1024}
+    for name in codec_table.CALLS:
+        is_peer = "QSGD" in name
+        for row in rows:
+            is_there = not is_peer or row["family"] == "uniform"
+            if "PyTorch" in name:
+                is_there &= codec_calls.HAS_TORCH
+            assert bool(row[f"{name} ms"]) == is_there, f"{name} of {row}"
+        assert name in done.stdout
+    assert all(float(row["average / floor, best"]) > 0 for row in rows)
+    assert (folder / "codec.png").read_bytes().startswith(b"\x89PNG")

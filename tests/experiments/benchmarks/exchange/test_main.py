@@ -1,0 +1,47 @@
+"""The exchange benchmark as a command; nothing is timed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from experiments.common import tables
+from tests.helpers import plainly_compiled
+
+
+def test_the_command_measures_on_devices_and_on_processes(tmp_path):
+    folder = tmp_path / "folder"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "experiments.benchmarks.exchange",
+            "--workers=2",
+            "--collectives=reduce_scatter,hierarchical",
+            "--bits=4",
+            "--exponents=10",
+            "--rounds=2",
+            f"--output={folder}",
+        ],
+        env=plainly_compiled(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hierarchical is left out at the prime K = 2" in done.stdout
+    rows = tables.read_csv(folder / "exchange.csv")
+    found = [(row["where"], row["collective"], row["sent bytes"]) for row in rows]
+    # of K = 2: exact sends a vector, of 1024 * 4 bytes; reduce_scatter twice half a
+    # payload, of 512 / 2 + 4 bytes with its norm
+    by_case = [("exact", "4096"), ("bf16", "2048"), ("reduce_scatter", "520")]
+    assert found == [(w, *case) for w in ("devices", "processes") for case in by_case]
+    for row in rows:
+        assert float(row["ms"]) >= float(row["ms, best"]) > 0
+        bound = 4096 / int(row["sent bytes"])
+        assert float(row["volume bound"]) == pytest.approx(bound)
+        reached = float(row["speed-up"]) / bound
+        assert float(row["efficiency"]) == pytest.approx(reached)
+    assert "efficiency" in done.stdout
+    assert (folder / "exchange.png").read_bytes().startswith(b"\x89PNG")
