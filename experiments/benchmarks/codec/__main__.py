@@ -18,8 +18,9 @@ machine disturb least. FOLDER gets codec.csv, after every row, and codec.png.
 """
 
 import jax
-from absl import app, flags
+from absl import flags
 
+import qgenx_jax as qgenx
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import table
 from experiments.benchmarks.codec.table import Row
@@ -44,12 +45,9 @@ _OUTPUT = flags.DEFINE_string("output", "", "folder for codec.csv and codec.png"
 _LEAST = 2e-3  # seconds of a function in a round, by several calls if need be
 
 
-def measure(family: str, source: str, bits: int, exponent: int) -> Row | None:
-    """A row of the table; None where the family has no quantizer of so few bits."""
-    quantizer = codec_calls.create_quantizer(family, bits, source)
-    if quantizer is None:
-        return None
-    size = 2**exponent
+def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
+    """A row of the table."""
+    family, source, bits = quantizer.family, quantizer.source, quantizer.bits
     x = jax.random.normal(jax.random.key(0), (size,))
     calls: codec_calls.Calls = {**codec_calls.bounds(x)}
     calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
@@ -79,19 +77,12 @@ def main(argv: list[str]) -> None:
     else:
         print("PyTorch is not installed: no such column; pip install '.[peers]'")
     rows: list[Row] = []
-    for number, (family, source, bits, exponent) in enumerate(cases, 1):
-        where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
-        row = measure(family, source, bits, exponent)
-        if row is None:
-            print(f"{where}: left out, the family has 2 bits at least", flush=True)
-            continue
-        ratio = row["encode / x+1"]
-        print(f"{where}, 2^{exponent}: encode / x+1 is {ratio:.3g}", flush=True)
+    for where, quantizer, exponent in codec_calls.quantizers(cases):
+        row = measure(quantizer, 2**exponent)
+        print(f"{where}: encode / x+1 is {row['encode / x+1']:.3g}", flush=True)
         rows.append(row)
         if folder:
             tables.write_csv(rows, folder / "codec.csv")
-    if not rows:
-        raise app.UsageError("families and bits must have one combination in common")
     table.show(rows)
     if folder:
         figures.write_figure(

@@ -7,12 +7,13 @@ an exchange's state has them.
 import importlib.util
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import app
 
 import qgenx_jax as qgenx
 from experiments.benchmarks.peers import numpy_qsgd
@@ -79,6 +80,29 @@ def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | N
         "min_max": qgenx.min_max,
     }
     return make[family](bits, source=source)
+
+
+def quantizers(
+    cases: Sequence[tuple[str, str, int, int]],
+) -> Iterator[tuple[str, qgenx.Quantizer, int]]:
+    """The cases' quantizers and exponents, each after its place among them, in words.
+
+    Families that have none of so few bits are left out, and a line says so.
+
+    Raises:
+        app.UsageError: at the end, if all were left out.
+    """
+    found = 0
+    for number, (family, source, bits, exponent) in enumerate(cases, 1):
+        where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
+        quantizer = create_quantizer(family, bits, source)
+        if quantizer is None:
+            print(f"{where}: left out, the family has 2 bits at least", flush=True)
+            continue
+        found += 1
+        yield f"{where}, 2^{exponent}", quantizer, exponent
+    if not found:
+        raise app.UsageError("families and bits must have one combination in common")
 
 
 def bounds(x: jax.Array) -> Programs:

@@ -98,21 +98,14 @@ def main(argv: list[str]) -> None:
     device = jax.devices()[0].device_kind
     print(f"{threads} threads; jax {jax.__version__} on {device}", flush=True)
     rows: list[Row] = []
-    for number, (family, source, bits, exponent) in enumerate(cases, 1):
-        where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
-        quantizer = codec_calls.create_quantizer(family, bits, source)
-        if quantizer is None:
-            print(f"{where}: left out, the family has 2 bits at least", flush=True)
-            continue
-        print(f"\n{where}, 2^{exponent} in buckets of {bucket}", flush=True)
+    for where, quantizer, exponent in codec_calls.quantizers(cases):
+        print(f"\n{where} in buckets of {bucket}", flush=True)
         quantizer = dataclasses.replace(quantizer, bucket_size=bucket)
         found = measure(quantizer, 2**exponent)
         profile_table.show(found)
         rows += found
         if folder:
             tables.write_csv(rows, folder / "codec_profile.csv")
-    if not rows:
-        raise app.UsageError("families and bits must have one combination in common")
     if folder:
         profile_table.draw(rows, folder / "codec_profile.png")
         print(f"\nwritten to {folder}: codec_profile.csv, codec_profile.png")
