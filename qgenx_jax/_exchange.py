@@ -104,7 +104,7 @@ class Exchange:
 
         def number_of(own: list[Array]) -> Array:
             assert scalar is not None
-            return _collectives.number(scalar(_wire.unflatten(layout, own)))
+            return _collectives.number(scalar(_wire.unflatten(layout, parts, own)))
 
         means, own, numbers = _strategies.mean(
             strategy,
@@ -114,8 +114,8 @@ class Exchange:
             None if scalar is None else number_of,
             self.axis_name,
         )
-        mean = _wire.unflatten(layout, means)
-        own = None if own is None else _wire.unflatten(layout, own)
+        mean = _wire.unflatten(layout, parts, means)
+        own = None if own is None else _wire.unflatten(layout, parts, own)
         kept, _ = _random.next_key(state.key)
         return (mean, own, numbers), ExchangeState(kept, state.levels)
 
@@ -131,7 +131,7 @@ class Exchange:
         vectors = _wire.flatten(layout, tree)
         keys = self._keys(layout, vectors, state)
         own = _strategies.own(strategy, parts, vectors, keys, self.axis_name)
-        return _wire.unflatten(layout, own)
+        return _wire.unflatten(layout, parts, own)
 
     def _checked(
         self, tree: DualVector, state: ExchangeState

@@ -1,5 +1,9 @@
-"""Where XLA's fusion has to stop, and how vectors are put together without one."""
+"""Where XLA's fusion has to stop, and how vectors are joined and cut beside it."""
 
+import collections
+import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,3 +73,73 @@ def joined(parts: Sequence[Any], dtype: np.dtype | str) -> Any:
     if len(parts) < 2:
         return parts[0] if parts else jnp.zeros(0, dtype)
     return lax.platform_dependent(parts, cpu=one_by_one, default=at_once)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def cut(
+    vector: Any, shapes: tuple[tuple[int, ...], ...], whole: int | None = None
+) -> list[Any]:
+    """A flat vector's leaves: neighbouring runs of it in these shapes.
+
+    XLA fuses cuts into the loops that use the leaves. A cut at a place that is written
+    into a loop makes it differ from all others, and each is compiled: three loops of
+    Adam's for each leaf take LLVM a hundredth of a second each. XLA on CPUs compiles
+    equal loops once. So there, leaves of one shape are cut at offsets that are known
+    only at run time, which costs no copy and nothing that can be measured.
+
+    Args:
+        vector: of shape (n,).
+        shapes: of the leaves, whose sizes add up to n.
+        whole: where the vector has a joint, being concatenated of two others; leaves
+            that reach beyond it are cut at fixed places, as XLA sees through these. All
+            others are cut from what comes before it, which is no concatenation then.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = list(itertools.accumulate(sizes))
+    before = vector.size if whole is None else whole
+    is_long = vector.size >= 2**31  # offsets have 32 bits
+    # a shape that occurs once has no loop to share
+    inside = [
+        index for index, end in enumerate(ends) if end <= before and not is_long
+    ]
+    count = collections.Counter(shapes[index] for index in inside)
+    shared = [index for index in inside if count[shapes[index]] > 1]
+    head = lax.slice_in_dim(vector, 0, before)
+    starts = [ends[index] - sizes[index] for index in shared]
+    offsets = dict(zip(shared, _at_run_time(starts, head), strict=True))
+    leaves = []
+    for index, (shape, size, end) in enumerate(zip(shapes, sizes, ends, strict=True)):
+        if index in offsets:
+            leaf = lax.dynamic_slice(head, (offsets[index],), (size,))
+        else:
+            leaf = lax.slice_in_dim(vector, end - size, end)
+        leaves.append(leaf.reshape(shape))
+    return leaves
+
+
+def _at_run_time(numbers: Sequence[int], vector: Any) -> Sequence[Any]:
+    """Whole numbers as scalars that XLA on CPUs does not know; as they are elsewhere.
+
+    What a call returns that is not inlined. XLA evaluates calls of constants, hence the
+    argument that is none, a number of a vector; and JAX hands on what is returned as it
+    came, hence the barrier.
+    """
+
+    def hide(*args: Any) -> Any:
+        return lax.optimization_barrier(args)[1:]
+
+    def call(*args: Any) -> Any:
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(hide)(*args)
+
+    def known(_: Any, *scalars: Any) -> Any:
+        return scalars
+
+    if not numbers:
+        return []
+    first = lax.slice_in_dim(vector, 0, 1)
+    scalars = [jnp.uint32(number) for number in numbers]
+    axes = tuple(jax.typeof(first).mat.varying)
+    if axes:  # a barrier's results vary over what any of its arguments vary over
+        scalars = lax.pcast(scalars, axes, to="varying")
+    return lax.platform_dependent(first, *scalars, cpu=call, default=known)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax import _trees
+from qgenx_jax import _fusion, _trees
 from qgenx_jax._coders import Coder, Quantized, Raw
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, DualVector
@@ -29,6 +29,12 @@ class Part(NamedTuple):
     dtype: np.dtype
     coder: Coder
     second: Coder
+
+    @property
+    def joint(self) -> int:
+        """Where its short bucket begins, which is decoded apart from the others."""
+        length = min(self.coder.bucket or self.size, self.size)
+        return self.size // length * length if length else 0
 
     def chunk(self, count: int) -> int:
         """Coordinates of one of `count` equal chunks, the last ones padded.
@@ -149,16 +155,19 @@ def flatten(layout: _trees.Layout, tree: DualVector) -> list[Array]:
     ]
 
 
-def unflatten(layout: _trees.Layout, vectors: Sequence[Array]) -> DualVector:
+def unflatten(
+    layout: _trees.Layout, parts: Sequence[Part], vectors: Sequence[Array]
+) -> DualVector:
     """Inverse of `flatten`, in dtypes that sums can be kept in."""
-    groups = layout.groups
+    groups = len(layout.groups)
     exact: dict[int, Array] = {}
     by_dtype = _by_dtype(layout.exact_leaves).values()
-    for vector, leaves in zip(vectors[len(groups) :], by_dtype, strict=True):
-        pieces = cut(vector, [leaf.size for _, leaf in leaves])
+    for vector, leaves in zip(vectors[groups:], by_dtype, strict=True):
+        pieces = _fusion.cut(vector, tuple(leaf.shape for _, leaf in leaves))
         exact.update({i: x for (i, _), x in zip(leaves, pieces, strict=True)})
-    of_groups = dict(zip(groups, vectors[: len(groups)], strict=True))
-    return layout.join(of_groups, [exact[i] for i in range(len(exact))])
+    of_groups = dict(zip(layout.groups, vectors[:groups], strict=True))
+    joints = dict(zip(layout.groups, [part.joint for part in parts], strict=False))
+    return layout.join(of_groups, [exact[i] for i in range(len(exact))], joints)
 
 
 def cut(x: Array, sizes: Sequence[int]) -> Iterator[Array]:
