@@ -13,6 +13,9 @@ import numpy as np
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+MOST = 2**32
+"""Coordinates of a vector that offsets of 32 bits do not reach."""
+
 
 def apart(function: Callable[..., Any], *args: Any) -> Any:
     """function(*args), on CPUs compiled apart from what comes before and after.
@@ -77,43 +80,47 @@ def joined(parts: Sequence[Any], dtype: np.dtype | str) -> Any:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def cut(
-    vector: Any, shapes: tuple[tuple[int, ...], ...], whole: int | None = None
+    vector: Any, shapes: tuple[tuple[int, ...], ...], joint: int | None = None
 ) -> list[Any]:
     """A flat vector's leaves: neighbouring runs of it in these shapes.
 
-    XLA fuses cuts into the loops that use the leaves. A cut at a place that is written
-    into a loop makes it differ from all others, and each is compiled: three loops of
-    Adam's for each leaf take LLVM a hundredth of a second each. XLA on CPUs compiles
-    equal loops once. So there, leaves of one shape are cut at offsets that are known
-    only at run time, which costs no copy and nothing that can be measured.
+    XLA fuses cuts into the loops that use the leaves. An offset that is written into a
+    loop makes it differ from all others, and a loop takes LLVM a hundredth of a second:
+    Adam has three for each leaf. Of loops that are equal XLA on CPUs compiles one. So
+    there leaves of one shape are cut at offsets known only at run time. Still fused, it
+    costs no copy.
 
     Args:
         vector: of shape (n,).
         shapes: of the leaves, whose sizes add up to n.
-        whole: where the vector has a joint, being concatenated of two others; leaves
-            that reach beyond it are cut at fixed places, as XLA sees through these. All
-            others are cut from what comes before it, which is no concatenation then.
+        joint: where a vector is cut that was concatenated of two. XLA sees through
+            slices of a concatenation which have one side of it, and of nothing else. A
+            leaf that has both is copied, on CPUs: what is fused with a concatenation
+            asks for every element where it comes from.
     """
     sizes = [math.prod(shape) for shape in shapes]
     ends = list(itertools.accumulate(sizes))
-    before = vector.size if whole is None else whole
-    is_long = vector.size >= 2**31  # offsets have 32 bits
+    starts = [end - size for end, size in zip(ends, sizes, strict=True)]
+    if joint is None or vector.size >= MOST:
+        joint = vector.size
+    before = lax.slice_in_dim(vector, 0, joint)
+    runs = enumerate(zip(starts, ends, strict=True))
+    inside = [index for index, (start, end) in runs if start < end <= joint < MOST]
     # a shape that occurs once has no loop to share
-    inside = [
-        index for index, end in enumerate(ends) if end <= before and not is_long
-    ]
     count = collections.Counter(shapes[index] for index in inside)
     shared = [index for index in inside if count[shapes[index]] > 1]
-    head = lax.slice_in_dim(vector, 0, before)
-    starts = [ends[index] - sizes[index] for index in shared]
-    offsets = dict(zip(shared, _at_run_time(starts, head), strict=True))
+    known_late = _at_run_time([starts[index] for index in shared], before)
+    offsets = dict(zip(shared, known_late, strict=True))
     leaves = []
-    for index, (shape, size, end) in enumerate(zip(shapes, sizes, ends, strict=True)):
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
         if index in offsets:
-            leaf = lax.dynamic_slice(head, (offsets[index],), (size,))
+            leaf = lax.dynamic_slice(before, (offsets[index],), (end - start,))
+        elif start < joint < end:
+            sides = before[start:], lax.slice_in_dim(vector, joint, end)
+            leaf = apart(lambda *sides: jnp.concatenate(sides), *sides)
         else:
-            leaf = lax.slice_in_dim(vector, end - size, end)
-        leaves.append(leaf.reshape(shape))
+            leaf = lax.slice_in_dim(vector, start, end)
+        leaves.append(leaf.reshape(shapes[index]))
     return leaves
 
 

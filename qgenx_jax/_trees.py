@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -90,7 +90,7 @@ class Layout:
         self,
         vectors: Mapping[str, Array],
         exact: Sequence[Array],
-        joints: Mapping[str, int],
+        joints: Mapping[str, int | None],
     ) -> Any:
         """Inverse of `split`; leaves in dtypes that sums can be kept in.
 
@@ -99,7 +99,7 @@ class Layout:
             exact: the exact leaves.
             joints: of the groups, see `_fusion.cut`.
         """
-        values = {None: iter(exact)}
+        values: dict[str | None, Iterator[Array]] = {None: iter(exact)}
         for label, vector in vectors.items():
             shapes = tuple(leaf.shape for leaf in self._of(label))
             values[label] = iter(_fusion.cut(vector, shapes, joints[label]))

@@ -30,12 +30,6 @@ class Part(NamedTuple):
     coder: Coder
     second: Coder
 
-    @property
-    def joint(self) -> int:
-        """Where its short bucket begins, which is decoded apart from the others."""
-        length = min(self.coder.bucket or self.size, self.size)
-        return self.size // length * length if length else 0
-
     def chunk(self, count: int) -> int:
         """Coordinates of one of `count` equal chunks, the last ones padded.
 
@@ -156,18 +150,26 @@ def flatten(layout: _trees.Layout, tree: DualVector) -> list[Array]:
 
 
 def unflatten(
-    layout: _trees.Layout, parts: Sequence[Part], vectors: Sequence[Array]
+    layout: _trees.Layout, vectors: Sequence[Array], joints: Sequence[int | None]
 ) -> DualVector:
-    """Inverse of `flatten`, in dtypes that sums can be kept in."""
-    groups = len(layout.groups)
+    """Inverse of `flatten`, in dtypes that sums can be kept in.
+
+    Args:
+        layout: how the leaves travel.
+        vectors: of the parts.
+        joints: of the parts, see `_fusion.cut`.
+    """
+    groups, count = layout.groups, len(layout.groups)
     exact: dict[int, Array] = {}
     by_dtype = _by_dtype(layout.exact_leaves).values()
-    for vector, leaves in zip(vectors[groups:], by_dtype, strict=True):
+    for vector, leaves in zip(vectors[count:], by_dtype, strict=True):
         pieces = _fusion.cut(vector, tuple(leaf.shape for _, leaf in leaves))
         exact.update({i: x for (i, _), x in zip(leaves, pieces, strict=True)})
-    of_groups = dict(zip(layout.groups, vectors[:groups], strict=True))
-    joints = dict(zip(layout.groups, [part.joint for part in parts], strict=False))
-    return layout.join(of_groups, [exact[i] for i in range(len(exact))], joints)
+    return layout.join(
+        dict(zip(groups, vectors[:count], strict=True)),
+        [exact[i] for i in range(len(exact))],
+        dict(zip(groups, joints[:count], strict=True)),
+    )
 
 
 def cut(x: Array, sizes: Sequence[int]) -> Iterator[Array]:
