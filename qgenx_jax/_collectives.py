@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from qgenx_jax import _checks, _trees, _wire, _workers
+from qgenx_jax import _checks, _fusion, _trees, _wire, _workers
 from qgenx_jax._types import Array, AxisName, DualVector
 
 NumberOf: TypeAlias = Callable[[list[Array]], Array]
@@ -50,10 +50,13 @@ def all_reduce_mean(
     means = {
         dtype: total / workers for dtype, total in zip(vectors, totals, strict=True)
     }
-    found, used = [], dict.fromkeys(means, 0)
-    for x in leaves:
-        start, used[x.dtype] = used[x.dtype], used[x.dtype] + x.size
-        found.append(means[x.dtype][start : used[x.dtype]].reshape(x.shape))
+    pieces = {
+        dtype: iter(
+            _fusion.cut(mean, tuple(x.shape for x in leaves if x.dtype == dtype))
+        )
+        for dtype, mean in means.items()
+    }
+    found = [next(pieces[x.dtype]) for x in leaves]
     return jax.tree.unflatten(treedef, found), numbers
 
 

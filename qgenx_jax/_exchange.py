@@ -101,10 +101,11 @@ class Exchange:
             return (mean, own, numbers), state
         vectors = _wire.flatten(layout, tree)
         keys = self._keys(layout, vectors, state)
+        joints = _strategies.joints(strategy, parts)
 
         def number_of(own: list[Array]) -> Array:
             assert scalar is not None
-            return _collectives.number(scalar(_wire.unflatten(layout, own)))
+            return _collectives.number(scalar(_wire.unflatten(layout, own, joints)))
 
         means, own, numbers = _strategies.mean(
             strategy,
@@ -114,8 +115,8 @@ class Exchange:
             None if scalar is None else number_of,
             self.axis_name,
         )
-        mean = _wire.unflatten(layout, means)
-        own = None if own is None else _wire.unflatten(layout, own)
+        mean = _wire.unflatten(layout, means, joints)
+        own = None if own is None else _wire.unflatten(layout, own, joints)
         kept, _ = _random.next_key(state.key)
         return (mean, own, numbers), ExchangeState(kept, state.levels)
 
@@ -131,7 +132,8 @@ class Exchange:
         vectors = _wire.flatten(layout, tree)
         keys = self._keys(layout, vectors, state)
         own = _strategies.own(strategy, parts, vectors, keys, self.axis_name)
-        return _wire.unflatten(layout, own)
+        joints = _strategies.joints(strategy, parts)
+        return _wire.unflatten(layout, own, joints)
 
     def _checked(
         self, tree: DualVector, state: ExchangeState

@@ -120,6 +120,20 @@ def own(
     return _reduce_scatter.encode_chunks(parts, vectors, keys, workers)[1]
 
 
+def joints(strategy: str, parts: Sequence[_wire.Part]) -> list[int | None]:
+    """Where in a part's means or own vectors short buckets begin, decoded apart.
+
+    None where all buckets are full, and where vectors are put together in any case.
+    """
+    if strategy != "all_gather":
+        return [None] * len(parts)
+    lengths = [part.coder.bucket or part.size for part in parts]
+    return [
+        part.size - part.size % max(length, 1)
+        for part, length in zip(parts, lengths, strict=True)
+    ]
+
+
 def phases(
     strategy: str, parts: Sequence[_wire.Part], sizes: Sequence[int], scalar_bytes: int
 ) -> tuple[_traffic.Phase, ...]:

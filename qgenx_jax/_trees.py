@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from qgenx_jax import _fusion
 from qgenx_jax._types import Array
 
 UNROLLED = 8
@@ -85,17 +86,27 @@ class Layout:
             vectors[group] = concatenate(flat, dtype)
         return vectors, [jnp.asarray(x) for x, label in pairs if label is None]
 
-    def join(self, vectors: Mapping[str, Array], exact: Sequence[Array]) -> Any:
-        """Inverse of `split`; leaves in dtypes that sums can be kept in."""
-        kept, starts, leaves = iter(exact), dict.fromkeys(vectors, 0), []
-        for leaf, label in zip(self.leaves, self.labels, strict=True):
-            if label is None:
-                value = next(kept)
-            else:
-                start = starts[label]
-                starts[label] = start + math.prod(leaf.shape)
-                value = vectors[label][start : starts[label]]
-            leaves.append(value.reshape(leaf.shape).astype(accumulator_dtype(leaf)))
+    def join(
+        self,
+        vectors: Mapping[str, Array],
+        exact: Sequence[Array],
+        joints: Mapping[str, int | None],
+    ) -> Any:
+        """Inverse of `split`; leaves in dtypes that sums can be kept in.
+
+        Args:
+            vectors: of the groups.
+            exact: the exact leaves.
+            joints: of the groups, see `_fusion.cut`.
+        """
+        values: dict[str | None, Iterator[Array]] = {None: iter(exact)}
+        for label, vector in vectors.items():
+            shapes = tuple(leaf.shape for leaf in self._of(label))
+            values[label] = iter(_fusion.cut(vector, shapes, joints[label]))
+        leaves = [
+            next(values[label]).astype(accumulator_dtype(leaf))
+            for leaf, label in zip(self.leaves, self.labels, strict=True)
+        ]
         return jax.tree.unflatten(self.treedef, leaves)
 
     def _of(self, label: str | None) -> list[jax.ShapeDtypeStruct]:

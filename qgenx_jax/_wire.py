@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax import _trees
+from qgenx_jax import _fusion, _trees
 from qgenx_jax._coders import Coder, Quantized, Raw
 from qgenx_jax._quantize import Quantizer
 from qgenx_jax._types import Array, DualVector
@@ -149,16 +149,27 @@ def flatten(layout: _trees.Layout, tree: DualVector) -> list[Array]:
     ]
 
 
-def unflatten(layout: _trees.Layout, vectors: Sequence[Array]) -> DualVector:
-    """Inverse of `flatten`, in dtypes that sums can be kept in."""
-    groups = layout.groups
+def unflatten(
+    layout: _trees.Layout, vectors: Sequence[Array], joints: Sequence[int | None]
+) -> DualVector:
+    """Inverse of `flatten`, in dtypes that sums can be kept in.
+
+    Args:
+        layout: how the leaves travel.
+        vectors: of the parts.
+        joints: of the parts, see `_fusion.cut`.
+    """
+    groups, count = layout.groups, len(layout.groups)
     exact: dict[int, Array] = {}
     by_dtype = _by_dtype(layout.exact_leaves).values()
-    for vector, leaves in zip(vectors[len(groups) :], by_dtype, strict=True):
-        pieces = cut(vector, [leaf.size for _, leaf in leaves])
+    for vector, leaves in zip(vectors[count:], by_dtype, strict=True):
+        pieces = _fusion.cut(vector, tuple(leaf.shape for _, leaf in leaves))
         exact.update({i: x for (i, _), x in zip(leaves, pieces, strict=True)})
-    of_groups = dict(zip(groups, vectors[: len(groups)], strict=True))
-    return layout.join(of_groups, [exact[i] for i in range(len(exact))])
+    return layout.join(
+        dict(zip(groups, vectors[:count], strict=True)),
+        [exact[i] for i in range(len(exact))],
+        dict(zip(groups, joints[:count], strict=True)),
+    )
 
 
 def cut(x: Array, sizes: Sequence[int]) -> Iterator[Array]:

@@ -9,6 +9,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from qgenx_jax import _fusion, _records
+from tests.helpers import assert_trees_identical
 
 QUANTIZER = qgenx.uniform(4, bucket_size=64)
 X = jax.ShapeDtypeStruct((3, 256), "float32")
@@ -91,6 +92,62 @@ def test_joined_parts(sizes):
     found = jax.jit(lambda parts: _fusion.joined(parts, "int8"))(parts)
     assert found.dtype == jnp.int8
     np.testing.assert_array_equal(found, np.repeat(np.arange(len(sizes)) + 1, sizes))
+
+
+SHAPES = ((2, 3), (5,), (0,), (), (2, 3), (5,), (2, 0), (3, 2), (2, 3), (5,))
+
+
+@pytest.mark.parametrize("joint", [None, 0, 6, 14, 37, 40])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_leaves_are_the_runs_of_a_vector(joint, dtype):
+    """In vmap and under grad, too, wherever the joint lies."""
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in SHAPES])
+    x = jnp.arange(ends[-1], dtype=dtype)
+    expected = [
+        part.reshape(shape)
+        for part, shape in zip(jnp.split(x, ends[:-1]), SHAPES, strict=True)
+    ]
+    cut = lambda x: _fusion.cut(x, SHAPES, joint)  # noqa: E731
+    for found in (cut(x), jax.jit(cut)(x)):
+        assert_trees_identical(found, expected, f"joint at {joint}")
+    in_vmap = jax.jit(jax.vmap(cut))(jnp.stack([x, x]))
+    assert_trees_identical([y[1] for y in in_vmap], expected, "the second of two")
+    total = lambda x: sum(jnp.sum(y) for y in cut(x))  # noqa: E731
+    np.testing.assert_array_equal(jax.jit(jax.grad(total))(x), jnp.ones_like(x))
+
+
+def test_leaves_of_nothing():
+    found = _fusion.cut(jnp.zeros(0), ((0,), (2, 0), (0,), (2, 0)))
+    assert [x.shape for x in found] == [(0,), (2, 0), (0,), (2, 0)]
+
+
+def test_offsets_are_known_late_on_cpus_only():
+    """Of leaves that share a shape with others; elsewhere they are constants."""
+    x = jax.ShapeDtypeStruct((40,), "float32")
+    cut = jax.jit(lambda x: [2 * y for y in _fusion.cut(x, ((4, 4), (8,), (4, 4)))])
+    text = {
+        platform: cut.trace(x).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    late = {name: 'inlineable = "false"' in lowered for name, lowered in text.items()}
+    assert late == {"cpu": True, "cuda": False, "tpu": False}
+    compiled = cut.lower(x).compile().as_text()
+    assert len(re.findall(r" dynamic-slice\(", compiled)) == 2, compiled
+    assert (
+        "inlineable"
+        not in jax.jit(lambda x: _fusion.cut(x, ((4, 4), (24,)))).lower(x).as_text()
+    ), "no two leaves share a shape"
+
+
+def test_a_leaf_across_a_joint_is_put_together_apart():
+    def joined(a, b):
+        return [3 * x for x in _fusion.cut(jnp.concatenate([a, b]), ((4,), (6,)), 7)]
+
+    a, b = (jax.ShapeDtypeStruct((size,), "float32") for size in (7, 3))
+    compiled = jax.jit(joined).lower(a, b).compile().as_text()
+    entry = compiled[compiled.index("\nENTRY") :]
+    assert len(re.findall(r" call\(.*inlineable=\"false\"", entry)) == 1, entry
+    assert len(re.findall(r" concatenate\(", compiled)) == 1, compiled
 
 
 def test_random_words_never_repeat():

@@ -52,7 +52,8 @@ RANKS = {
     "_payload": 2,
 }
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
-STANDARD = {"zlib", "collections", "dataclasses", "functools", "math", "typing"}
+STANDARD = {"zlib", "collections", "dataclasses", "functools", "itertools", "math"}
+STANDARD |= {"typing"}
 
 
 def imports_of(path):
