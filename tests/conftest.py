@@ -6,7 +6,7 @@ import os
 import jax
 import pytest
 
-from tests.helpers import compiling_plainly, xla_flags
+from tests.lib.helpers import compiling_plainly, xla_flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
+from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 from tests.test_hlo import collectives
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")

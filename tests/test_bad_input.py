@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS
+from tests.lib.helpers import AXIS
 
 X = np.ones(3, np.float32)
 BITS = qgenx.uniform(4)

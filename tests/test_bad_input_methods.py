@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, mesh_of
+from tests.lib.helpers import AXIS, mesh_of
 
 X = np.ones(3, np.float32)
 SHORT, NAMED, WHOLE = X[:1], {"y": X}, np.arange(3)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS
+from tests.lib.helpers import AXIS
 
 X = np.ones(3, np.float32)
 SGD = qgenx.extra_sgd(0.1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, mesh_of
+from tests.lib.helpers import AXIS, mesh_of
 
 X = np.ones(3, np.float32)
 DIFFERS = "the step's {} must be equal on all workers, got one that differs: exchange"

@@ -14,8 +14,8 @@ import pytest
 from jax import lax
 
 import qgenx_jax as qgenx
-from tests.contracts import CONTRACTS, Subject
-from tests.helpers import AXIS
+from tests.lib.contracts import CONTRACTS, Subject
+from tests.lib.helpers import AXIS
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, vectors
+from tests.lib.helpers import AXIS, vectors
 
 BITS = qgenx.uniform(8, bucket_size=1024)
 LINKS = {

@@ -12,7 +12,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from qgenx_jax import _random, _trees
-from tests.helpers import AXIS, assert_trees_identical, vectors
+from tests.lib.helpers import AXIS, assert_trees_identical, vectors
 
 
 def test_defaults_of_the_quantizers_are_the_documented_ones():

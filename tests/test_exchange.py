@@ -10,7 +10,13 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors, within_5_sigma
+from tests.lib.helpers import (
+    AXIS,
+    assert_trees_identical,
+    mesh_of,
+    vectors,
+    within_5_sigma,
+)
 
 plainly = pytest.mark.plainly
 

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from qgenx_jax import _trees
-from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors
+from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 
 plainly = pytest.mark.plainly
 

@@ -9,7 +9,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from qgenx_jax import _levels
-from tests.helpers import within_5_sigma
+from tests.lib.helpers import within_5_sigma
 
 plainly = pytest.mark.plainly
 

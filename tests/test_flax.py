@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, mesh_of, vectors
+from tests.lib.helpers import AXIS, mesh_of, vectors
 
 pytest.importorskip("flax", reason="flax is in the extra `experiments`")
 

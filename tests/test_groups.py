@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS
+from tests.lib.helpers import AXIS
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tests import hash_battery, reference
-from tests.helpers import coordinates
+from tests import hash_battery
+from tests.lib import reference
+from tests.lib.helpers import coordinates
 
 SIZE = 2**18
 

@@ -10,7 +10,7 @@ from jax import lax
 
 import qgenx_jax as qgenx
 from qgenx_jax import _workers
-from tests.helpers import AXIS, mesh_of
+from tests.lib.helpers import AXIS, mesh_of
 
 WORKERS = 3
 COLLECTIVE = re.compile(

@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize
 
 import qgenx_jax as qgenx
-from tests.helpers import within_5_sigma
+from tests.lib.helpers import within_5_sigma
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

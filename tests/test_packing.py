@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qgenx_jax import _packing
-from tests import reference
+from tests.lib import reference
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

@@ -7,7 +7,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from qgenx_jax import _pallas, _passes
-from tests import nasty
+from tests.lib import extreme
 
 START, LENGTH, SIZE = 13, 64, 2**16
 LEVELS = qgenx.user_levels([0.1, 0.4, 1.0], bucket_size=LENGTH)
@@ -35,8 +35,10 @@ def prepared(first, second, x):
 def test_recoding_is_one_after_the_other(workers, dtype):
     """For extreme buckets, too, and with padding that is kept out of a minimum."""
     rng = np.random.default_rng(workers)
-    grid = nasty.grid_of("uniform", 8, ())
-    x = [nasty.vectors(rng, 20, LENGTH, dtype, grid)[0].ravel() for _ in range(workers)]
+    grid = extreme.grid_of("uniform", 8, ())
+    x = [
+        extreme.vectors(rng, 20, LENGTH, dtype, grid)[0].ravel() for _ in range(workers)
+    ]
     x = np.stack([np.append(x, x[:30]) for x in x])  # a short bucket
     end = x.shape[1] - 40
 

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from tests import process_worker
-from tests.helpers import mesh_of
+from tests.lib import process_worker
+from tests.lib.helpers import mesh_of
 
 plainly = pytest.mark.plainly
 ROOT = pathlib.Path(__file__).parent.parent

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, within_5_sigma
+from tests.lib.helpers import AXIS, within_5_sigma
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

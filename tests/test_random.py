@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _random
-from tests import reference
-from tests.helpers import within_5_sigma
+from tests.lib import reference
+from tests.lib.helpers import within_5_sigma
 
 
 def coordinates(key, rows, length, offset=0, source="counter"):

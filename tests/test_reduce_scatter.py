@@ -10,7 +10,13 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, assert_trees_identical, mesh_of, vectors, within_5_sigma
+from tests.lib.helpers import (
+    AXIS,
+    assert_trees_identical,
+    mesh_of,
+    vectors,
+    within_5_sigma,
+)
 from tests.test_exchange import in_pmap, in_shard_map, in_vmap
 
 BITS = qgenx.uniform(4, bucket_size=50)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests import nasty, reference
-from tests.helpers import PLAIN, within_5_sigma
+from tests.lib import extreme, reference
+from tests.lib.helpers import PLAIN, within_5_sigma
 
 CASES, BUCKET, DRAWS = 240, 16, 4080
 NORMS = [1, 2, math.inf]
@@ -220,8 +220,8 @@ def check_properties(cell, x, values, around, where):
 def test_payloads_and_values_equal_the_reference(cell):
     levels = np.asarray(cell.levels)
     rng = np.random.default_rng([cell.bits, WIDTHS.index((cell.family, cell.bits))])
-    grid = nasty.grid_of(cell.family, cell.bits, levels)
-    vectors, kinds = nasty.vectors(rng, CASES, cell.size, jnp.dtype(cell.dtype), grid)
+    grid = extreme.grid_of(cell.family, cell.bits, levels)
+    vectors, kinds = extreme.vectors(rng, CASES, cell.size, jnp.dtype(cell.dtype), grid)
     given = levels if cell.family == "levels" else None
     check(cell, vectors, kinds, *run(cell, cell.bits, vectors, given), levels)
     if cell.family == "levels":  # others in their place, not rounded beforehand
@@ -276,7 +276,7 @@ def test_sizes_around_multiples_of_bucket_and_group(family, bits, bucket_size, s
     shape = {"size": size, "bucket_size": bucket_size, "optimized": False}
     cell = Cell(family, bits, math.inf, "float32", "counter", **shape)
     levels = np.asarray(cell.levels)
-    grid = nasty.grid_of(family, bits, levels)
+    grid = extreme.grid_of(family, bits, levels)
     rng = np.random.default_rng(size)
-    vectors, kinds = nasty.vectors(rng, 40, size, np.dtype("float32"), grid)
+    vectors, kinds = extreme.vectors(rng, 40, size, np.dtype("float32"), grid)
     check(cell, vectors, kinds, *run(cell, size, vectors), levels)

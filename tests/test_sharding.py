@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, assert_trees_identical
+from tests.lib.helpers import AXIS, assert_trees_identical
 from tests.test_hlo import collectives
 
 plainly = pytest.mark.plainly

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import nasty, reference
+from tests.lib import extreme, reference
 from tests.test_round_trips import CELLS, NORMS, Cell, user_levels
 
 plainly = pytest.mark.plainly
@@ -38,7 +38,7 @@ def enumerate_codes(quantizer, bucket, levels):
 def buckets_of(cell, levels):
     """Buckets in float64, of values that the cell's dtypes have."""
     rng = np.random.default_rng(cell.bits)
-    grid = nasty.grid_of(cell.family, cell.bits, levels)
+    grid = extreme.grid_of(cell.family, cell.bits, levels)
     buckets = []
     for dtype, kinds in (
         ("float64", ["normal", "between levels", "all magnitudes"]),
@@ -47,7 +47,7 @@ def buckets_of(cell, levels):
         ("float16", ["normal"]),
     ):
         if (dtype == "float64") == (cell.wide == "float64"):
-            vectors, names = nasty.vectors(rng, 20, SIZE, jnp.dtype(dtype), grid)
+            vectors, names = extreme.vectors(rng, 20, SIZE, jnp.dtype(dtype), grid)
             for kind in kinds:
                 bucket = np.asarray(vectors[names.index(kind)], cell.wide)
                 buckets.append((f"{kind} {dtype}", bucket))

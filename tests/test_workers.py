@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from qgenx_jax import _workers
-from tests.helpers import AXIS, mesh_of, vectors
+from tests.lib.helpers import AXIS, mesh_of, vectors
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.cifar10_gan.pictures import draw_pictures
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 SMALL = (
     "--width=4",

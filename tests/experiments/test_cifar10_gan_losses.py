@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from experiments.cifar10_gan import losses, models
-from tests.helpers import PLAIN
+from tests.lib.helpers import PLAIN
 
 SHAPE = (4, 2, 2, 3)
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from tests.experiments.kill_and_resume import rows, save_pictures
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 from tests.test_processes import free_port
 
 TINY = (

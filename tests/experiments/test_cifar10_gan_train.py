@@ -18,7 +18,7 @@ from experiments.cifar10_gan import models, observer, place, run, sources, step,
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.pictures import draw_pictures
 from tests.experiments import kill_and_resume
-from tests.helpers import assert_trees_identical, compiling_plainly
+from tests.lib.helpers import assert_trees_identical, compiling_plainly
 
 TINY = Config(
     iterations=4,

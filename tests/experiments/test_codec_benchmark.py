@@ -10,7 +10,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from experiments.benchmarks import codec_calls, codec_table, numpy_qsgd, tables
-from tests.helpers import plainly_compiled, within_5_sigma
+from tests.lib.helpers import plainly_compiled, within_5_sigma
 
 NEEDS_TORCH = pytest.mark.skipif(
     not codec_calls.HAS_TORCH, reason="needs PyTorch, the extra `peers`"

@@ -16,7 +16,7 @@ from experiments.benchmarks import (
     codec_stages,
     tables,
 )
-from tests import helpers
+from tests.lib import helpers
 
 ROWS, LENGTH = 2, 1024
 X = jax.random.normal(jax.random.key(0), (ROWS * LENGTH,))

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.benchmarks import exchange_calls, exchange_table, processes, tables
 from experiments.benchmarks.exchange_calls import BFLOAT16, EXACT, Case
-from tests.helpers import mesh_of, plainly_compiled
+from tests.lib.helpers import mesh_of, plainly_compiled
 
 
 def test_the_command_measures_on_devices_and_on_processes(tmp_path):

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from experiments.benchmarks import network_links, network_namespaces, network_processes
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,7 +20,7 @@ import optax
 from jax import lax
 
 import qgenx_jax as qgenx
-from tests.helpers import AXIS, assert_trees_identical, mesh_of, promised
+from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, promised
 
 WORKERS = 2
 
