@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
+from tests.exchange.test_reduce_scatter import buckets_of, send_all, two_phases
 from tests.lib.helpers import AXIS, vectors, within_5_sigma
-from tests.test_reduce_scatter import buckets_of, send_all, two_phases
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.codec.test_records import CELLS, NORMS, Cell, user_levels
 from tests.lib import extreme, reference
-from tests.test_round_trips import CELLS, NORMS, Cell, user_levels
 
 plainly = pytest.mark.plainly
 SIZE = 32

@@ -10,6 +10,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
+from tests.exchange.test_all_gather import in_pmap, in_shard_map, in_vmap
 from tests.lib.helpers import (
     AXIS,
     assert_trees_identical,
@@ -17,7 +18,6 @@ from tests.lib.helpers import (
     vectors,
     within_5_sigma,
 )
-from tests.test_exchange import in_pmap, in_shard_map, in_vmap
 
 BITS = qgenx.uniform(4, bucket_size=50)
 

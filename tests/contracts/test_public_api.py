@@ -7,7 +7,7 @@ import pytest
 
 import qgenx_jax as qgenx
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+README = pathlib.Path(__file__).parents[2] / "README.md"
 NAMES = [name for name in vars(qgenx) if not name.startswith("_")]
 FACTORIES = [
     name

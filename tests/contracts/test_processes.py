@@ -14,7 +14,7 @@ from tests.lib import process_worker
 from tests.lib.helpers import mesh_of
 
 plainly = pytest.mark.plainly
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 120  # seconds
 
 

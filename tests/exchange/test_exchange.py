@@ -172,7 +172,7 @@ def test_exact_traffic_is_what_the_program_shows():
 
     mapped = jax.shard_map(run, mesh=mesh_of(3), in_specs=P(AXIS), out_specs=P())
     hlo = jax.jit(mapped).lower(tree).compile().as_text()
-    from tests.test_hlo import collectives
+    from tests.contracts.test_hlo import collectives
 
     moved = sum(4 * size for op, _, size in collectives(hlo) if op == "all-reduce")
     local = jax.tree.map(lambda x: x[0], tree)
