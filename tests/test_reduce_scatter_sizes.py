@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests.exchange.test_reduce_scatter import buckets_of, send_all, two_phases
+from tests.lib.exchanges import buckets_of, send_all, two_phases
 from tests.lib.helpers import AXIS, vectors, within_5_sigma
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")

@@ -5,7 +5,7 @@ takes, for arithmetic in float32 (vectors of float32, bfloat16 and float16, whic
 cast first); in float64 every family and width, the norms taking turns.
 
 Sampled means and variances, through `encode`, whose random bits cannot be enumerated,
-are in `test_round_trips`, whose compiled programs they share.
+are in `test_records.py`, whose compiled programs they share.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.codec.test_records import CELLS, NORMS, Cell, user_levels
 from tests.lib import extreme, reference
+from tests.lib.codec_cells import CELLS, NORMS, Cell, user_levels
 
 plainly = pytest.mark.plainly
 SIZE = 32

@@ -1,8 +1,5 @@
 """What the compiled program of a training step moves between devices."""
 
-import math
-import re
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -11,23 +8,9 @@ from jax import lax
 import qgenx_jax as qgenx
 from qgenx_jax import _workers
 from tests.lib.helpers import AXIS, mesh_of
+from tests.lib.hlo import collectives
 
 WORKERS = 3
-COLLECTIVE = re.compile(
-    r"= (?P<result>.*?) (?P<op>all-gather|all-reduce|reduce-scatter|all-to-all|"
-    r"collective-permute)(?:-start)?\("
-)
-ARRAY = re.compile(r"(?P<dtype>[a-z]+\d+|pred)\[(?P<shape>[\d,]*)\]")
-
-
-def collectives(hlo):
-    """(operation, dtype, elements of the result) of every collective in a program."""
-    found = []
-    for match in COLLECTIVE.finditer(hlo):
-        for array in ARRAY.finditer(match["result"]):
-            sizes = [int(n) for n in array["shape"].split(",") if n]
-            found.append((match["op"], array["dtype"], math.prod(sizes)))
-    return found
 
 
 def assert_only_quantized_traffic(hlo, buffers, coordinates):

@@ -17,8 +17,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.contracts.test_hlo import collectives
 from tests.lib.helpers import AXIS, assert_trees_identical
+from tests.lib.hlo import collectives
 
 plainly = pytest.mark.plainly
 

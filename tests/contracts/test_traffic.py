@@ -8,8 +8,8 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from qgenx_jax import _cost
-from tests.contracts.test_hlo import collectives
 from tests.lib.helpers import AXIS, mesh_of
+from tests.lib.hlo import collectives
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 

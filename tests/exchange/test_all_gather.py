@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
+from tests.lib.exchanges import in_pmap, in_shard_map, in_vmap
 from tests.lib.helpers import (
     AXIS,
     assert_trees_identical,
@@ -57,36 +58,6 @@ def one_worker(exchange, *, with_payload=False):
         )
 
     return run
-
-
-def in_shard_map(run, flats):
-    specs = (P(), P(AXIS), P(AXIS))
-    mapped = jax.shard_map(
-        lambda flat: run(flat[0]),
-        mesh=mesh_of(len(flats)),
-        in_specs=P(AXIS),
-        out_specs=specs,
-    )
-    return jax.jit(mapped)(flats)
-
-
-def in_vmap(run, flats):
-    mapped = jax.vmap(run, axis_name=AXIS, out_axes=(None, 0, 0))
-    shared, *per_worker = jax.jit(mapped)(flats)
-    return shared, *jax.tree.map(lambda x: x[:, 0], per_worker)
-
-
-def in_pmap(run, flats):
-    mapped = jax.pmap(run, axis_name=AXIS, devices=jax.devices()[: len(flats)])
-    shared, *per_worker = mapped(flats)
-    for worker in range(1, len(flats)):
-        assert_trees_identical(
-            jax.tree.map(lambda x, w=worker: np.asarray(x)[w], shared),
-            jax.tree.map(lambda x: np.asarray(x)[0], shared),
-            f"replica {worker} differs from replica 0",
-        )
-    first = jax.tree.map(lambda x: x[0], shared)
-    return first, *jax.tree.map(lambda x: x[:, 0], per_worker)
 
 
 PAIRWISE = [  # any two of workers, bits and exact leaves meet in all combinations

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from qgenx_jax import _trees
 from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
+from tests.lib.hlo import collectives
 
 plainly = pytest.mark.plainly
 
@@ -172,8 +173,6 @@ def test_exact_traffic_is_what_the_program_shows():
 
     mapped = jax.shard_map(run, mesh=mesh_of(3), in_specs=P(AXIS), out_specs=P())
     hlo = jax.jit(mapped).lower(tree).compile().as_text()
-    from tests.contracts.test_hlo import collectives
-
     moved = sum(4 * size for op, _, size in collectives(hlo) if op == "all-reduce")
     local = jax.tree.map(lambda x: x[0], tree)
     traffic = exchange.traffic(local, workers=3, scalar_bytes=4)

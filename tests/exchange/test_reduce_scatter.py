@@ -10,7 +10,14 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.exchange.test_all_gather import in_pmap, in_shard_map, in_vmap
+from tests.lib.exchanges import (
+    buckets_of,
+    in_pmap,
+    in_shard_map,
+    in_vmap,
+    send_all,
+    two_phases,
+)
 from tests.lib.helpers import (
     AXIS,
     assert_trees_identical,
@@ -20,36 +27,6 @@ from tests.lib.helpers import (
 )
 
 BITS = qgenx.uniform(4, bucket_size=50)
-
-
-def two_phases(quantizer, **settings):
-    return qgenx.exchange(AXIS, quantizer, collective="reduce_scatter", **settings)
-
-
-def send_all(exchange, trees, scalar=None):
-    """Mean and numbers, equal on all workers, and each one's own, by vmap."""
-
-    def run(tree):
-        (mean, own, numbers), _ = exchange.send(tree, exchange.init(), scalar=scalar)
-        return (mean, numbers), own
-
-    return jax.jit(jax.vmap(run, axis_name=AXIS, out_axes=(None, 0)))(trees)
-
-
-def buckets_of(size, workers, bucket_size):
-    """(start, end) of every bucket: chunks of ceil(d / K), each cut by itself.
-
-    Or of whole buckets, where that adds less than 1/128.
-    """
-    chunk = -(-size // workers)
-    short = chunk % (bucket_size or 1)
-    if short and (bucket_size - short) * 128 <= chunk:
-        chunk += bucket_size - short
-    for start in range(0, size, chunk or 1):
-        end = min(start + chunk, size)
-        length = bucket_size or chunk
-        for low in range(start, end, length):
-            yield low, min(low + length, end)
 
 
 def variance(quantizer, x, workers):

@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from tests.contracts.test_processes import free_port
 from tests.experiments.kill_and_resume import rows, save_pictures
 from tests.lib.helpers import plainly_compiled
+from tests.lib.processes import free_port
 
 TINY = (
     "--workers=2",

@@ -1,4 +1,4 @@
-"""One process of several: what tests/test_processes.py runs, and compares with.
+"""One process of several: what test_processes.py runs, and compares with.
 
 As a program, `python process_worker.py COORDINATOR PROCESSES PROCESS FILE`, it is one
 worker with one CPU device, that talks to the others over gloo and writes what it got.

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from tests.contracts.test_hlo import collectives
 from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
+from tests.lib.hlo import collectives
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
