@@ -5,7 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import qgenx_jax as qgenx
 from qgenx_jax import _random
 from tests.lib import reference
 from tests.lib.helpers import within_5_sigma
@@ -77,3 +79,31 @@ def test_bits_are_uniform_and_keys_independent():
         counts = np.bincount((a >> shift) & 255, minlength=256)
         chi_square = ((counts - size / 256) ** 2 / (size / 256)).sum()
         within_5_sigma(chi_square, 255, np.sqrt(2 * 255), f"bytes at {shift}")
+
+
+@pytest.mark.parametrize("source", ["counter", "threefry"])
+def test_bits_start_at_position_0_and_differ_elsewhere(source):
+    key = jax.random.key(2)
+
+    @jax.jit
+    def draw():
+        return [
+            _random.bits_for(key, source, 1, 200, offset).piece(0, 200)
+            for offset in (0, 0, 200)
+        ]
+
+    first, again, later = map(np.asarray, draw())
+    np.testing.assert_array_equal(first, again)
+    assert (first != later).mean() > 0.9, "two offsets share their bits"
+    assert first.dtype == np.int32
+    assert first.min() >= 0
+    assert 2**15 < first.max() < 2**16
+
+
+def test_random_words_never_repeat():
+    wide = jax.ShapeDtypeStruct((2**33 + 4,), "float32")
+    sparse = qgenx.uniform(8, bucket_size=2**20)
+    with pytest.raises(
+        ValueError, match=r"at most 2\^32 words .*, got '4294967298 words'"
+    ):
+        jax.eval_shape(lambda x: sparse.encode(0, x).data, wide)

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _levels
-from tests.lib.helpers import within_5_sigma
 
 plainly = pytest.mark.plainly
 
@@ -74,55 +72,6 @@ def test_float64_keeps_its_range_and_its_precision(name):
             np.testing.assert_array_equal(again, y)  # on levels: nothing moves
 
 
-@plainly
-def test_the_lowest_level_of_small_buckets_is_unbiased():
-    """Half of the lowest level, 2^-50, becomes it half of the time, at any norm."""
-    quantizer = qgenx.exponential(8, norm=math.inf, bucket_size=None)
-    norms = 2.0 ** np.array([-66.0, -64, -63, -62, -60, 0, 60, 62])[:, None]
-    vectors = np.full((len(norms), 4097), 2.0**-51) * norms
-    vectors[:, :1] = norms
-    keys = jax.random.split(jax.random.key(0), len(norms))
-
-    def roundtrip(key, vector):
-        return quantizer.decode(quantizer.encode(key, vector))
-
-    decoded = jax.jit(jax.vmap(roundtrip))(keys, jnp.asarray(vectors, jnp.float32))
-    ups = (np.asarray(decoded)[:, 1:] > 0).mean(axis=1)
-    within_5_sigma(ups, 0.5, 0.5 / np.sqrt(4096), "the lowest level's share")
-
-
-@plainly
-def test_levels_from_a_state_replace_the_quantizers_own():
-    quantizer = qgenx.user_levels([0.1, 0.5, 1.0], bucket_size=None)
-    exchange = qgenx.exchange("data", quantizer)
-    state = exchange.init()
-    np.testing.assert_allclose(state.levels["all"], [0.1, 0.5, 1.0], rtol=2.0**-11)
-    vector = jnp.asarray([1.0, 0.25, -0.25, 0.75])
-    traces = []
-
-    @jax.jit
-    def mean(levels):
-        traces.append(1)
-
-        def run(v):
-            return exchange.send(v, state._replace(levels={"all": levels}))[0][0]
-
-        return jax.vmap(run, axis_name="data", out_axes=None)(vector[None])
-
-    exact = mean(jnp.array([0.25, 0.75, 1.0]))
-    np.testing.assert_array_equal(exact, vector)
-    assert not np.array_equal(mean(state.levels["all"]), vector)
-    assert len(traces) == 1, "new levels must not recompile"
-
-
-def test_exponential_levels_are_geometric():
-    assert qgenx.exponential(4, base=0.5).levels == tuple(
-        2.0 ** (j - 7) for j in range(1, 8)
-    )
-    thirds = qgenx.exponential(3, base=1 / 3).levels
-    np.testing.assert_allclose(thirds, [1 / 9, 1 / 3, 1], rtol=2.0**-12)
-
-
 def test_wrong_levels_say_what_to_do():
     for levels in ([0.5, 0.2, 1.0], [0.5], [0.5, 2.0], [-0.5, 1.0], [], [np.nan, 1.0]):
         with pytest.raises(ValueError, match=r"levels must be increasing numbers"):
@@ -147,9 +96,21 @@ def test_wrong_levels_say_what_to_do():
         qgenx.min_max(0)
 
 
-@plainly
-def test_truncation_is_that_of_the_significant_bits():
-    values = np.array([0.1, 1.0, 0.3333])
-    truncated = np.asarray(_levels.truncate(jnp.asarray(values, jnp.float32)))
-    assert (truncated <= values + 1e-7).all()
-    np.testing.assert_allclose(truncated, values, rtol=2.0**-11)
+def test_defaults_of_the_quantizers_are_the_documented_ones():
+    common = {"bucket_size": 1024, "source": "counter"}
+    assert qgenx.uniform() == qgenx.uniform(8, norm=math.inf, **common)
+    assert qgenx.exponential() == qgenx.exponential(4, base=0.5, norm=2, **common)
+    assert qgenx.min_max() == qgenx.min_max(8, **common)
+    levels = [0.25, 1.0]
+    user = qgenx.user_levels(levels, norm=math.inf, **common)
+    assert qgenx.user_levels(levels) == user
+    assert [q.bucket_size for q in (qgenx.uniform(), user)] == [1024, 1024]
+    assert [qgenx.uniform().source, qgenx.exponential().norm] == ["counter", 2]
+
+
+def test_numpy_numbers_are_python_numbers():
+    """np.uint8(2) - 4 is 254: sizes and powers must not be computed in it."""
+    quantizer = qgenx.uniform(np.uint8(4), norm=np.float32(2), bucket_size=np.int8(64))
+    assert quantizer == qgenx.uniform(4, norm=2, bucket_size=64)
+    assert [type(x) for x in (quantizer.bits, quantizer.norm)] == [int, int]
+    assert qgenx.exponential(np.int16(4), base=np.float32(0.5)) == qgenx.exponential(4)

@@ -91,12 +91,3 @@ def test_joined_parts(sizes):
     found = jax.jit(lambda parts: _fusion.joined(parts, "int8"))(parts)
     assert found.dtype == jnp.int8
     np.testing.assert_array_equal(found, np.repeat(np.arange(len(sizes)) + 1, sizes))
-
-
-def test_random_words_never_repeat():
-    wide = jax.ShapeDtypeStruct((2**33 + 4,), "float32")
-    sparse = qgenx.uniform(8, bucket_size=2**20)
-    with pytest.raises(
-        ValueError, match=r"at most 2\^32 words .*, got '4294967298 words'"
-    ):
-        jax.eval_shape(lambda x: sparse.encode(0, x).data, wide)

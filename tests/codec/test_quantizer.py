@@ -88,3 +88,10 @@ def test_a_quantizer_is_static_and_hashable():
     assert hash(qgenx.uniform(8)) == hash(qgenx.uniform(8))
     assert qgenx.uniform(8) != qgenx.uniform(4)
     assert not callable(qgenx.uniform(8))
+
+
+def test_arrays_of_no_coordinate_cost_nothing():
+    quantizer = qgenx.uniform(4)
+    payload = jax.eval_shape(lambda x: quantizer.encode(0, x), jnp.zeros((0, 3)))
+    assert payload.data.size == quantizer.n_bytes(0) == 0
+    assert jax.eval_shape(quantizer.decode, payload).shape == (0, 3)

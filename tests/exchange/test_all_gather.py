@@ -1,35 +1,16 @@
-"""The exchange: bits equal in shard_map, pmap and vmap, unbiased, one collective."""
+"""The mean by one all-gather: bits equal in shard_map, pmap and vmap, unbiased."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax import lax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.lib.exchanges import in_pmap, in_shard_map, in_vmap
-from tests.lib.helpers import (
-    AXIS,
-    assert_trees_identical,
-    mesh_of,
-    vectors,
-    within_5_sigma,
-)
+from tests.lib.exchanges import in_pmap, in_shard_map, in_vmap, tree_of
+from tests.lib.helpers import AXIS, assert_trees_identical, vectors, within_5_sigma
 
 plainly = pytest.mark.plainly
-
-
-def tree_of(flat):
-    """Leaves that stay exact under `small_leaves`, and one that does not."""
-    return {
-        "bias": flat[:7],
-        "half": flat[7:27].astype(jnp.bfloat16),
-        "kernel": flat[27 : 27 + 2048].reshape(32, 64),
-        "scalar": flat[-1],
-    }
 
 
 def one_worker(exchange, *, with_payload=False):
@@ -104,26 +85,6 @@ def test_mean_own_and_scalars_are_what_they_say(workers):
 
 
 @plainly
-@pytest.mark.parametrize("collective", ["auto", "all_gather"])
-def test_without_a_quantizer_the_mean_is_exact(collective):
-    with jax.enable_x64(True):
-        flats = jnp.asarray(vectors(5, 30, dtype=np.float64))
-        exchange = qgenx.exchange(AXIS, None, collective=collective)
-
-        def run(flat):
-            (mean, own, scalars), _ = exchange.send(
-                flat, exchange.init(), scalar=lambda own: own[0]
-            )
-            return (mean, scalars), own
-
-        mapped = jax.vmap(run, axis_name=AXIS, out_axes=(None, 0))
-        (mean, scalars), own = jax.jit(mapped)(flats)
-        np.testing.assert_allclose(mean, np.mean(flats, axis=0), rtol=1e-14, atol=1e-15)
-        np.testing.assert_array_equal(own, flats)
-        np.testing.assert_array_equal(scalars, flats[:, 0])
-
-
-@plainly
 def test_variance_of_the_mean_falls_as_one_over_workers():
     """Var(mean) = (1/K^2) sum_k U^2 f (1 - f): equal vectors catch a shared stream."""
     draws, size = 600, 256
@@ -161,41 +122,6 @@ def test_variance_of_the_mean_falls_as_one_over_workers():
 
 
 @plainly
-def test_two_sends_and_two_workers_round_differently():
-    exchange = qgenx.exchange(AXIS, qgenx.uniform(2))
-    vector = jnp.asarray(vectors(1, 999)[0])
-
-    def run(_):
-        (_, first, _), state = exchange.send(vector, exchange.init())
-        (_, second, _), _ = exchange.send(vector, state)
-        return first, second
-
-    first, second = jax.jit(jax.vmap(run, axis_name=AXIS))(jnp.arange(2))
-    assert (first[0] != first[1]).mean() > 0.1, "two workers share one stream"
-    assert (first[0] != second[0]).mean() > 0.1, "two exchanges share one stream"
-
-
-@plainly
-def test_quantized_mean_is_the_mean_of_an_exchange():
-    quantizer = qgenx.uniform(4)
-    transformation = qgenx.quantized_mean(
-        AXIS, quantizer, collective="all_gather", key=9
-    )
-    exchange = qgenx.exchange(AXIS, quantizer, exact=qgenx.small_leaves, key=9)
-
-    def run(flat):
-        tree = tree_of(flat)
-        updates, state = transformation.update(tree, transformation.init(tree))
-        (mean, _, _), other = exchange.send(tree, exchange.init())
-        mean = {name: x.astype(tree[name].dtype) for name, x in mean.items()}
-        return (updates, state), (mean, other)
-
-    flats = jnp.asarray(vectors(3, 2100))
-    a, b = jax.jit(jax.vmap(run, axis_name=AXIS, out_axes=None))(flats)
-    assert_trees_identical(a, b, "quantized_mean against exchange")
-
-
-@plainly
 def test_a_nan_reaches_all_workers_but_no_other_bucket():
     exchange = qgenx.exchange(AXIS, qgenx.uniform(4, bucket_size=10))
     flats = jnp.asarray(vectors(3, 30)).at[1, 12].set(jnp.nan)
@@ -203,20 +129,6 @@ def test_a_nan_reaches_all_workers_but_no_other_bucket():
     mean = jax.jit(jax.vmap(run, axis_name=AXIS, out_axes=None))(flats)
     assert np.isnan(mean[10:20]).all()
     assert np.isfinite(np.delete(mean, np.s_[10:20])).all()
-
-
-def test_traffic_counts_codes_norms_exact_leaves_and_the_number():
-    tree = jax.eval_shape(tree_of, jnp.zeros(2100))
-    quantizer = qgenx.uniform(4, bucket_size=1024)
-    exchange = qgenx.exchange(AXIS, quantizer, exact=qgenx.small_leaves)
-    traffic = exchange.traffic(tree, workers=3, scalar_bytes=4)
-    kernel, norms, exact = 2048 // 2, 2 * 4, 7 * 4 + 20 * 2 + 4
-    assert traffic.payload_bytes == kernel + norms + exact + 4
-    assert traffic.sent_bytes == traffic.received_bytes == 2 * traffic.payload_bytes
-    assert traffic.coordinates == 7 + 20 + 2048 + 1
-    plain = qgenx.exchange(AXIS, None).traffic(tree, workers=3)
-    assert (plain.collective, plain.payload_bytes) == ("exact", 4 * 2076)
-    assert plain.sent_bytes == -(-4 * plain.payload_bytes // 3)
 
 
 @plainly
@@ -227,32 +139,3 @@ def test_empty_and_scalar_trees(shape):
     run = lambda v: exchange.send({"x": v}, exchange.init())[0][0]  # noqa: E731
     mean = jax.jit(jax.vmap(run, axis_name=AXIS, out_axes=None))(x)
     np.testing.assert_allclose(mean["x"], np.ones(shape), rtol=1e-4)
-
-
-@plainly
-def test_optax_chain_trains():
-    """Data-parallel least squares: 4 bits reach what the exact mean reaches."""
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(4, 64, 32)).astype(np.float32)
-    truth = rng.normal(size=(32, 32)).astype(np.float32)
-    targets = inputs @ truth
-    losses = {}
-    for bits in (None, 4):
-        quantizer = None if bits is None else qgenx.uniform(bits)
-        optimizer = optax.chain(qgenx.quantized_mean(AXIS, quantizer), optax.adam(3e-2))
-
-        def step(params, state, x, y, optimizer=optimizer):
-            loss, gradient = jax.value_and_grad(lambda p: jnp.mean((x @ p - y) ** 2))(
-                qgenx.local_params(params, AXIS)
-            )
-            updates, state = optimizer.update(gradient, state, params)
-            return optax.apply_updates(params, updates), state, loss
-
-        run = qgenx.map_workers(step, AXIS, mesh=mesh_of(4))
-        params = jax.device_put(jnp.zeros((32, 32)), NamedSharding(mesh_of(4), P()))
-        state = qgenx.init(optimizer, params, mesh_of(4), AXIS)
-        for _ in range(400):
-            params, state, loss = run(params, state, inputs, targets)
-        losses[bits] = float(loss.mean())
-    assert losses[4] < 1e-3, losses
-    assert losses[None] < 1e-3, losses

@@ -113,3 +113,14 @@ def promised(what):
         raise
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def traced(run):
+    """Runs it for each of two workers, abstractly."""
+    return jax.eval_shape(jax.vmap(lambda _: run(), axis_name=AXIS), np.zeros(2))
+
+
+def over_workers(run, workers=2):
+    """run(k) on every worker k, worker 0's results."""
+    mapped = jax.jit(jax.vmap(run, axis_name=AXIS))
+    return jax.tree.map(lambda x: x[0], mapped(jnp.arange(workers)))

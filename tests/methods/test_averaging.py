@@ -46,3 +46,24 @@ def test_averages_of_bfloat16_parameters_are_kept_in_float32():
     # X_{1+1/2} = 1 - 0.001, which bfloat16 cannot hold
     np.testing.assert_allclose(average, 0.999, rtol=1e-5)
     assert qgenx.ema_params(state, x)["a"].dtype == jnp.bfloat16
+
+
+def test_the_default_decay_of_ema():
+    """0.9999, as is usual."""
+    chained = qgenx.chain(qgenx.extra_sgd(1.0), qgenx.ema())
+    step = qgenx.iterate(chained, lambda x: jnp.full_like(x, 1e4))
+    _, state = step(jnp.full(1, 5e3), chained.init(jnp.full(1, 5e3)))
+    # X_2 = 5000 - 10^4 enters with weight 10^-4
+    np.testing.assert_allclose(qgenx.ema_params(state), [4999.0], rtol=1e-5)
+
+
+def test_averages_are_read_once_or_not_at_all():
+    pair = qgenx.chain(qgenx.extra_sgd(0.1), qgenx.ema(0.5))
+    x = {"a": jnp.ones(3, jnp.bfloat16)}
+    state = pair.init(x)
+    assert qgenx.ema_params(state)["a"].dtype == jnp.float32
+    assert qgenx.ema_params(state, x)["a"].dtype == jnp.bfloat16
+    with pytest.raises(ValueError, match=r"exactly one ErgodicAverageState, got 0 of"):
+        qgenx.ergodic_average_params(state)
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), got 1"):
+        qgenx.ema(1)

@@ -1,4 +1,4 @@
-"""Bad input to pairs, chains, step sizes, readers and games; see test_bad_input.py."""
+"""Bad input to pairs, chains and readers; see test_step_size.py for step sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from tests.lib.helpers import AXIS, mesh_of
+from tests.lib.helpers import AXIS, mesh_of, traced
 
 X = np.ones(3, np.float32)
 SHORT, NAMED, WHOLE = X[:1], {"y": X}, np.arange(3)
@@ -16,11 +16,6 @@ SGD, ADAM = qgenx.extra_sgd(0.1), qgenx.extra_adam(0.1)
 Q = qgenx.q_genx(AXIS, BITS)
 OPTIMISTIC = qgenx.q_genx(AXIS, BITS, variant="optimistic")
 CHAIN = qgenx.chain(optax.clip(1.0), SGD, qgenx.ema(0.5))
-
-
-def traced(run):
-    """Runs it for each of two workers, abstractly."""
-    return jax.eval_shape(jax.vmap(lambda _: run(), axis_name=AXIS), np.zeros(2))
 
 
 def extrapolate(pair, vector=X, params=X, made=X, state=None):
@@ -143,6 +138,31 @@ for name, (pair, way_out) in HALF_STEPS.items():
         ),
     }
 ROWS |= {
+    "schedule gives a negative number, concrete": (
+        lambda: extrapolate(qgenx.extra_sgd(lambda count: -0.1)),
+        "learning_rate must give one real number .*, got -0.1: a positive one",
+    ),
+    "learning rate None": (
+        lambda: qgenx.extra_adam(None),
+        "learning_rate must be a finite number of at least 0, got None: or pass",
+    ),
+    "learning rate negative": (
+        lambda: qgenx.extra_sgd(-0.1),
+        "learning_rate must be a finite number of at least 0, got -0.1: .* negate",
+    ),
+    "b1": (
+        lambda: qgenx.extra_adam(0.1, b1=1.0),
+        r"b1 must be in \[0, 1\), got 1.0: 0",
+    ),
+    "eps": (lambda: qgenx.extra_adam(0.1, eps=-1.0), "eps must be .*, got -1.0: optax"),
+    "momentum": (
+        lambda: qgenx.extra_sgd(0.1, momentum=np.nan),
+        r"momentum must be in \[0, 1\), got nan: 0.9 for instance",
+    ),
+    "decay": (
+        lambda: qgenx.ema(1),
+        r"decay must be in \[0, 1\), got 1: 0.9999 is usual",
+    ),
     "q_genx, complex numbers": (
         lambda: Q.init(X * 1j),
         "the tree to exchange must be a real .*, got complex64: cast it",
@@ -311,3 +331,39 @@ def test_complex_parameters_are_extrapolated():
     step = qgenx.iterate(SGD, lambda x: 1j * x)
     moved, _ = step(x, SGD.init(x))
     np.testing.assert_allclose(moved, x - 0.1j * (x - 0.1j * x), rtol=1e-6)
+
+
+def test_limits_of_arguments():
+    """The last value that is allowed, and the first that is not."""
+    assert qgenx.accumulate(1, optax.sgd(1.0)).init(jnp.ones(2)).count == 0
+    for decay in (-0.1, 1.0, 2.0):
+        with pytest.raises(ValueError, match=r"decay must be in \[0, 1\)"):
+            qgenx.ema(decay)
+    assert isinstance(qgenx.ema(0.0), qgenx.Observer)
+
+
+def test_parameters_of_another_structure_are_refused():
+    pair, x = qgenx.q_genx(AXIS, None, variant="optimistic"), jnp.ones(2)
+    with pytest.raises(ValueError, match=r"params must have the tree structure of st"):
+        pair.extrapolation.update(None, pair.init(x), {"x": x})
+
+
+def test_other_wrong_arguments_say_what_to_do():
+    with pytest.raises(ValueError, match=r"transformation 0 must be an optax"):
+        qgenx.chain(qgenx.extra_sgd)
+    with pytest.raises(ValueError, match=r"pair must be an extra-gradient pair"):
+        qgenx.alternating(optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"pair must be an extra-gradient pair"):
+        qgenx.iterate(qgenx.ema(0.5), lambda x: x)
+    mixed = qgenx.ExtragradientPair(
+        qgenx.extra_sgd(0.1).extrapolation, qgenx.extra_sgd(0.2).update
+    )
+    with pytest.raises(ValueError, match=r"one step function behind both sides"):
+        qgenx.alternating(mixed)
+    optimizer = qgenx.alternating(qgenx.extra_sgd(0.1))
+    x = jnp.ones(2)
+    with pytest.raises(ValueError, match=r"params must be given"):
+        optimizer.update(x, optimizer.init(x))
+    step = qgenx.iterate(qgenx.extra_sgd(0.1), lambda x, b: x)
+    with pytest.raises(ValueError, match=r"leading axis of length 2, one entry per"):
+        step(x, qgenx.extra_sgd(0.1).init(x), jnp.zeros((3, 4)))

@@ -126,18 +126,6 @@ def test_a_schedule_counts_half_steps():
     assert [int(count) for count in seen] == [0, 1]
 
 
-def test_update_before_its_extrapolation_raises():
-    pair = qgenx.extra_sgd(0.1)
-    x = jnp.ones(2)
-    with pytest.raises(ValueError, match=r"state must be that of a pair whose update"):
-        pair.update.update(x, pair.init(x), x)
-    _, state = pair.extrapolation.update(x, pair.init(x), x)
-    with pytest.raises(ValueError, match=r"call update.update first"):
-        pair.extrapolation.update(x, state, x)
-    with pytest.raises(ValueError, match=r"params must be given .*got None"):
-        pair.extrapolation.update(x, pair.init(x))
-
-
 def test_state_shares_no_buffer_with_the_parameters():
     """Donating parameters and state together is the usual way to train."""
     pair = qgenx.extra_adam(0.1)
@@ -161,3 +149,15 @@ def test_dtypes_are_kept():
         x = jnp.ones(5, dtype)
         x_next, _ = qgenx.iterate(pair, lambda x: x)(x, pair.init(x))
         assert x_next.dtype == dtype
+
+
+def test_default_settings_of_extra_adam():
+    """Adam's own."""
+    x, v = jnp.ones(2), jnp.array([1e-8, 2.0])  # the first shows eps
+    pair, base = qgenx.extra_adam(0.1), optax.adam(0.1, b1=0.9, b2=0.999, eps=1e-8)
+    half, state = pair.extrapolation.update(v, pair.init(x), x)
+    first, base_state = base.update(v, base.init(x))
+    np.testing.assert_array_equal(half, first)
+    delta, _ = pair.update.update(-3 * v, state, x + half)
+    second, _ = base.update(-3 * v, base_state)
+    np.testing.assert_allclose(x + half + delta, x + second, rtol=1e-6)

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 
 import qgenx_jax as qgenx
-from tests.lib.helpers import AXIS
+from tests.lib.helpers import AXIS, over_workers, within_5_sigma
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
@@ -224,3 +225,86 @@ def test_vector_of_another_structure_raises():
         ValueError, match=r"leaf \['x'\] of updates must have the shape"
     ):
         jax.vmap(run, axis_name=AXIS)(jnp.zeros((2, 4)))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_dtypes_of_parameters_and_of_every_state_leaf(variant, dtype):
+    pair = qgenx.q_genx(AXIS, qgenx.uniform(4), variant=variant)
+    optimizer = qgenx.alternating(pair)
+    x = jnp.ones(6, dtype)
+    before = jax.eval_shape(optimizer.init, x)
+
+    def run(_):
+        x, state = jnp.ones(6, dtype), optimizer.init(jnp.ones(6, dtype))
+        for _ in range(2):
+            delta, state = optimizer.update(x, state, x)
+            x = optax.apply_updates(x, delta)
+        return x, state
+
+    x_end, after = over_workers(run)
+    assert x_end.dtype == dtype
+    kinds = [leaf.dtype for leaf in jax.tree.leaves(before)]
+    assert kinds == [leaf.dtype for leaf in jax.tree.leaves(after)]
+    assert before.inner.dual.dtype == jnp.float32
+    assert before.inner.anchor.dtype == dtype
+
+
+def test_dual_vectors_in_bfloat16_are_averaged_without_bias():
+    """Y is the sum of decoded vectors, which bfloat16 could not hold."""
+    workers, draws = 4, 2000
+    pair = qgenx.q_genx(
+        AXIS, qgenx.uniform(8), variant="dual_averaging", step_size=1e-6
+    )
+    vector = jnp.array([1.7, 0.879, -0.31], jnp.bfloat16)
+
+    def run(_):
+        def one(state, _):
+            _, state = pair.extrapolation.update(None, state, x)
+            _, state = pair.update.update(vector, state, x)
+            return state, None
+
+        x = jnp.zeros(3, jnp.bfloat16)
+        return lax.scan(one, pair.init(x), None, length=draws)[0].inner.dual
+
+    dual = np.asarray(over_workers(run, workers), np.float64)
+    step = 1.7 / 127
+    error = step / 2 / np.sqrt(workers * draws)
+    expected = -np.asarray(vector, np.float64)
+    within_5_sigma(dual / draws, expected, error, "mean of the dual vectors")
+
+
+def test_states_of_another_configuration_are_refused_by_field():
+    x = jnp.ones(3)
+    pairs = {v: qgenx.q_genx(AXIS, None, variant=v) for v in VARIANTS}
+    pairs["constant"] = qgenx.q_genx(
+        AXIS, None, variant="dual_averaging", step_size=0.1
+    )
+    expected = {
+        ("optimistic", "dual_extrapolation"): "state.extrapolation must be None",
+        ("dual_extrapolation", "optimistic"): "state.extrapolation must be a tree",
+        ("dual_extrapolation", "dual_averaging"): "state.per_worker must be None",
+        ("dual_averaging", "constant"): "state.step_size must be ScheduledStepSize",
+    }
+    for (made, used), message in expected.items():
+        state = pairs[made].init(x)
+        with pytest.raises(ValueError, match=message):
+            pairs[used].extrapolation.update(x, state, x)
+    inner = qgenx.extra_sgd(0.1).init(x)
+    with pytest.raises(ValueError, match="state must be a QGenXState, got Extragrad"):
+        pairs["optimistic"].extrapolation.update(None, inner, x)
+
+
+def test_per_worker_leaves_of_all_workers_inside_one_are_refused():
+    """A state of map_workers, used in a hand-made vmap without its axis mapped."""
+    pair = qgenx.q_genx(AXIS, None, variant="optimistic")
+    x = jnp.ones(3)
+    state = qgenx.init(pair, x, workers=4)
+    with pytest.raises(ValueError, match=r"state.per_worker must have a leading axis"):
+        pair.extrapolation.update(None, state, x)
+
+
+def test_no_leaf_to_quantize_is_said_at_init():
+    pair = qgenx.q_genx(AXIS, qgenx.uniform(4), exact=qgenx.small_leaves)
+    with pytest.raises(ValueError, match=r"exact must leave .* at least one leaf"):
+        pair.init(jnp.ones(3))

@@ -1,4 +1,4 @@
-"""Reading X_t from states; tests/test_qgenx.py reads it along whole trajectories."""
+"""Reading X_t from states; test_q_genx.py reads it along whole trajectories."""
 
 import jax
 import jax.numpy as jnp

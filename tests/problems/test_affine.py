@@ -1,6 +1,6 @@
-"""Operators of games, and the problems with known solutions."""
+"""The problems with known solutions: spectra, gaps and noise."""
 
-import collections
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +9,16 @@ import pytest
 from scipy import optimize
 
 import qgenx_jax as qgenx
-from tests.lib.helpers import within_5_sigma
+from tests.lib.helpers import assert_trees_identical, within_5_sigma
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
+X = np.ones(3, np.float32)
 problems = qgenx.problems
 PROBLEMS = {
     "bilinear": lambda: problems.bilinear(8, seed=1),
     "quadratic": lambda: problems.quadratic_game(7, strong=0.2, seed=2),
 }
-
-
-def test_game_operator_is_each_players_gradient_of_its_own_loss():
-    losses = {
-        "g": lambda p, s: s * jnp.sum(p["g"] * p["d"] ** 2),
-        "d": lambda p, s: jnp.sum(p["d"] ** 3 * p["g"]) + s,
-    }
-    params = {"g": jnp.array([1.0, 2.0]), "d": jnp.array([3.0, -1.0])}
-    vector = qgenx.game_operator(losses)(params, 2.0)
-    np.testing.assert_allclose(vector["g"], 2 * params["d"] ** 2)
-    np.testing.assert_allclose(vector["d"], 3 * params["d"] ** 2 * params["g"])
-    with_aux = {k: lambda p, s, f=f, k=k: (f(p, s), k) for k, f in losses.items()}
-    vector, values = qgenx.game_operator(with_aux, has_aux=True)(params, 2.0)
-    np.testing.assert_allclose(vector["g"], 2 * params["d"] ** 2)
-    np.testing.assert_allclose(values["d"][0], losses["d"](params, 2.0))
-    ordered = collections.OrderedDict(params)
-    vector = qgenx.game_operator(losses)(ordered, 2.0)
-    assert jax.tree.structure(vector) == jax.tree.structure(ordered)
-    with pytest.raises(
-        ValueError, match=r"exactly the players \['d', 'g'\], got \['g'"
-    ):
-        qgenx.game_operator(losses)({"g": jnp.ones(2)}, 1.0)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -107,3 +86,101 @@ def test_oracles_are_unbiased_with_the_stated_variance(noise):
         square.std() / np.sqrt(draws) + 1e-6,
         f"variance of {noise}",
     )
+
+
+def test_defaults_of_the_problems_are_the_documented_ones():
+    problems = qgenx.problems
+    assert_trees_identical(
+        problems.bilinear(), problems.bilinear(20, seed=0, distance=1.0), "bilinear"
+    )
+    assert_trees_identical(
+        problems.quadratic_game(),
+        problems.quadratic_game(20, strong=0.1, seed=0, distance=1.0),
+        "quadratic game",
+    )
+    for method, name in (
+        (problems.AffineProblem.gap, "radius"),
+        (problems.AffineProblem.oracle, "size"),
+    ):
+        assert inspect.signature(method).parameters[name].default == 1.0
+
+
+def test_spectra_of_the_problems_are_the_documented_ones():
+    with jax.enable_x64(True):
+        for strong, d, seed in [(0.25, 6, 0), (1.0, 6, 0), (0.5, 2, 0), (0.5, 2, 1)]:
+            problem = qgenx.problems.quadratic_game(
+                d, strong=strong, seed=seed, distance=3.0
+            )
+            matrix = np.asarray(problem.matrix)
+            symmetric, skew = (matrix + matrix.T) / 2, (matrix - matrix.T) / 2
+            expected = np.geomspace(strong, 1, d)
+            np.testing.assert_allclose(np.linalg.eigvalsh(symmetric), expected)
+            np.testing.assert_allclose(np.linalg.norm(skew, 2), 1 - strong, atol=1e-15)
+            np.testing.assert_allclose(np.linalg.norm(problem.solution), 3.0)
+        matrix = np.asarray(qgenx.problems.bilinear(6).matrix)
+        np.testing.assert_array_equal(matrix, -matrix.T)
+        np.testing.assert_allclose(np.linalg.norm(matrix, 2), 1)
+        assert (matrix[:3, :3] == 0).all()
+
+
+def test_limits_of_arguments():
+    """The last value that is allowed, and the first that is not."""
+    problems = qgenx.problems
+    assert problems.bilinear(2).solution.shape == (2,)
+    assert problems.quadratic_game(1, strong=1).matrix == pytest.approx(1)
+    assert (problems.bilinear(2, distance=0).solution == 0).all()
+    for wrong in (0, -2):
+        with pytest.raises(ValueError, match=r"dimension must be a whole number"):
+            problems.bilinear(wrong)
+    for strong in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"strong must be in \(0, 1\]"):
+            problems.quadratic_game(3, strong=strong)
+
+
+def problem():
+    return qgenx.problems.bilinear(4)
+
+
+POSITIVE = "must be a positive, finite number, got "
+ROWS = {
+    "dimension": (
+        lambda: qgenx.problems.bilinear(3),
+        "dimension must be even, got 3: players share it",
+    ),
+    "seed None, which would not be repeated": (
+        lambda: qgenx.problems.bilinear(4, seed=None),
+        "seed must be a whole number of at least 0, got None: pass an int",
+    ),
+    "distance": (
+        lambda: qgenx.problems.bilinear(4, distance=np.inf),
+        "distance must be a finite number of at least 0, got inf: 1.0 is usual",
+    ),
+    "strong": (
+        lambda: qgenx.problems.quadratic_game(3, strong=0),
+        r"strong must be in \(0, 1\], got 0: 0.1 is the default",
+    ),
+    "noise": (
+        lambda: problem().oracle("laplace"),
+        "noise must be one of 'none', .*, got 'laplace': choose",
+    ),
+    "noise of negative size": (
+        lambda: problem().oracle("absolute", -1.0),
+        "size must be a finite number of at least 0, got -1.0: 1.0 is the default",
+    ),
+    "radius": (
+        lambda: problem().gap(X, np.inf),
+        "radius " + POSITIVE + "inf: 1.0 is usual",
+    ),
+    "a point of another shape, which would be broadcast": (
+        lambda: problem().operator(np.ones((4, 4))),
+        r"x must be an array of shape \(4,\), got \(4, 4\): use jax.vmap over points",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), [pytest.param(*row, id=name) for name, row in ROWS.items()]
+)
+def test_is_refused(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()

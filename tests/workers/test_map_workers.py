@@ -1,18 +1,15 @@
 """Running workers: the three ways agree, replicas stay identical, mistakes raise."""
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from qgenx_jax import _workers
 from tests.lib.helpers import AXIS, mesh_of, vectors
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
@@ -112,61 +109,6 @@ def test_one_trace_for_placed_inputs():
     assert len(traces) == 1
 
 
-def test_state_specs_find_what_differs_between_workers():
-    pair = qgenx.alternating(qgenx.q_genx(AXIS, qgenx.uniform(8)))
-    state = jax.eval_shape(pair.init, {"x": jnp.zeros(5)})
-    specs = qgenx.state_specs(state, AXIS)
-    assert specs.inner.per_worker == {"x": P(AXIS)}
-    others = specs._replace(inner=specs.inner._replace(per_worker=None))
-    assert set(jax.tree.leaves(others, is_leaf=lambda s: isinstance(s, P))) == {P()}
-
-
-@pytest.mark.parametrize("check_vma", [True, False])
-def test_local_params_keeps_gradients_the_workers_own(check_vma):
-    targets = jnp.asarray(vectors(3, 5))
-
-    def worker(x, target):
-        x = qgenx.local_params(x, AXIS)
-        x = qgenx.local_params(x, AXIS)  # of what varies already: the identity
-        return gradient_operator({"x": x}, target[0])["x"][None]
-
-    mapped = jax.shard_map(
-        worker,
-        mesh=mesh_of(3),
-        in_specs=(P(), P(AXIS)),
-        out_specs=P(AXIS),
-        check_vma=check_vma,
-    )
-    gradients = jax.jit(mapped)(jnp.zeros(5), targets)
-    np.testing.assert_allclose(gradients, -targets, rtol=1e-6)
-
-
-def test_replicated_gradients_are_refused():
-    """Without local_params the gradient is summed over workers before the exchange."""
-    optimizer = qgenx.quantized_mean(AXIS, qgenx.uniform(4), exact=None)
-
-    def step(params, state, target):
-        gradient = gradient_operator(params, target)
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
-
-    run = qgenx.map_workers(step, AXIS, mesh=mesh_of(3))
-    x = {"x": jnp.zeros(5)}
-    state = qgenx.init(optimizer, x, mesh_of(3), AXIS)
-    with pytest.raises(ValueError, match=r"\['x'\].* must vary over the worker axis"):
-        run(x, state, jnp.asarray(vectors(3, 5)))
-
-
-def test_a_parameter_of_the_reserved_name_is_refused():
-    params = {"per_worker": jnp.zeros(5)}
-    reserved = r"must not lie below the name 'per_worker'"
-    for make in (optax.sgd(0.1), qgenx.extra_sgd(0.1)):
-        with pytest.raises(ValueError, match=reserved):
-            qgenx.init(make, params, workers=3)
-    with pytest.raises(ValueError, match=reserved):
-        qgenx.extra_sgd(0.1).init(params)
-
-
 def test_a_state_for_another_number_of_workers_is_refused():
     pair, step, x, targets = setting("optimistic", 3, qgenx.uniform(8))
     run = qgenx.map_workers(step, AXIS, workers=3)
@@ -206,55 +148,46 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.local_params(x, AXIS)
 
 
+def test_axes_and_meshes_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"must be one name where there is no mesh"):
+        qgenx.map_workers(lambda p, s: (p, s), ("data", "more"), workers=2)
+    with pytest.raises(ValueError, match=r"mesh must be a jax.sharding.Mesh, got 3"):
+        qgenx.map_workers(lambda p, s: (p, s), AXIS, mesh=3)
+
+
+DIFFERS = "the step's {} must be equal on all workers, got one that differs: exchange"
+STEPS = {
+    "params alone": (lambda x, s, b: x, "step must return a tuple .*, got .*: return"),
+    "nothing": (lambda x, s, b: None, "step must return a tuple .*, got NoneType: ret"),
+    "another shape": (
+        lambda x, s, b: (x[:1], s),
+        "the step's params must have the sha",
+    ),
+    "another dtype": (
+        lambda x, s, b: (x.astype("f2"), s),
+        "the step's params must have the dtype float32 .*, got float16: return params",
+    ),
+    "another shape of state": (
+        lambda x, s, b: (x, s[:1]),
+        r"the step's state must have the shape \(3,\) .*, got \(1,\): return state",
+    ),
+    "exchanged by nobody": (lambda x, s, b: (x - b, s), DIFFERS.format("params")),
+    "state exchanged by nobody": (lambda x, s, b: (x, s + b), DIFFERS.format("state")),
+}
+
+
+@pytest.mark.parametrize("where", ["vmap", "shard_map"])
 @pytest.mark.parametrize(
-    ("shape", "axes"),
-    [
-        ({"a": 3}, ("a",)),
-        ({"a": 8}, ("a",)),
-        ({"a": 2, "b": 4}, ("a", "b")),
-        ({"a": 2, "b": 4}, ("b", "a")),
-        ({"a": 2, "b": 2, "c": 2}, ("c", "a")),
-        ({"a": 2, "b": 2, "c": 2}, ("c", "a", "b")),
-    ],
+    ("step", "message"), [pytest.param(*row, id=name) for name, row in STEPS.items()]
 )
-def test_permutes_are_an_all_to_all(shape, axes):
-    """What processes on CPUs do in its place; with tests/test_processes.py."""
-    names, workers = tuple(shape), math.prod(shape[name] for name in axes)
-    mesh = jax.make_mesh(
-        tuple(shape.values()),
-        names,
-        (AxisType.Auto,) * len(names),
-        devices=jax.devices()[: math.prod(shape.values())],
-    )
-    rows = jnp.arange(mesh.size * 2 * workers * 5).reshape(mesh.size, 2, workers, 5)
-
-    def both(rows):
-        moved = _workers.permuted(rows[0], axes, 1)
-        return moved[None], jax.lax.all_to_all(rows[0], axes, 1, 1)[None]
-
-    mapped = jax.shard_map(both, mesh=mesh, in_specs=P(names), out_specs=P(names))
-    found, expected = jax.jit(mapped)(rows)
-    np.testing.assert_array_equal(found, expected)
-    if axes == names:
-        np.testing.assert_array_equal(found, np.swapaxes(rows, 0, 2))
+def test_a_bad_step_is_refused(step, message, where):
+    x = np.ones(3, np.float32)
+    place = {"workers": 2} if where == "vmap" else {"mesh": mesh_of(2)}
+    run = qgenx.map_workers(step, AXIS, **place)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        jax.eval_shape(run, x, x, np.zeros((2, 3), np.float32))
 
 
-@pytest.mark.parametrize(
-    ("processes", "workers", "platform", "permutes"),
-    [(1, 3, "cpu", 0), (2, 3, "cpu", 2), (2, 3, "cuda", 0), (2, 5, "cpu", 0)],
-)
-def test_permutes_are_for_processes_on_cpus(
-    monkeypatch, processes, workers, platform, permutes
-):
-    monkeypatch.setattr(jax, "process_count", lambda: processes)
-    monkeypatch.setattr(_workers, "MOST_TURNS", 4)
-    mapped = jax.shard_map(
-        lambda rows: _workers.all_to_all(rows[0], AXIS)[None],
-        mesh=mesh_of(workers),
-        in_specs=P(AXIS),
-        out_specs=P(AXIS),
-    )
-    rows = jax.ShapeDtypeStruct((workers, workers, 5), jnp.uint8)
-    text = jax.jit(mapped).trace(rows).lower(lowering_platforms=(platform,)).as_text()
-    assert text.count("stablehlo.collective_permute") == permutes
-    assert text.count("stablehlo.all_to_all") == (permutes == 0)
+def test_a_step_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"step must be a function .*, got None: for"):
+        qgenx.map_workers(None, AXIS, workers=2)

@@ -162,3 +162,8 @@ def test_wrong_arguments_say_what_to_do():
     state = {"per_worker": jnp.zeros((2, 5))}
     with pytest.raises(ValueError, match=r"not laid out already"):
         qgenx.lay_out(state, workers=3)
+
+
+def test_what_has_no_init_is_refused():
+    with pytest.raises(ValueError, match=r"optimizer must have an init"):
+        qgenx.init(qgenx.extra_sgd, jnp.ones(2), workers=2)
