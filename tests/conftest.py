@@ -34,6 +34,13 @@ def _as_marked(request):
         request.getfixturevalue("compiled_plainly")
 
 
+def pytest_collection_modifyitems(items):
+    """Examples in docstrings cannot be marked where they are: all are quick."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.quick)
+
+
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, without which all else works
 def pytest_xdist_make_scheduler(config, log):
     """Neighbouring tests go to one worker, which compiles what they share once."""

@@ -12,6 +12,7 @@ from qgenx_jax import _trees
 from tests.lib.helpers import AXIS, assert_trees_identical, vectors
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("count", [1, 2, 8, 9, 16])
 def test_sums_are_in_the_order_of_the_workers(count):
     """Unrolled or in a loop, bit for bit: ((x_0 + x_1) + x_2) + ..."""

@@ -20,6 +20,7 @@ def coordinates(key, rows, length, offset=0, source="counter"):
     return jnp.concatenate(pieces, axis=1)
 
 
+@pytest.mark.quick
 def test_equals_the_reference_at_every_shape_and_offset():
     key = jax.random.key(11)
     words = np.asarray(jax.random.bits(key, (2,), jnp.uint32))
@@ -31,6 +32,7 @@ def test_equals_the_reference_at_every_shape_and_offset():
         np.testing.assert_array_equal(jax.jit(draw)(key), expected)
 
 
+@pytest.mark.quick
 def test_pieces_are_parts_of_the_row():
     for source in ("counter", "threefry"):
         bits = _random.bits_for(jax.random.key(3), source, 2, 8, 5)
@@ -81,6 +83,7 @@ def test_bits_are_uniform_and_keys_independent():
         within_5_sigma(chi_square, 255, np.sqrt(2 * 255), f"bytes at {shift}")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("source", ["counter", "threefry"])
 def test_bits_start_at_position_0_and_differ_elsewhere(source):
     key = jax.random.key(2)
@@ -100,6 +103,7 @@ def test_bits_start_at_position_0_and_differ_elsewhere(source):
     assert 2**15 < first.max() < 2**16
 
 
+@pytest.mark.quick
 def test_random_words_never_repeat():
     wide = jax.ShapeDtypeStruct((2**33 + 4,), "float32")
     sparse = qgenx.uniform(8, bucket_size=2**20)

@@ -74,7 +74,7 @@ def test_recoding_is_one_after_the_other(workers, dtype):
         np.testing.assert_array_equal(actual, wanted, err_msg=str(pair))
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize("bits", [8, 4, 2, pytest.param(1, marks=pytest.mark.quick)])
 @pytest.mark.parametrize("family", [qgenx.uniform, qgenx.min_max])
 def test_the_mean_of_few_workers_is_not_stored(family, bits):
     """Not on CPUs either, where encoding and decoding are programs of their own."""

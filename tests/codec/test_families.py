@@ -72,6 +72,7 @@ def test_float64_keeps_its_range_and_its_precision(name):
             np.testing.assert_array_equal(again, y)  # on levels: nothing moves
 
 
+@pytest.mark.quick
 def test_wrong_levels_say_what_to_do():
     for levels in ([0.5, 0.2, 1.0], [0.5], [0.5, 2.0], [-0.5, 1.0], [], [np.nan, 1.0]):
         with pytest.raises(ValueError, match=r"levels must be increasing numbers"):
@@ -96,6 +97,7 @@ def test_wrong_levels_say_what_to_do():
         qgenx.min_max(0)
 
 
+@pytest.mark.quick
 def test_defaults_of_the_quantizers_are_the_documented_ones():
     common = {"bucket_size": 1024, "source": "counter"}
     assert qgenx.uniform() == qgenx.uniform(8, norm=math.inf, **common)
@@ -108,6 +110,7 @@ def test_defaults_of_the_quantizers_are_the_documented_ones():
     assert [qgenx.uniform().source, qgenx.exponential().norm] == ["counter", 2]
 
 
+@pytest.mark.quick
 def test_numpy_numbers_are_python_numbers():
     """np.uint8(2) - 4 is 254: sizes and powers must not be computed in it."""
     quantizer = qgenx.uniform(np.uint8(4), norm=np.float32(2), bucket_size=np.int8(64))

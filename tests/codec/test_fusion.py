@@ -19,6 +19,7 @@ def round_trip(x):
     return payload.data, QUANTIZER.decode(payload) + 1
 
 
+@pytest.mark.quick
 def test_a_call_is_not_inlined_and_what_it_calls_is():
     """Without it encoders take several times as long, and nothing else would tell."""
     compiled = jax.jit(round_trip).lower(X).compile().as_text()
@@ -31,6 +32,7 @@ def test_a_call_is_not_inlined_and_what_it_calls_is():
     assert others == 0, "calls in the codec are not inlined"
 
 
+@pytest.mark.quick
 def test_it_is_a_call_for_cpus_only():
     text = {
         platform: jax.jit(round_trip).trace(X).lower(lowering_platforms=(platform,))
@@ -85,6 +87,7 @@ def test_what_is_apart_is_differentiated_and_mapped():
     np.testing.assert_array_equal(jax.vmap(jax.grad(function))(x), 2 * x)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("sizes", [(), (0,), (9,), (9, 0, 2), (1, 5, 300)])
 def test_joined_parts(sizes):
     parts = [jnp.full(size, i + 1, jnp.int8) for i, size in enumerate(sizes)]

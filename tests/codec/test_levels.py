@@ -11,6 +11,8 @@ import qgenx_jax as qgenx
 from qgenx_jax import _levels
 from tests.lib.helpers import within_5_sigma
 
+pytestmark = pytest.mark.quick
+
 plainly = pytest.mark.plainly
 
 

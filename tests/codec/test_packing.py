@@ -8,7 +8,7 @@ import pytest
 from qgenx_jax import _packing
 from tests.lib import reference
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

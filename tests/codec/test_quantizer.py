@@ -7,6 +7,8 @@ import pytest
 
 import qgenx_jax as qgenx
 
+pytestmark = pytest.mark.quick
+
 plainly = pytest.mark.plainly
 
 BITS = [pytest.param(x, marks=[] if x in (2, 5, 8) else plainly) for x in range(2, 9)]

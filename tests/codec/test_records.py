@@ -188,6 +188,7 @@ def test_means_and_variances_over_the_source(cell):
         within_5_sigma(spread, variance[often], error, f"{cell}: variance")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("family", "bits", "bucket_size", "size"),
     [

@@ -57,9 +57,11 @@ def buckets_of(cell, levels):
 @pytest.mark.parametrize("wide", ["float32", pytest.param("float64", marks=plainly)])
 @pytest.mark.parametrize(
     ("family", "bits"),
-    [("uniform", bits) for bits in range(1, 9)]
-    + [("levels", bits) for bits in range(2, 9)]
-    + [("min_max", bits) for bits in range(1, 9)],
+    [
+        pytest.param(family, bits, marks=pytest.mark.quick if bits == 3 else [])
+        for family, lowest in (("uniform", 1), ("levels", 2), ("min_max", 1))
+        for bits in range(lowest, 9)
+    ],
 )
 def test_enumeration_of_all_rounding_values(family, bits, wide):
     """The mean over r is off by 2^-17 of the gap at most, and the variance thereby.
@@ -113,6 +115,7 @@ def test_enumeration_of_all_rounding_values(family, bits, wide):
                 assert off <= allowed, f"{where}: variance off by {off:.3e} gaps^2"
 
 
+@pytest.mark.quick
 def test_every_family_meets_every_norm_dtype_and_source():
     for family in ("uniform", "exponential", "levels", "min_max"):
         cells = [cell for cell in CELLS if cell.family == family]

@@ -8,6 +8,8 @@ import pytest
 import qgenx_jax as qgenx
 from qgenx_jax import _scales
 
+pytestmark = pytest.mark.quick
+
 QUANTIZERS = {
     "sign": qgenx.uniform(1),
     "ternary": qgenx.uniform(2),

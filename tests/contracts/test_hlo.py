@@ -70,6 +70,7 @@ def test_oracle_free_variants_exchange_once(variant, bits):
     assert_only_quantized_traffic(hlo, buffers, COORDINATES)
 
 
+@pytest.mark.quick
 def test_a_constant_step_size_sends_no_number():
     pair = qgenx.q_genx(AXIS, qgenx.uniform(4), variant="dual_averaging", step_size=0.1)
     buffers = [payload_bytes(number=False)]
@@ -122,6 +123,7 @@ def test_the_guard_is_what_keeps_float_sums_out(monkeypatch):
         assert_only_quantized_traffic(hlo, [payload_bytes(number=True)], COORDINATES)
 
 
+@pytest.mark.quick
 def test_the_reading_of_hlo_sees_float_collectives():
     """The check itself: a plain mean of gradients is found, with its size."""
 

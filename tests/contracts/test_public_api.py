@@ -7,6 +7,8 @@ import pytest
 
 import qgenx_jax as qgenx
 
+pytestmark = pytest.mark.quick
+
 README = pathlib.Path(__file__).parents[2] / "README.md"
 NAMES = [name for name in vars(qgenx) if not name.startswith("_")]
 FACTORIES = [

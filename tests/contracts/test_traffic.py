@@ -44,6 +44,7 @@ def moved(exchange, mesh, axis_name, scalar=None):
     return found
 
 
+@pytest.mark.quick
 def test_reduce_scatter_is_one_all_to_all_and_one_all_gather():
     """Of bytes; and each phase's are the sum over groups, exact leaves and number."""
     exchange = qgenx.exchange(AXIS, collective="reduce_scatter", **GROUPS)

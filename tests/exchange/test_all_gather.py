@@ -62,6 +62,7 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers, bits, exact):
     assert_trees_identical(in_pmap(run, flats), by_shard_map, "pmap against shard_map")
 
 
+@pytest.mark.quick
 @plainly
 @pytest.mark.parametrize("workers", [1, 3])
 def test_mean_own_and_scalars_are_what_they_say(workers):
@@ -121,6 +122,7 @@ def test_variance_of_the_mean_falls_as_one_over_workers():
         )
 
 
+@pytest.mark.quick
 @plainly
 def test_a_nan_reaches_all_workers_but_no_other_bucket():
     exchange = qgenx.exchange(AXIS, qgenx.uniform(4, bucket_size=10))

@@ -8,6 +8,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, vectors
 
+pytestmark = pytest.mark.quick
+
 plainly = pytest.mark.plainly
 
 

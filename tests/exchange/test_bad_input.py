@@ -13,6 +13,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, traced
 
+pytestmark = pytest.mark.quick
+
 X = np.ones(3, np.float32)
 BITS = qgenx.uniform(4)
 LEVELS = qgenx.user_levels([0.25, 0.5, 1.0])

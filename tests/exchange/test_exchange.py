@@ -14,6 +14,7 @@ from tests.lib.helpers import AXIS, vectors
 plainly = pytest.mark.plainly
 
 
+@pytest.mark.quick
 @plainly
 def test_raw_keys_stay_raw():
     raw = jax.random.PRNGKey(3)
@@ -111,6 +112,7 @@ def test_a_mesh_of_explicit_axes_will_do():
     np.testing.assert_allclose(params, targets.mean(axis=0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.quick
 @plainly
 def test_two_sends_and_two_workers_round_differently():
     exchange = qgenx.exchange(AXIS, qgenx.uniform(2))

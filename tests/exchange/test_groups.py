@@ -9,7 +9,7 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 TREE = {
     "conv": {"kernel": jnp.arange(1.0, 41.0).reshape(5, 8), "bias": jnp.full(8, 0.3)},

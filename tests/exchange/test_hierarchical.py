@@ -160,6 +160,7 @@ def test_padding_is_in_no_norm(quantizer, second):
     np.testing.assert_allclose(mean, flats[0], rtol=1e-4)
 
 
+@pytest.mark.quick
 @plainly
 def test_a_nan_reaches_all():
     flats = jnp.asarray(vectors(4, 100)).at[3, 60].set(jnp.nan)
@@ -237,6 +238,7 @@ def on_mesh_with_number():
     return jax.vmap(lanes, axis_name="host")(jnp.ones((2, 2, 5)))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("case", REFUSED)
 def test_is_refused(case):
     make, message = REFUSED[case]

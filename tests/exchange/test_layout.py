@@ -1,8 +1,11 @@
 """Which leaves are quantized."""
 
 import jax
+import pytest
 
 import qgenx_jax as qgenx
+
+pytestmark = pytest.mark.quick
 
 
 def test_small_leaves_are_vectors_and_those_under_1024():

@@ -15,6 +15,7 @@ from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
 plainly = pytest.mark.plainly
 
 
+@pytest.mark.quick
 @plainly
 def test_quantized_mean_is_the_mean_of_an_exchange():
     quantizer = qgenx.uniform(4)

@@ -104,6 +104,7 @@ def test_padding_is_in_no_norm(quantizer, second):
             assert found.max() <= given.max() * (1 + 1e-3), "above the largest"
 
 
+@pytest.mark.quick
 @plainly
 def test_padding_of_one_bit_is_in_no_sum():
     """One bit has no zero: decoded, padding is something, and must be made 0 again."""
@@ -227,6 +228,7 @@ def test_levels_in_the_state_serve_both_phases():
         assert distance.max() < 2e-3, "a value between the state's levels"
 
 
+@pytest.mark.quick
 @plainly
 def test_a_nan_reaches_all_workers_but_no_other_bucket():
     flats = jnp.asarray(vectors(3, 90)).at[1, 42].set(jnp.nan).at[2, 89].set(jnp.inf)

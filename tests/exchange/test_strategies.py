@@ -6,6 +6,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS
 
+pytestmark = pytest.mark.quick
+
 BITS = qgenx.uniform(4, bucket_size=64)
 
 

@@ -11,6 +11,8 @@ import qgenx_jax as qgenx
 from tests.lib.exchanges import tree_of
 from tests.lib.helpers import AXIS, vectors
 
+pytestmark = pytest.mark.quick
+
 BITS = qgenx.uniform(8, bucket_size=1024)
 LINKS = {
     "Ethernet": qgenx.Link(1e-4, 1.25e8, 1e-9, 5e-10),

@@ -67,6 +67,7 @@ def test_equals_one_step_with_the_mean_of_the_vectors(where):
     assert int(state.count) == 0
 
 
+@pytest.mark.quick
 def test_one_collective_and_it_is_in_a_branch():
     optimizer = qgenx.accumulate(EVERY, inner())
     mesh = mesh_of(WORKERS)
@@ -96,6 +97,7 @@ def test_alternating_inside():
     np.testing.assert_allclose(x, [0.75, 0.5], rtol=1e-6)
 
 
+@pytest.mark.quick
 def test_wrong_arguments_say_what_to_do():
     with pytest.raises(ValueError, match=r"every_k must be a whole number .*got 0"):
         qgenx.accumulate(0, optax.sgd(0.1))

@@ -7,7 +7,7 @@ import pytest
 
 import qgenx_jax as qgenx
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 
 def test_alternating_drives_a_scan_and_a_cond():

@@ -34,6 +34,7 @@ def test_float32_average_does_not_stagnate():
     assert gap == pytest.approx(expected, rel=1e-2)
 
 
+@pytest.mark.quick
 def test_averages_of_bfloat16_parameters_are_kept_in_float32():
     pair = qgenx.chain(qgenx.extra_sgd(1e-3), qgenx.ergodic_average(), qgenx.ema(0.999))
     x = {"a": jnp.ones(3, jnp.bfloat16)}
@@ -48,6 +49,7 @@ def test_averages_of_bfloat16_parameters_are_kept_in_float32():
     assert qgenx.ema_params(state, x)["a"].dtype == jnp.bfloat16
 
 
+@pytest.mark.quick
 def test_the_default_decay_of_ema():
     """0.9999, as is usual."""
     chained = qgenx.chain(qgenx.extra_sgd(1.0), qgenx.ema())
@@ -57,6 +59,7 @@ def test_the_default_decay_of_ema():
     np.testing.assert_allclose(qgenx.ema_params(state), [4999.0], rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_averages_are_read_once_or_not_at_all():
     pair = qgenx.chain(qgenx.extra_sgd(0.1), qgenx.ema(0.5))
     x = {"a": jnp.ones(3, jnp.bfloat16)}

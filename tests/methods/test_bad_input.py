@@ -9,6 +9,8 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of, traced
 
+pytestmark = pytest.mark.quick
+
 X = np.ones(3, np.float32)
 SHORT, NAMED, WHOLE = X[:1], {"y": X}, np.arange(3)
 BITS = qgenx.uniform(4)

@@ -8,7 +8,7 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 
 def test_plain_transformations_see_every_oracle_vector():

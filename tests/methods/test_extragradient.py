@@ -52,6 +52,7 @@ METHODS = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("mode", ["pair", "alternating"])
 @pytest.mark.parametrize("method", METHODS)
 def test_equals_transcription(method, mode):
@@ -116,6 +117,7 @@ def test_any_optax_optimizer_converges_on_a_bilinear_game():
     assert float(jnp.linalg.norm(y - problem.solution)) > 2 * start
 
 
+@pytest.mark.quick
 def test_a_schedule_counts_half_steps():
     seen = []
     pair = qgenx.extra_sgd(lambda count: seen.append(count) or 0.1)
@@ -143,6 +145,7 @@ def test_state_shares_no_buffer_with_the_parameters():
     assert np.isfinite(x).all()
 
 
+@pytest.mark.quick
 def test_dtypes_are_kept():
     for dtype in ("bfloat16", "float16", "float32"):
         pair = qgenx.extra_sgd(0.1)
@@ -151,6 +154,7 @@ def test_dtypes_are_kept():
         assert x_next.dtype == dtype
 
 
+@pytest.mark.quick
 def test_default_settings_of_extra_adam():
     """Adam's own."""
     x, v = jnp.ones(2), jnp.array([1e-8, 2.0])  # the first shows eps

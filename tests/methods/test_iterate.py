@@ -6,7 +6,7 @@ import pytest
 
 import qgenx_jax as qgenx
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 
 def test_iterate_gives_each_oracle_call_its_own_batch_and_its_aux():

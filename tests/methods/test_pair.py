@@ -6,7 +6,7 @@ import pytest
 
 import qgenx_jax as qgenx
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 
 def test_update_before_its_extrapolation_raises():

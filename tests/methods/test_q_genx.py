@@ -62,6 +62,7 @@ STEP_SIZES = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("rule", STEP_SIZES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_equals_transcription_of_algorithm_1(variant, rule):
@@ -194,6 +195,7 @@ def test_quantized_runs_stay_near_the_exact_one(variant):
     assert 0.95 < gaps[8] / gaps[None] < 1.05, gaps
 
 
+@pytest.mark.quick
 def test_wrong_arguments_say_what_to_do():
     with pytest.raises(ValueError, match=r"variant must be one of .*got 'extra'"):
         qgenx.q_genx(AXIS, None, variant="extra")
@@ -207,6 +209,7 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.q_genx(AXIS, 8)
 
 
+@pytest.mark.quick
 def test_axis_that_is_not_bound_raises():
     pair = qgenx.q_genx(AXIS, qgenx.uniform(8))
     x = jnp.zeros(4)
@@ -214,6 +217,7 @@ def test_axis_that_is_not_bound_raises():
         pair.extrapolation.update(x, pair.init(x), x)
 
 
+@pytest.mark.quick
 def test_vector_of_another_structure_raises():
     pair = qgenx.q_genx(AXIS, None)
     x = {"x": jnp.zeros(4)}
@@ -274,6 +278,7 @@ def test_dual_vectors_in_bfloat16_are_averaged_without_bias():
     within_5_sigma(dual / draws, expected, error, "mean of the dual vectors")
 
 
+@pytest.mark.quick
 def test_states_of_another_configuration_are_refused_by_field():
     x = jnp.ones(3)
     pairs = {v: qgenx.q_genx(AXIS, None, variant=v) for v in VARIANTS}
@@ -304,6 +309,7 @@ def test_per_worker_leaves_of_all_workers_inside_one_are_refused():
         pair.extrapolation.update(None, state, x)
 
 
+@pytest.mark.quick
 def test_no_leaf_to_quantize_is_said_at_init():
     pair = qgenx.q_genx(AXIS, qgenx.uniform(4), exact=qgenx.small_leaves)
     with pytest.raises(ValueError, match=r"exact must leave .* at least one leaf"):

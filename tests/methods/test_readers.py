@@ -8,6 +8,8 @@ import pytest
 
 import qgenx_jax as qgenx
 
+pytestmark = pytest.mark.quick
+
 
 def test_extragradient_in_a_chain_inside_other_states():
     pair = qgenx.chain(optax.clip(9.0), qgenx.extra_sgd(0.5), qgenx.ema(0.9))

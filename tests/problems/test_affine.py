@@ -11,7 +11,7 @@ from scipy import optimize
 import qgenx_jax as qgenx
 from tests.lib.helpers import assert_trees_identical, within_5_sigma
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 X = np.ones(3, np.float32)
 problems = qgenx.problems

@@ -9,7 +9,7 @@ import pytest
 
 import qgenx_jax as qgenx
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 X = np.ones(3, np.float32)
 

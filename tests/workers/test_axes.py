@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of, vectors
 
-pytestmark = pytest.mark.usefixtures("compiled_plainly")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 
 def gradient_operator(x, target):

@@ -48,6 +48,7 @@ def test_permutes_are_an_all_to_all(shape, axes):
         np.testing.assert_array_equal(found, np.swapaxes(rows, 0, 2))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("processes", "workers", "platform", "permutes"),
     [(1, 3, "cpu", 0), (2, 3, "cpu", 2), (2, 3, "cuda", 0), (2, 5, "cpu", 0)],

@@ -91,6 +91,7 @@ def test_replicas_are_identical_and_trajectories_are_those_of_vmap(variant):
     chex.assert_trees_all_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.quick
 def test_one_trace_for_placed_inputs():
     """No recompilation on the second call, and none where the state comes back."""
     traces = []
@@ -109,6 +110,7 @@ def test_one_trace_for_placed_inputs():
     assert len(traces) == 1
 
 
+@pytest.mark.quick
 def test_a_state_for_another_number_of_workers_is_refused():
     pair, step, x, targets = setting("optimistic", 3, qgenx.uniform(8))
     run = qgenx.map_workers(step, AXIS, workers=3)
@@ -124,6 +126,7 @@ def test_donation_reuses_the_buffers():
     assert x["x"].is_deleted()
 
 
+@pytest.mark.quick
 def test_wrong_arguments_say_what_to_do():
     optimizer = optax.sgd(0.1)
     x = jnp.zeros(3)
@@ -148,6 +151,7 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.local_params(x, AXIS)
 
 
+@pytest.mark.quick
 def test_axes_and_meshes_of_another_kind_are_refused():
     with pytest.raises(ValueError, match=r"must be one name where there is no mesh"):
         qgenx.map_workers(lambda p, s: (p, s), ("data", "more"), workers=2)
@@ -176,6 +180,7 @@ STEPS = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("where", ["vmap", "shard_map"])
 @pytest.mark.parametrize(
     ("step", "message"), [pytest.param(*row, id=name) for name, row in STEPS.items()]
@@ -188,6 +193,7 @@ def test_a_bad_step_is_refused(step, message, where):
         jax.eval_shape(run, x, x, np.zeros((2, 3), np.float32))
 
 
+@pytest.mark.quick
 def test_a_step_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"step must be a function .*, got None: for"):
         qgenx.map_workers(None, AXIS, workers=2)

@@ -148,6 +148,7 @@ def test_an_exchange_over_one_of_the_axes_is_refused():
         run(jnp.zeros(SIZE), optimizer.init(None), jnp.asarray(vectors(6, SIZE)))
 
 
+@pytest.mark.quick
 @plainly
 def test_wrong_arguments_say_what_to_do():
     step = lambda params, state: (params, state)  # noqa: E731
@@ -164,6 +165,7 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.lay_out(state, workers=3)
 
 
+@pytest.mark.quick
 def test_what_has_no_init_is_refused():
     with pytest.raises(ValueError, match=r"optimizer must have an init"):
         qgenx.init(qgenx.extra_sgd, jnp.ones(2), workers=2)
