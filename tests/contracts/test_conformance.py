@@ -211,6 +211,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("column", CONTRACTS)
 def test_each_contract_can_be_kept_and_broken(column):
     CONTRACTS[column](Subject(make_sound, 0.05))

@@ -150,6 +150,7 @@ def test_the_gradient_is_the_exact_mean_within_the_quantization_step(bits, axis_
     assert not np.array_equal(old, new), "the next exchange would round the same way"
 
 
+@pytest.mark.quick
 @plainly
 def test_without_a_quantizer_the_step_is_that_of_plain_jit():
     step, _, params, mean_state, state, batch = setting(None, BY_JIT)

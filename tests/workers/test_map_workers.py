@@ -119,6 +119,7 @@ def test_a_state_for_another_number_of_workers_is_refused():
             run(x, state, targets)
 
 
+@pytest.mark.quick
 def test_donation_reuses_the_buffers():
     pair, step, x, targets = setting("dual_extrapolation", 3, qgenx.uniform(8))
     run = qgenx.map_workers(step, AXIS, workers=3, donate=True)
