@@ -37,8 +37,8 @@ import numpy as np
 from jax.extend import random as prng
 
 from qgenx_jax import _random, _rounding
+from tests.deviates import Row, chi_square, deviates, many, normal
 from tests.lib.helpers import coordinates
-from tests.lib.significance import Row, chi_square, deviates, many, normal
 
 Source = Callable[..., jax.Array]  # (key, shape, offset) -> 16 bits as int32
 
