@@ -6,7 +6,7 @@ import os
 import jax
 import pytest
 
-from tests.helpers import compiling_plainly, xla_flags
+from tests.lib.helpers import compiling_plainly, xla_flags
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -32,6 +32,13 @@ def _as_marked(request):
     """Rows of a table cannot use fixtures: they are marked `plainly`."""
     if request.node.get_closest_marker("plainly"):
         request.getfixturevalue("compiled_plainly")
+
+
+def pytest_collection_modifyitems(items):
+    """Examples in docstrings cannot be marked where they are: all are quick."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, without which all else works

@@ -8,7 +8,7 @@ from jax import lax
 
 from experiments.checks.hash_battery import __main__ as hash_battery
 from experiments.checks.hash_battery.draws import chosen_words, coordinates
-from tests import reference
+from tests.lib import reference
 
 SIZE = 2**18
 

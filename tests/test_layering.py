@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = ROOT / "qgenx_jax"
 RANKS = {

@@ -12,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from qgenx_jax import _pallas
-from tests import nasty
-from tests.helpers import AXIS, mesh_of
+from tests.lib import extreme as nasty
+from tests.lib.helpers import AXIS, mesh_of
 
 LENGTH, KINDS = 512, 20
 CASES = [

@@ -37,7 +37,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from experiments.benchmarks import arguments, tables
+from experiments.common import arguments, tables
 
 AXIS = "data"
 LAYER = 10
@@ -163,7 +163,7 @@ def create_step(
     return jax.jit(step), (params, state, given)
 
 
-def measure(step: Callable[..., Any], given: tuple[Any, ...]) -> Cost:
+def measure(step: Any, given: tuple[Any, ...]) -> Cost:
     """Compiles a step, of which nothing is known yet."""
     jax.clear_caches()
     gc.collect()
@@ -226,7 +226,7 @@ def _step(name: str, leaves: int, width: int) -> tuple[Any, Any]:
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
-    folder = tables.output_folder(_OUTPUT.value, argv)
+    folder = arguments.output_folder(_OUTPUT.value, argv)
     leaves = arguments.whole_numbers("leaves", _LEAVES.value, LAYER, 10**5)
     names = arguments.names("exchanges", _EXCHANGES.value, list(MEANS))
     if any(count % LAYER for count in leaves):

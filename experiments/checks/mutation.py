@@ -30,24 +30,37 @@ LIBRARY, PIPE = "qgenx_jax", subprocess.PIPE
 
 # rooms, and the tests that concern them, fastest first; doctests of a room come before
 TABLE = """
-_packing packing, _fusion fusion, _payload edges quantize, _cost cost traffic,
-_scales scales edges quantize, _records edges quantize families, _pallas pallas
-_pallas_recode pallas_recode, _passes passes
-_coders reduce_scatter_sizes groups reduce_scatter
-_levels edges families, _families edges families quantize
-_random edges random exchange_programs families, _groups edges groups
-_rounding scales edges quantize families, _quantize edges groups families quantize
-_collectives edges groups exchange_programs exchange, _trees edges groups exchange
-_exchange edges groups exchange_programs exchange, _operators operators
-_wire reduce_scatter_sizes reduce_scatter traffic, _traffic traffic edges cost
-_reduce_scatter reduce_scatter_sizes reduce_scatter
-_strategies traffic hierarchical reduce_scatter, _hierarchical hierarchical traffic
-_step_size edges qgenx_state qgenx, _averaging edges averaging compose
-_qgenx edges qgenx_state qgenx, _extragradient edges extragradient
-_accumulate edges accumulate, problems edges operators, _workers workers
+_packing codec/packing, _fusion codec/fusion, _payload codec/quantizer codec/bad_input
+_cost exchange/traffic exchange/strategies
+_scales codec/scales codec/quantizer, _records codec/quantizer codec/families
+_pallas pallas, _pallas_recode pallas_recode, _passes codec/coder
+_coders exchange/groups exchange/reduce_scatter
+_levels codec/bad_input codec/levels codec/families
+_families codec/bad_input codec/families codec/quantizer
+_random codec/bits exchange/exchange codec/families
+_groups exchange/bad_input exchange/groups
+_rounding codec/scales codec/quantizer codec/families
+_quantize codec/bad_input exchange/groups codec/families codec/quantizer
+_collectives exchange/all_reduce exchange/groups exchange/exchange exchange/all_gather
+_trees trees exchange/layout exchange/groups exchange/all_gather
+_exchange exchange/bad_input exchange/groups exchange/exchange exchange/all_gather
+_operators problems/games
+_wire exchange/reduce_scatter contracts/traffic
+_traffic exchange/traffic contracts/traffic
+_reduce_scatter exchange/reduce_scatter
+_strategies exchange/strategies exchange/hierarchical exchange/reduce_scatter
+_hierarchical exchange/hierarchical contracts/traffic
+_step_size methods/step_size methods/q_genx
+_averaging methods/averaging methods/bad_input
+_qgenx methods/step_size methods/q_genx, _extragradient methods/extragradient
+_accumulate methods/bad_input methods/accumulate, problems problems/affine
+_workers workers/axes workers/collectives workers/map_workers
 """
 rows = map(str.split, re.split(r"[,\n]\s*", TABLE.strip()))
-ROOMS = {room: [f"tests/test_{name}.py" for name in tests] for room, *tests in rows}
+ROOMS = {
+    room: [re.sub(r"(\w+)$", r"test_\1.py", f"tests/{name}") for name in tests]
+    for room, *tests in rows
+}
 
 SWAPS = """
 Add:Sub Sub:Add Mult:Add Div:Mult FloorDiv:Mult Mod:FloorDiv Pow:Mult LShift:RShift

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from experiments.cifar10_gan import losses
 from experiments.cifar10_gan.networks import models
-from tests.helpers import PLAIN
+from tests.lib.helpers import PLAIN
 
 SHAPE = (4, 2, 2, 3)
 

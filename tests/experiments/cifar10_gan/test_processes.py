@@ -5,7 +5,7 @@ import sys
 
 from experiments.checks.kill_and_resume import rows, save_pictures
 from experiments.common.processes import free_port
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 TINY = (
     "--workers=2",

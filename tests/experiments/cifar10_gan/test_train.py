@@ -21,7 +21,7 @@ from experiments.cifar10_gan.data import sources
 from experiments.cifar10_gan.data.pictures import draw_pictures
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.reporting import observer
-from tests.helpers import assert_trees_identical, compiling_plainly
+from tests.lib.helpers import assert_trees_identical, compiling_plainly
 
 TINY = Config(
     iterations=4,

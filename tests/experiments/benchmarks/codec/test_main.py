@@ -6,7 +6,7 @@ import sys
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import table as codec_table
 from experiments.common import tables
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 
 def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):

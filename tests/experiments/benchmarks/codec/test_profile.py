@@ -14,7 +14,7 @@ from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import profile_table, stages
 from experiments.checks.hash_battery.draws import coordinates
 from experiments.common import tables
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 ROWS, LENGTH = 2, 1024
 X = jax.random.normal(jax.random.key(0), (ROWS * LENGTH,))

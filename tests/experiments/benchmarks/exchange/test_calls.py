@@ -5,7 +5,7 @@ import pytest
 
 from experiments.benchmarks.exchange import calls as exchange_calls
 from experiments.benchmarks.exchange.calls import BFLOAT16, EXACT, Case
-from tests.helpers import mesh_of
+from tests.lib.helpers import mesh_of
 
 
 def test_cases_and_their_bytes():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from experiments.common import tables
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 
 def test_the_command_measures_on_devices_and_on_processes(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.benchmarks.network import links as network_links
 from experiments.benchmarks.network import namespaces, processes
-from tests.helpers import plainly_compiled
+from tests.lib.helpers import plainly_compiled
 
 
 @pytest.fixture(autouse=True, scope="module")

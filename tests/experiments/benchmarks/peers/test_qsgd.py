@@ -5,7 +5,7 @@ import pytest
 
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.peers import numpy_qsgd
-from tests.helpers import within_5_sigma
+from tests.lib.helpers import within_5_sigma
 
 NEEDS_TORCH = pytest.mark.skipif(
     not codec_calls.HAS_TORCH, reason="needs PyTorch, the extra `peers`"

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from experiments.cifar10_gan.networks import convolutions as c
-from tests.helpers import PLAIN
+from tests.lib.helpers import PLAIN
 
 # Kernel size and stride; "up" marks the transposed convolutions.
 KINDS = [*c.CONVOLUTIONS, *((size, "up") for size in c.TRANSPOSED)]

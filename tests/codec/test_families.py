@@ -1,0 +1,119 @@
+"""All families of quantizers: extremes, float64, levels, errors."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+
+plainly = pytest.mark.plainly
+
+QUANTIZERS = {
+    "sign": qgenx.uniform(1, bucket_size=64),
+    "sign L2": qgenx.uniform(1, norm=2, bucket_size=64),
+    "uniform 3": qgenx.uniform(3, bucket_size=64),
+    "exponential 3": qgenx.exponential(3, bucket_size=64),
+    "exponential 8": qgenx.exponential(8, norm=math.inf, bucket_size=64),
+    "exponential L1": qgenx.exponential(4, norm=1, bucket_size=64),
+    "user": qgenx.user_levels([0.03, 0.2, 0.45, 1.0], bucket_size=64),
+    "min_max 1": qgenx.min_max(1, bucket_size=64),
+    "min_max 4": qgenx.min_max(4, bucket_size=64),
+    "min_max 8": qgenx.min_max(8, bucket_size=64),
+    "threefry": qgenx.uniform(4, source="threefry", bucket_size=64),
+}
+OPTIMIZED = ("sign", "exponential 8", "min_max 4")  # as users run it
+every_quantizer = pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[] if x in OPTIMIZED else plainly) for x in QUANTIZERS],
+)
+
+
+@every_quantizer
+def test_extremes_zeros_and_what_is_not_finite(name):
+    quantizer = QUANTIZERS[name]
+
+    @jax.jit
+    def compiled(x):
+        return quantizer.decode(quantizer.encode(3, x))
+
+    def roundtrip(values):
+        """Of a short bucket, after a full one of zeros."""
+        decoded = np.asarray(compiled(np.float32([*np.zeros(64), *values])))
+        np.testing.assert_array_equal(decoded[:64], np.zeros(64))
+        return decoded[64:]
+
+    np.testing.assert_array_equal(roundtrip(np.zeros(4)), np.zeros(4))
+    pattern = np.array([1.0, -1.0, 1.0, -1.0])
+    for size in (3e38, 3.4028235e38, 1e20, 1e-20, 1e-36):
+        values = roundtrip(pattern * size)
+        assert np.isfinite(values).all(), f"{size}: {values}"
+        assert np.abs(values).max() > 0.4 * size, f"{size} decoded to {values}"
+    for bad in (np.nan, np.inf, -np.inf):
+        assert np.isnan(roundtrip([1.0, bad, 0.0, 0.0])).all(), f"{bad} was hidden"
+
+
+@every_quantizer
+def test_float64_keeps_its_range_and_its_precision(name):
+    quantizer = QUANTIZERS[name]
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=100)) * 1e200
+        encode = jax.jit(quantizer.encode, static_argnums=0)
+        decode = jax.jit(quantizer.decode)
+        payload = encode(0, x)
+        y = decode(payload)
+        assert y.dtype == jnp.float64
+        assert payload.nbytes == quantizer.n_bytes(100, "float64")
+        assert np.isfinite(y).all()
+        again = decode(encode(1, y))
+        if quantizer.norm == math.inf:
+            np.testing.assert_array_equal(again, y)  # on levels: nothing moves
+
+
+@pytest.mark.quick
+def test_wrong_levels_say_what_to_do():
+    for levels in ([0.5, 0.2, 1.0], [0.5], [0.5, 2.0], [-0.5, 1.0], [], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match=r"levels must be increasing numbers"):
+            qgenx.user_levels(levels)
+    with pytest.raises(ValueError, match=r"levels must be at most 127"):
+        qgenx.user_levels(np.linspace(0, 1, 200))
+    with pytest.raises(ValueError, match=r"levels must be at least 2\^-50"):
+        qgenx.user_levels([1e-30, 1.0])
+    with pytest.raises(ValueError, match=r"levels must differ in their first 12"):
+        qgenx.user_levels([0.5, 0.50001, 1.0])
+    with pytest.raises(ValueError, match=r"levels must be left out"):
+        qgenx.uniform(4).encode(0, jnp.ones(3), levels=jnp.ones(7))
+    with pytest.raises(ValueError, match=r"levels must have the shape \(2,\)"):
+        qgenx.user_levels([0.5, 1]).encode(0, jnp.ones(3), levels=jnp.ones(3))
+    with pytest.raises(ValueError, match=r"base must be in \(0, 1\), got 1"):
+        qgenx.exponential(4, base=1)
+    with pytest.raises(ValueError, match=r"source must be one of .*got 'rbg'"):
+        qgenx.uniform(4, source="rbg")
+    with pytest.raises(ValueError, match=r"bits must be a whole number from 2 to 8"):
+        qgenx.exponential(1)
+    with pytest.raises(ValueError, match=r"bits must be a whole number from 1 to 8"):
+        qgenx.min_max(0)
+
+
+@pytest.mark.quick
+def test_defaults_of_the_quantizers_are_the_documented_ones():
+    common = {"bucket_size": 1024, "source": "counter"}
+    assert qgenx.uniform() == qgenx.uniform(8, norm=math.inf, **common)
+    assert qgenx.exponential() == qgenx.exponential(4, base=0.5, norm=2, **common)
+    assert qgenx.min_max() == qgenx.min_max(8, **common)
+    levels = [0.25, 1.0]
+    user = qgenx.user_levels(levels, norm=math.inf, **common)
+    assert qgenx.user_levels(levels) == user
+    assert [q.bucket_size for q in (qgenx.uniform(), user)] == [1024, 1024]
+    assert [qgenx.uniform().source, qgenx.exponential().norm] == ["counter", 2]
+
+
+@pytest.mark.quick
+def test_numpy_numbers_are_python_numbers():
+    """np.uint8(2) - 4 is 254: sizes and powers must not be computed in it."""
+    quantizer = qgenx.uniform(np.uint8(4), norm=np.float32(2), bucket_size=np.int8(64))
+    assert quantizer == qgenx.uniform(4, norm=2, bucket_size=64)
+    assert [type(x) for x in (quantizer.bits, quantizer.norm)] == [int, int]
+    assert qgenx.exponential(np.int16(4), base=np.float32(0.5)) == qgenx.exponential(4)

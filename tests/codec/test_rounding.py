@@ -1,0 +1,125 @@
+"""Unbiasedness and exact variance, for every family, width, norm, dtype and source.
+
+Enumerated, over all 2^16 rounding values: every family and width with every norm it
+takes, for arithmetic in float32 (vectors of float32, bfloat16 and float16, which are
+cast first); in float64 every family and width, the norms taking turns.
+
+Sampled means and variances, through `encode`, whose random bits cannot be enumerated,
+are in `test_records.py`, whose compiled programs they share.
+"""
+
+import contextlib
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.lib import extreme, reference
+from tests.lib.codec_cells import CELLS, NORMS, Cell, user_levels
+
+plainly = pytest.mark.plainly
+SIZE = 32
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def enumerate_codes(quantizer, bucket, levels):
+    """Lowest and highest code and the sum of codes over all r, and the scale."""
+    r16 = jnp.arange(2**16, dtype=jnp.int32)[:, None]
+    codec = quantizer._codec(quantizer.table_of(levels))
+    grid, meta = codec.measure(bucket[None])
+    codes = codec.round(bucket[None], grid, r16)
+    total = jnp.sum(codes.astype(jnp.int32), axis=0, dtype=jnp.int32)
+    return codes.min(axis=0), codes.max(axis=0), total, meta[0]
+
+
+def buckets_of(cell, levels):
+    """Buckets in float64, of values that the cell's dtypes have."""
+    rng = np.random.default_rng(cell.bits)
+    grid = extreme.grid_of(cell.family, cell.bits, levels)
+    buckets = []
+    for dtype, kinds in (
+        ("float64", ["normal", "between levels", "all magnitudes"]),
+        ("float32", ["normal", "between levels", "largest"]),
+        ("bfloat16", ["normal"]),
+        ("float16", ["normal"]),
+    ):
+        if (dtype == "float64") == (cell.wide == "float64"):
+            vectors, names = extreme.vectors(rng, 20, SIZE, jnp.dtype(dtype), grid)
+            for kind in kinds:
+                bucket = np.asarray(vectors[names.index(kind)], cell.wide)
+                buckets.append((f"{kind} {dtype}", bucket))
+    return buckets
+
+
+@pytest.mark.parametrize("wide", ["float32", pytest.param("float64", marks=plainly)])
+@pytest.mark.parametrize(
+    ("family", "bits"),
+    [
+        pytest.param(family, bits, marks=pytest.mark.quick if bits == 3 else [])
+        for family, lowest in (("uniform", 1), ("levels", 2), ("min_max", 1))
+        for bits in range(lowest, 9)
+    ],
+)
+def test_enumeration_of_all_rounding_values(family, bits, wide):
+    """The mean over r is off by 2^-17 of the gap at most, and the variance thereby.
+
+    Two codes at most are met, neighbours. Of the allowed bias 2^-17 is the rounding of
+    a place to 16 bits, and 2^-6 of that the float arithmetic of the place. `min_max`
+    adds the rounding of v - min and of max - min in the dtype, and saturates where the
+    range is that of the dtype. User levels and those
+    of `exponential` run through one program, as an argument.
+    """
+    eps = float(np.finfo(wide).eps)
+    tables = [()]
+    if family == "levels":
+        tables = [user_levels(bits), reference.exponential_levels(bits, 0.5)]
+    norms = [math.inf] if family == "min_max" else NORMS
+    for norm in [norms[bits % len(norms)]] if wide == "float64" else norms:
+        cell = Cell(family, bits, norm, wide, "counter", SIZE)
+        for levels in tables:
+            for kind, bucket in buckets_of(cell, levels)[
+                : 2 if levels in tables[1:] else 9
+            ]:
+                x64 = wide == "float64"
+                with jax.enable_x64(True) if x64 else contextlib.nullcontext():
+                    table = jnp.asarray(levels, jnp.float32) if levels else None
+                    found = enumerate_codes(cell.quantizer, jnp.asarray(bucket), table)
+                least, most, total, meta = (np.asarray(a, np.float64) for a in found)
+                where = f"{cell}, {kind}, table {tables.index(levels)}"
+                x = reference.prepare(bucket, wide)
+                if norm == math.inf:
+                    expected = reference.meta_of(family, bits, x, wide)
+                    np.testing.assert_array_equal(meta, expected, f"{where}: scale")
+                else:
+                    reference.check_scale(family, bits, norm, x, meta[0], wide, where)
+                around = reference.neighbours(family, bits, x, meta, levels, wide)
+                below, v, low, high = around
+                up = total / 2**16 - below  # how often the upper level was taken
+                assert np.all((least >= below) & (most <= below + 1)), f"{where}: codes"
+                allowed = 2.0**-17 * (1 + 2.0**-6) + eps
+                if family == "min_max":
+                    top = reference.level_table(family, bits, meta, levels)[-1]
+                    v = np.minimum(reference.exact(x), top)
+                    allowed += 2.0**bits * eps
+                place = ((v - low) * 2**60 // (high - low)).astype(float) / 2**60
+                bias = np.abs(up - place)
+                assert bias.max() <= allowed, (
+                    f"{where}: bias of {bias.max():.3e} of a gap, over {allowed:.3e}"
+                )
+                # E (Q - v)^2 from the counts, against (high - v)(v - low), in gaps
+                variance = up * (1 - place) ** 2 + (1 - up) * place**2
+                off = np.abs(variance - place * (1 - place)).max()
+                assert off <= allowed, f"{where}: variance off by {off:.3e} gaps^2"
+
+
+@pytest.mark.quick
+def test_every_family_meets_every_norm_dtype_and_source():
+    for family in ("uniform", "exponential", "levels", "min_max"):
+        cells = [cell for cell in CELLS if cell.family == family]
+        norms = {math.inf} if family == "min_max" else set(NORMS)
+        assert {cell.norm for cell in cells} == norms
+        assert {cell.source for cell in cells} == {"counter", "threefry"}
+        assert len({cell.dtype for cell in cells}) == 4, family

@@ -1,0 +1,85 @@
+"""Quantizers of every family at every width; norms, dtypes and sources take turns."""
+
+import contextlib
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import qgenx_jax as qgenx
+from tests.lib import reference
+
+BUCKET = 16
+NORMS = [1, 2, math.inf]
+DTYPES = ["float32", "bfloat16", "float64", "float16"]
+BASES = {2: 0.5, 3: 1 / 3, 4: 0.6, 5: 0.8, 6: 0.5, 7: 0.9, 8: 0.5}
+
+
+class Cell(NamedTuple):
+    family: str
+    bits: int
+    norm: float
+    dtype: str
+    source: str
+    size: int
+    bucket_size: int | None = BUCKET
+    optimized: bool = True
+
+    def __str__(self):
+        norm = "inf" if self.norm == math.inf else self.norm
+        return f"{self.family}-{self.bits}-norm_{norm}-{self.dtype}-{self.source}"
+
+    @property
+    def wide(self):
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def quantizer(self):
+        rest = {"bucket_size": self.bucket_size, "source": self.source}
+        if self.family == "min_max":
+            return qgenx.min_max(self.bits, **rest)
+        rest["norm"] = self.norm
+        if self.family == "uniform":
+            return qgenx.uniform(self.bits, **rest)
+        if self.family == "exponential":
+            return qgenx.exponential(self.bits, base=BASES[self.bits], **rest)
+        return qgenx.user_levels(user_levels(self.bits), **rest)
+
+    @property
+    def levels(self):
+        if self.family == "exponential":
+            return reference.exponential_levels(self.bits, BASES[self.bits])
+        return user_levels(self.bits) if self.family == "levels" else ()
+
+    def x64(self):
+        wide = self.dtype == "float64"
+        return jax.enable_x64(True) if wide else contextlib.nullcontext()
+
+
+def user_levels(bits, seed=0):
+    """Levels without any pattern, in 12 significant bits."""
+    rng = np.random.default_rng([bits, seed])
+    count = reference.steps_of(bits)
+    inner = np.sort(rng.choice(np.arange(9, 4096), count - 1, replace=False)) / 4096
+    return [float(x) for x in reference.truncated([*inner, 1.0])]
+
+
+WIDTHS = (
+    [("uniform", bits) for bits in range(1, 9)]
+    + [("exponential", bits) for bits in range(2, 9)]
+    + [("levels", bits) for bits in range(2, 9)]
+    + [("min_max", bits) for bits in range(1, 9)]
+)
+CELLS = [
+    Cell(
+        family,
+        bits,
+        math.inf if family == "min_max" else NORMS[i % 3],
+        DTYPES[i % 4],
+        "threefry" if i % 5 == 2 else "counter",
+        2 * BUCKET + (5 if i % 5 in (0, 2) else 0),
+        optimized=i % 2 == 0 and i % 5 != 2,
+    )
+    for i, (family, bits) in enumerate(WIDTHS)
+]

@@ -1,0 +1,105 @@
+"""Microbatches: k vectors, one exchange, the same as their mean at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import qgenx_jax as qgenx
+from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
+from tests.lib.hlo import collectives
+
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
+WORKERS, EVERY, SIZE = 3, 4, 200
+
+
+def inner():
+    return optax.chain(
+        qgenx.quantized_mean(
+            AXIS, qgenx.uniform(4), collective="all_gather", exact=None
+        ),
+        optax.adam(0.1),
+    )
+
+
+def step_of(optimizer):
+    def step(params, state, vector):
+        updates, state = optimizer.update(vector, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+@pytest.mark.parametrize("where", ["mesh", "workers"])
+def test_equals_one_step_with_the_mean_of_the_vectors(where):
+    place = {"mesh": mesh_of(WORKERS)} if where == "mesh" else {"workers": WORKERS}
+    start = {**place, "axis_name": AXIS} if where == "mesh" else place
+    # quarters of whole numbers: sums and means are exact in float32
+    rng = np.random.default_rng(0)
+    microbatches = rng.integers(-8, 8, (2 * EVERY, WORKERS, SIZE)) / 4
+    microbatches = jnp.asarray(microbatches, jnp.float32)
+
+    optimizer = qgenx.accumulate(EVERY, inner())
+    run = qgenx.map_workers(step_of(optimizer), AXIS, **place)
+    params = jnp.zeros(SIZE)
+    state = qgenx.init(optimizer, params, **start)
+    seen = []
+    for vector in microbatches:
+        params, state = run(params, state, vector)
+        seen.append(np.asarray(params))
+    plain = qgenx.map_workers(step_of(inner()), AXIS, **place)
+    expected, plain_state = jnp.zeros(SIZE), qgenx.init(inner(), params, **start)
+    for index in range(2):
+        before = np.asarray(expected)
+        mean = microbatches[EVERY * index : EVERY * (index + 1)].mean(axis=0)
+        expected, plain_state = plain(expected, plain_state, mean)
+        for waiting in seen[EVERY * index : EVERY * (index + 1) - 1]:
+            np.testing.assert_array_equal(waiting, before)
+        np.testing.assert_allclose(
+            seen[EVERY * (index + 1) - 1], expected, rtol=1e-6, atol=1e-7
+        )
+    assert_trees_identical(
+        state.inner[0], plain_state[0], "the exchange ran another number of times"
+    )
+    assert state.per_worker.shape == (WORKERS, SIZE)
+    assert int(state.count) == 0
+
+
+@pytest.mark.quick
+def test_one_collective_and_it_is_in_a_branch():
+    optimizer = qgenx.accumulate(EVERY, inner())
+    mesh = mesh_of(WORKERS)
+    run = qgenx.map_workers(step_of(optimizer), AXIS, mesh=mesh)
+    params = jnp.zeros(SIZE)
+    state = qgenx.init(optimizer, params, mesh, AXIS)
+    batch = jnp.asarray(vectors(WORKERS, SIZE))
+    hlo = run.lower(params, state, batch).compile().as_text()
+    assert [op for op, _, _ in collectives(hlo)] == ["all-gather"]
+    assert "conditional(" in hlo
+
+
+def test_alternating_inside():
+    """Both half-steps of an extra-gradient iteration take k microbatches each."""
+    pair = qgenx.chain(qgenx.quantized_mean(AXIS, None), qgenx.extra_sgd(0.5))
+    optimizer = qgenx.accumulate(2, qgenx.alternating(pair))
+    rotation = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+
+    def run(_):
+        x, state = jnp.array([1.0, 0.0]), optimizer.init(jnp.zeros(2))
+        for _ in range(4):
+            delta, state = optimizer.update(rotation @ x, state, x)
+            x = x + delta
+        return x
+
+    x = jax.jit(jax.vmap(run, axis_name=AXIS))(jnp.arange(2))[0]
+    np.testing.assert_allclose(x, [0.75, 0.5], rtol=1e-6)
+
+
+@pytest.mark.quick
+def test_wrong_arguments_say_what_to_do():
+    with pytest.raises(ValueError, match=r"every_k must be a whole number .*got 0"):
+        qgenx.accumulate(0, optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"inner must be an optax.*alternating"):
+        qgenx.accumulate(2, qgenx.extra_sgd(0.1))

@@ -1,0 +1,70 @@
+"""Collectives by other means, where processes on CPUs run the workers."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from qgenx_jax import _workers
+from tests.lib.helpers import AXIS, mesh_of
+
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ({"a": 3}, ("a",)),
+        ({"a": 8}, ("a",)),
+        ({"a": 2, "b": 4}, ("a", "b")),
+        ({"a": 2, "b": 4}, ("b", "a")),
+        ({"a": 2, "b": 2, "c": 2}, ("c", "a")),
+        ({"a": 2, "b": 2, "c": 2}, ("c", "a", "b")),
+    ],
+)
+def test_permutes_are_an_all_to_all(shape, axes):
+    """What processes on CPUs do in its place; with contracts/test_processes.py."""
+    names, workers = tuple(shape), math.prod(shape[name] for name in axes)
+    mesh = jax.make_mesh(
+        tuple(shape.values()),
+        names,
+        (AxisType.Auto,) * len(names),
+        devices=jax.devices()[: math.prod(shape.values())],
+    )
+    rows = jnp.arange(mesh.size * 2 * workers * 5).reshape(mesh.size, 2, workers, 5)
+
+    def both(rows):
+        moved = _workers.permuted(rows[0], axes, 1)
+        return moved[None], jax.lax.all_to_all(rows[0], axes, 1, 1)[None]
+
+    mapped = jax.shard_map(both, mesh=mesh, in_specs=P(names), out_specs=P(names))
+    found, expected = jax.jit(mapped)(rows)
+    np.testing.assert_array_equal(found, expected)
+    if axes == names:
+        np.testing.assert_array_equal(found, np.swapaxes(rows, 0, 2))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("processes", "workers", "platform", "permutes"),
+    [(1, 3, "cpu", 0), (2, 3, "cpu", 2), (2, 3, "cuda", 0), (2, 5, "cpu", 0)],
+)
+def test_permutes_are_for_processes_on_cpus(
+    monkeypatch, processes, workers, platform, permutes
+):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(_workers, "MOST_TURNS", 4)
+    mapped = jax.shard_map(
+        lambda rows: _workers.all_to_all(rows[0], AXIS)[None],
+        mesh=mesh_of(workers),
+        in_specs=P(AXIS),
+        out_specs=P(AXIS),
+    )
+    rows = jax.ShapeDtypeStruct((workers, workers, 5), jnp.uint8)
+    text = jax.jit(mapped).trace(rows).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.collective_permute") == permutes
+    assert text.count("stablehlo.all_to_all") == (permutes == 0)
