@@ -1,90 +1,140 @@
-"""The rooms and their order: a file imports only files of a strictly lower rank."""
+"""The rooms and their order: imports go one way, between folders and inside them."""
 
 import ast
 import pathlib
+import re
 
 import pytest
 
 pytestmark = pytest.mark.quick
 
+pytestmark = pytest.mark.quick
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = ROOT / "qgenx_jax"
-RANKS = {
-    "_types": 0,
-    "_checks": 1,
-    "_fusion": 0,
-    "_packing": 1,
-    "_random": 2,
-    "_trees": 2,
-    "_workers": 2,
-    "_accumulate": 6,
-    "_placement": 3,
-    "_map_workers": 4,
-    "_operators": 2,
-    "problems": 2,
-    "_levels": 2,
-    "_rounding": 3,
-    "_passes": 6,
-    "_quantize": 7,
-    "_families": 9,
-    "_groups": 9,
-    "_step_size": 3,
-    "_pair": 3,
-    "_coders": 8,
-    "_wire": 9,
-    "_traffic": 10,
-    "_cost": 11,
-    "_collectives": 10,
-    "_reduce_scatter": 11,
-    "_hierarchical": 12,
-    "_strategies": 13,
-    "_exchange": 14,
-    "_quantized_mean": 15,
-    "_plain": 4,
-    "_extragradient": 6,
-    "_averaging": 4,
-    "_compose": 16,
-    "_readers": 17,
-    "_qgenx": 15,
-    "__init__": 18,
-    "_scales": 2,
-    "_records": 4,
-    "_pallas": 4,
-    "_pallas_recode": 5,
-    "_payload": 2,
-}
+GROUND = ("_types", "_checks", "_trees", "_random")
+FLOORS = (
+    set(GROUND),
+    {"_codec", "_workers", "problems"},
+    {"_exchange"},
+    {"_methods"},
+    {"__init__"},
+)
+"""Rooms of one floor import nothing of each other, but for ground files, in order."""
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
-STANDARD = {"zlib", "collections", "dataclasses", "functools", "itertools", "math"}
-STANDARD |= {"typing"}
+STANDARD = {
+    "collections",
+    "dataclasses",
+    "functools",
+    "inspect",
+    "itertools",
+    "math",
+    "typing",
+    "zlib",
+}
+FILES = sorted(LIBRARY.rglob("*.py"))
+
+
+def name_of(path):
+    """(room, file in it) of a path: ("_codec", "families.uniform"), ("_trees", "")."""
+    parts = path.relative_to(LIBRARY).with_suffix("").parts
+    return parts[0], ".".join(parts[1:])
 
 
 def imports_of(path):
-    """(package, module of the library or None) for every import in a file."""
+    """(package, dotted module) for every import in a file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                first, _, rest = alias.name.partition(".")
-                yield first, rest or None
+                yield alias.name.partition(".")[0], alias.name
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: relative import"
-            first, _, rest = (node.module or "").partition(".")
-            if first == "qgenx_jax" and not rest:
-                yield from ((first, alias.name) for alias in node.names)
-            else:
-                yield first, rest or None
+            assert node.module is not None
+            for alias in node.names:
+                yield node.module.partition(".")[0], f"{node.module}.{alias.name}"
 
 
-def test_every_room_has_a_rank():
-    files = {path.stem for path in LIBRARY.glob("*.py")}
-    assert files == set(RANKS), "give a new file its rank here"
+def floor_of(room):
+    (floor,) = (index for index, rooms in enumerate(FLOORS) if room in rooms)
+    return floor
 
 
-@pytest.mark.parametrize("name", RANKS)
-def test_imports_go_down(name):
-    for package, module in imports_of(LIBRARY / f"{name}.py"):
-        assert package in ALLOWED | STANDARD, f"{name} imports {package}"
-        if package == "qgenx_jax" and module is not None:
-            assert RANKS[module] < RANKS[name], f"{name} imports {module}"
+def order_of(room):
+    """A room's files as its docstring lists them; names of folders stand for theirs."""
+    if room in GROUND:
+        return []
+    text = ast.get_docstring(ast.parse((LIBRARY / room / "__init__.py").read_text()))
+    assert text is not None, f"{room} says nothing"
+    return re.findall(r"^- `(\w+)`:", text, re.MULTILINE)
+
+
+def test_every_room_has_a_floor():
+    found = {path.stem for path in LIBRARY.iterdir() if path.suffix in ("", ".py")}
+    assert found - {"__pycache__"} == set.union(*FLOORS), "give a new room its floor"
+
+
+FOLDERS = sorted(set.union(*FLOORS) - {"__init__", *GROUND})
+
+
+@pytest.mark.parametrize("room", FOLDERS)
+def test_a_rooms_docstring_lists_its_files(room):
+    files = {path.stem for path in (LIBRARY / room).iterdir()}
+    assert sorted(order_of(room)) == sorted(files - {"__init__", "__pycache__"})
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_imports_go_down(path):
+    room, file = name_of(path)
+    for package, module in imports_of(path):
+        assert package in ALLOWED | STANDARD, f"{path} imports {package}"
+        if package != "qgenx_jax" or room == "__init__":
+            continue
+        other, *rest = module.split(".")[1:]
+        if other == room:
+            order = order_of(room)
+            if file in ("", "__init__"):
+                continue  # a folder's own list of names
+            here, there = order.index(file.split(".")[0]), order.index(rest[0])
+            assert there < here, f"{room}/{file} imports {rest[0]}, which comes later"
+        elif room in GROUND and other in GROUND:
+            assert GROUND.index(other) < GROUND.index(room), f"{room} imports {other}"
+        else:
+            assert floor_of(other) < floor_of(room), f"{room}/{file} imports {other}"
+
+
+COLLECTIVES = {"all_gather", "all_to_all", "psum", "psum_scatter"}
+COLLECTIVES |= {"pmax", "pmean", "pmin", "ppermute"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_collectives_are_in_one_file(path):
+    of_lax = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "lax"
+    }
+    if path != LIBRARY / "_workers" / "collectives.py":
+        found = of_lax & COLLECTIVES
+        assert not found, f"{path} calls {found}: say it by _workers/collectives.py"
+
+
+FAMILIES = "uniform|exponential|min_max|user_levels|MinMax|Sign|Uniform|Levels"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(LIBRARY)))
+def test_decisions_on_a_family_are_in_its_file(path):
+    room, file = name_of(path)
+    if file.startswith("families.") or room == "__init__":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name):
+            assert not re.fullmatch(FAMILIES, node.id), f"{path}:{node.lineno}"
+        if isinstance(node, ast.Compare):
+            for side in (node.left, *node.comparators):
+                if isinstance(side, ast.Constant) and isinstance(side.value, str):
+                    found = re.fullmatch(FAMILIES + "|levels", side.value)
+                    assert not found, f"{path}:{node.lineno} asks for a family"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ class Method(NamedTuple):
     Attributes:
         optimizer: has the init of the state.
         calls: oracle calls, and fresh batches, per iteration of a worker.
-        exchange: what carries the dual vectors, to count their bytes on.
-        scalar_bytes: per iteration, of numbers that ride along.
+        exchange: what carries the dual vectors.
+        traffic: `traffic(params, workers)`, of an iteration.
         iterate: (dual_vector) to step(params, state, *batches) -> (params, state,
             metrics), a whole iteration of one worker; batches and metrics have a
             leading axis of length `calls`.
@@ -32,15 +32,8 @@ class Method(NamedTuple):
     optimizer: Any
     calls: int
     exchange: qgenx.Exchange
-    scalar_bytes: int
+    traffic: Callable[[Any, int], qgenx.Traffic]
     iterate: Callable[[DualVector], Callable[..., tuple]]
-
-    def sent_bytes(self, params: Any, workers: int) -> int:
-        """Bytes that a worker sends in an iteration."""
-        traffic = self.exchange.traffic
-        first = (self.calls - 1) * traffic(params, workers).sent_bytes
-        last = traffic(params, workers, scalar_bytes=self.scalar_bytes).sent_bytes
-        return first + last
 
 
 def create_method(config: Config, axis_name: Any) -> Method:
@@ -53,21 +46,18 @@ def create_method(config: Config, axis_name: Any) -> Method:
         settings["exact"] = qgenx.small_leaves if small else None
     exchange = qgenx.exchange(axis_name, quantizer, **settings)
     if config.optimizer in Q_GENX:
-        pair = qgenx.q_genx(
-            axis_name,
-            quantizer,
-            variant=config.optimizer,  # pyright: ignore[reportArgumentType]
-            gamma0=config.gamma0,
-            **settings,
+        variant, gamma0 = config.optimizer, config.gamma0
+        return _of_pair(
+            qgenx.q_genx(exchange, variant=variant, gamma0=gamma0), axis_name
         )
-        return _of_pair(pair, exchange, axis_name, scalar_bytes=4)
-    mean = qgenx.quantized_mean(axis_name, quantizer, **settings)
+    mean = qgenx.quantized_mean(exchange)
     if config.optimizer == "extra_adam":
-        pair = qgenx.chain(mean, qgenx.extragradient(_per_player(config, _adam)))
-        return _of_pair(pair, exchange, axis_name, scalar_bytes=0)
+        base = qgenx.extragradient(_per_player(config, _adam))
+        return _of_pair(qgenx.chain(mean, base), axis_name)
     make = {"adam": _adam, "optimistic_adam": _optimistic_adam, "sgd": _sgd}
-    base = _per_player(config, make[config.optimizer])
-    return _of_transformation(optax.chain(mean, base), exchange, axis_name)
+    return _of_transformation(
+        mean, _per_player(config, make[config.optimizer]), axis_name
+    )
 
 
 def create_quantizer(config: Config) -> qgenx.Quantizer | None:
@@ -108,25 +98,22 @@ def _sgd(config: Config, rate: float) -> optax.GradientTransformation:
     return optax.sgd(rate)
 
 
-def _of_pair(
-    pair: qgenx.ExtragradientPair,
-    exchange: qgenx.Exchange,
-    axis_name: Any,
-    *,
-    scalar_bytes: int,
-) -> Method:
+def _of_pair(pair: Any, axis_name: Any) -> Method:
+    """Of a pair that contains the exchange."""
+
     def iterate(dual_vector: DualVector) -> Callable[..., tuple]:
         return qgenx.iterate(pair, dual_vector, axis_name=axis_name, has_aux=True)
 
     calls = 1 if pair.is_oracle_free else 2
-    return Method(pair, calls, exchange, scalar_bytes, iterate)
+    return Method(pair, calls, pair.exchange, pair.traffic, iterate)
 
 
 def _of_transformation(
-    optimizer: optax.GradientTransformationExtraArgs,
-    exchange: qgenx.Exchange,
-    axis_name: Any,
+    mean: Any, base: optax.GradientTransformation, axis_name: Any
 ) -> Method:
+    """Of a transformation after the mean."""
+    optimizer = optax.chain(mean, base)
+
     def iterate(dual_vector: DualVector) -> Callable[..., tuple]:
         def step(params: Any, state: Any, *batches: Any) -> tuple:
             batch = jax.tree.map(lambda x: jnp.squeeze(x, 0), batches)
@@ -138,4 +125,4 @@ def _of_transformation(
 
         return step
 
-    return Method(optimizer, 1, exchange, 0, iterate)
+    return Method(optimizer, 1, mean.exchange, mean.traffic, iterate)

@@ -9,10 +9,32 @@ import optax
 from jax import lax
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import averages, losses, methods
+from experiments.cifar10_gan import losses, methods
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.place import Place
+
+
+class Averages(NamedTuple):
+    """Averages of G's weights w_0, w_1, ..., w_n after n iterations.
+
+    Attributes:
+        uniform: (w_0 + ... + w_n) / (n + 1).
+        moving: e_n = decay e_{n-1} + (1 - decay) w_n, with e_0 = w_0.
+    """
+
+    uniform: qgenx.ErgodicAverageState
+    moving: qgenx.EmaState
+
+    @classmethod
+    def start(cls, weights: Any) -> "Averages":
+        """Before the first iteration: the initial weights count, too."""
+        uniform = qgenx.ErgodicAverageState.start(weights).add(weights)
+        return cls(uniform, qgenx.EmaState.start(weights))
+
+    def add(self, weights: Any, decay: float) -> "Averages":
+        """With one more iteration's weights."""
+        return Averages(self.uniform.add(weights), self.moving.add(weights, decay))
 
 
 class Training(NamedTuple):
@@ -25,7 +47,7 @@ class Training(NamedTuple):
     """
 
     params: dict[str, Any]
-    averages: averages.Averages
+    averages: Averages
     state: Any
 
 
@@ -38,7 +60,7 @@ def start(
     state = qgenx.init(
         method.optimizer, params, place.mesh, axis_name, workers=place.workers
     )
-    first = jax.jit(averages.start)(params["generator"])
+    first = jax.jit(Averages.start)(params["generator"])
     return Training(params, place.replicate(first), state)
 
 
@@ -83,7 +105,7 @@ def create_step(
         keys = jax.random.split(key, method.calls)
         measured = jnp.broadcast_to(measured, (method.calls,))
         params, state, metrics = iterate(params, state, pictures, keys, measured)
-        mean = averages.update(mean, params["generator"], config.ema_decay)
+        mean = mean.add(params["generator"], config.ema_decay)
         return (params, mean), state, metrics
 
     run = qgenx.map_workers(

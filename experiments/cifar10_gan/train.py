@@ -254,12 +254,12 @@ def announce(run: Run) -> None:
     """Prints what is about to run: sizes, devices and bytes per iteration."""
     config, params = run.config, run.training.params
     sizes = {name: models.count(tree) for name, tree in params.items()}
-    traffic = run.method.exchange.traffic(params, config.workers)
-    sent = run.method.sent_bytes(params, config.workers)
+    traffic = run.method.traffic(params, config.workers)
+    sent = traffic.sent_bytes
     ring = 2 * (config.workers - 1) * 4 * traffic.coordinates / config.workers
     beside = ""
     if sent:
-        times = run.method.calls * ring / sent
+        times = ring / sent
         beside = f"; a float32 all-reduce sends {times:.2f} times as much"
     done = f", going on from iteration {run.iteration}" if run.iteration else ""
     print(

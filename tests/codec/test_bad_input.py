@@ -52,13 +52,9 @@ QUANTIZERS = {
         lambda: qgenx.Quantizer("min_max", 4, 2, None),
         "norm must be one of inf, got 2: choose",
     ),
-    "source": (
-        lambda: qgenx.uniform(source="rbg"),
-        "source must be one of 'counter', 'threefry', got 'rbg': choose",
-    ),
     "family": (
         lambda: qgenx.Quantizer("ternary", 2, 2, None),
-        "family must be one of 'uniform', .*, got 'ternary': choose",
+        "family must be one of 'exponential', .*, got 'ternary': choose",
     ),
     "levels unsorted": (lambda: qgenx.user_levels([0.5, 0.2, 1]), INCREASING + r"\[0"),
     "levels above 1": (lambda: qgenx.user_levels([0.5, 1.2]), INCREASING + r"\[0.5"),

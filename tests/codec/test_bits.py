@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _random
+from qgenx_jax._codec import bits as random_bits
 from tests.lib import reference
 from tests.lib.helpers import within_5_sigma
 
 
-def coordinates(key, rows, length, offset=0, source="counter"):
+def coordinates(key, rows, length, offset=0):
     """The rounding bits of rows of an even length."""
-    bits = _random.bits_for(key, source, rows, length // 2, offset)
+    bits = random_bits.bits_for(key, rows, length // 2, offset)
     pieces = bits.piece(0, length // 2), bits.piece(length // 2, length // 2)
     return jnp.concatenate(pieces, axis=1)
 
@@ -34,12 +34,11 @@ def test_equals_the_reference_at_every_shape_and_offset():
 
 @pytest.mark.quick
 def test_pieces_are_parts_of_the_row():
-    for source in ("counter", "threefry"):
-        bits = _random.bits_for(jax.random.key(3), source, 2, 8, 5)
-        whole = jnp.concatenate([bits.piece(0, 8), bits.piece(8, 8)], axis=1)
-        for start, length in [(2, 4), (8, 3), (12, 4), (5, 0)]:
-            expected = whole[:, start : start + length]
-            np.testing.assert_array_equal(bits.piece(start, length), expected)
+    bits = random_bits.bits_for(jax.random.key(3), 2, 8, 5)
+    whole = jnp.concatenate([bits.piece(0, 8), bits.piece(8, 8)], axis=1)
+    for start, length in [(2, 4), (8, 3), (12, 4), (5, 0)]:
+        expected = whole[:, start : start + length]
+        np.testing.assert_array_equal(bits.piece(start, length), expected)
 
 
 def test_positions_at_the_widths_of_matrices_are_independent():
@@ -84,14 +83,13 @@ def test_bits_are_uniform_and_keys_independent():
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("source", ["counter", "threefry"])
-def test_bits_start_at_position_0_and_differ_elsewhere(source):
+def test_bits_start_at_position_0_and_differ_elsewhere():
     key = jax.random.key(2)
 
     @jax.jit
     def draw():
         return [
-            _random.bits_for(key, source, 1, 200, offset).piece(0, 200)
+            random_bits.bits_for(key, 1, 200, offset).piece(0, 200)
             for offset in (0, 0, 200)
         ]
 

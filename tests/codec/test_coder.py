@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _pallas, _passes
+from qgenx_jax._codec.quantizer import coder_of
+from qgenx_jax._codec.records import DECODED_TWICE
 from tests.lib import extreme
 
 START, LENGTH, SIZE = 13, 64, 2**16
@@ -25,7 +26,7 @@ def prepared(first, second, x):
     keys = jax.random.split(jax.random.key(0), len(x))
     rows = jax.jit(jax.vmap(lambda key, x: first.encode(key, x).data))(keys, x)
     rows = jnp.pad(rows, ((0, 0), (START, 5)), constant_values=200)
-    by, then = (q.quantization(x[0].size, x.dtype, None) for q in (first, second))
+    by, then = (coder_of(q, x.dtype) for q in (first, second))
     return by, then, rows
 
 
@@ -47,19 +48,19 @@ def test_recoding_is_one_after_the_other(workers, dtype):
 
     def at_once(rows, key):
         return [
-            _passes.recode(by, then, row, START, key, real)
+            by.recode(row, x.shape[1], START, then, key, real)
             for (by, then, _), row, real in zip(cases, rows, reals, strict=True)
         ]
 
     def in_turn(rows, key):
         return [
-            _passes.encode(then, mean if real is None else filled(mean), key)
+            then.encode(key, mean if real is None else filled(mean), x.shape[1])
             for mean, (_, then, _), real in zip(rows, cases, reals, strict=True)
         ]
 
     def means(rows):
         return [
-            _passes.average(by, row, START, False)
+            jnp.concatenate(by.mean(row, x.shape[1], START))
             for (by, _, _), row in zip(cases, rows, strict=True)
         ]
 
@@ -79,42 +80,15 @@ def test_recoding_is_one_after_the_other(workers, dtype):
 def test_the_mean_of_few_workers_is_not_stored(family, bits):
     """Not on CPUs either, where encoding and decoding are programs of their own."""
     quantizer = family(bits, bucket_size=256)
-    assert stored_by(quantizer, _passes.TWICE) < 2 * SIZE, "float32 has 4 bytes each"
+    assert stored_by(quantizer, DECODED_TWICE) < 2 * SIZE, "float32 has 4 bytes each"
     if bits == 8:  # where to decode twice takes longer
-        assert stored_by(quantizer, _passes.TWICE + 1) > 4 * SIZE
+        assert stored_by(quantizer, DECODED_TWICE + 1) > 4 * SIZE
 
 
 def stored_by(quantizer, workers):
     """Temporary bytes of decoding, averaging and encoding again."""
     x = np.random.default_rng(0).normal(size=(workers, SIZE)).astype(np.float32)
     by, then, rows = prepared(quantizer, quantizer, x)
-    program = jax.jit(lambda rows, key: _passes.recode(by, then, rows, 0, key))
+    program = jax.jit(lambda rows, key: by.recode(rows, SIZE, 0, then, key, None))
     compiled = program.lower(rows[:, START:-5], jax.random.key(0)).compile()
     return compiled.memory_analysis().temp_size_in_bytes
-
-
-@pytest.mark.parametrize("real", [None, 700])
-def test_by_a_kernel_it_is_the_same(monkeypatch, real):
-    """Where programs are compiled for GPUs; the kernel is interpreted."""
-    used = []
-
-    def by_kernel(kernel, encode, default, data, key):
-        if kernel is None:
-            return default(data, key)
-        used.append(kernel)
-        return encode(data, key, kernel(data, key, interpret=True))
-
-    monkeypatch.setattr(_pallas, "where_compiled", by_kernel)
-    x = np.random.default_rng(0).normal(3, 1, size=(2, 800)).astype(np.float32)
-    found = []
-    for kernel in ("xla", "pallas"):
-        quantizer = qgenx.min_max(4, bucket_size=256, kernel=kernel)
-        by, then, rows = prepared(quantizer, quantizer, x)
-        key, until = jax.random.key(1), None if real is None else jnp.asarray(real)
-        run = lambda rows: _passes.recode(by, then, rows, START, key, until)  # noqa: B023, E731
-        found.append(jax.jit(run)(rows))
-    np.testing.assert_array_equal(*found)
-    recoders = [
-        use for use in used if "recode" in str(type(use)) or hasattr(use, "func")
-    ]
-    assert bool(recoders) == (real is None), "padding is XLA's, the rest the kernel's"

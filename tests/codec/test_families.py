@@ -22,7 +22,6 @@ QUANTIZERS = {
     "min_max 1": qgenx.min_max(1, bucket_size=64),
     "min_max 4": qgenx.min_max(4, bucket_size=64),
     "min_max 8": qgenx.min_max(8, bucket_size=64),
-    "threefry": qgenx.uniform(4, source="threefry", bucket_size=64),
 }
 OPTIMIZED = ("sign", "exponential 8", "min_max 4")  # as users run it
 every_quantizer = pytest.mark.parametrize(
@@ -89,8 +88,6 @@ def test_wrong_levels_say_what_to_do():
         qgenx.user_levels([0.5, 1]).encode(0, jnp.ones(3), levels=jnp.ones(3))
     with pytest.raises(ValueError, match=r"base must be in \(0, 1\), got 1"):
         qgenx.exponential(4, base=1)
-    with pytest.raises(ValueError, match=r"source must be one of .*got 'rbg'"):
-        qgenx.uniform(4, source="rbg")
     with pytest.raises(ValueError, match=r"bits must be a whole number from 2 to 8"):
         qgenx.exponential(1)
     with pytest.raises(ValueError, match=r"bits must be a whole number from 1 to 8"):
@@ -99,7 +96,7 @@ def test_wrong_levels_say_what_to_do():
 
 @pytest.mark.quick
 def test_defaults_of_the_quantizers_are_the_documented_ones():
-    common = {"bucket_size": 1024, "source": "counter"}
+    common = {"bucket_size": 1024}
     assert qgenx.uniform() == qgenx.uniform(8, norm=math.inf, **common)
     assert qgenx.exponential() == qgenx.exponential(4, base=0.5, norm=2, **common)
     assert qgenx.min_max() == qgenx.min_max(8, **common)
@@ -107,7 +104,7 @@ def test_defaults_of_the_quantizers_are_the_documented_ones():
     user = qgenx.user_levels(levels, norm=math.inf, **common)
     assert qgenx.user_levels(levels) == user
     assert [q.bucket_size for q in (qgenx.uniform(), user)] == [1024, 1024]
-    assert [qgenx.uniform().source, qgenx.exponential().norm] == ["counter", 2]
+    assert qgenx.exponential().norm == 2
 
 
 @pytest.mark.quick

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _levels
+from qgenx_jax._codec.levels import truncate
 from tests.lib.helpers import within_5_sigma
 
 pytestmark = pytest.mark.quick
@@ -33,7 +33,7 @@ def test_lowest_exponential_levels_stop_at_the_same_point():
 @plainly
 def test_truncation_is_that_of_the_significant_bits():
     values = np.array([0.1, 1.0, 0.3333])
-    truncated = np.asarray(_levels.truncate(jnp.asarray(values, jnp.float32)))
+    truncated = np.asarray(truncate(jnp.asarray(values, jnp.float32)))
     assert (truncated <= values + 1e-7).all()
     np.testing.assert_allclose(truncated, values, rtol=2.0**-11)
 

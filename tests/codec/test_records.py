@@ -1,6 +1,6 @@
 """Round trips of thousands of vectors: payloads and values equal the reference's.
 
-Every family at every width, compiled; norms, dtypes and sources take turns, so that
+Every family at every width, compiled; norms and dtypes take turns, so that
 each family meets each of them. `test_rounding.py` has family, width and norm in full,
 over all rounding values. Every other program is compiled without most optimizations,
 which must not change a bit (and takes a third of the time).
@@ -54,15 +54,7 @@ def run(cell, seed, vectors, levels=None):
         for start, before, rows, half in reference.words_of(
             size, cell.bits, cell.bucket_size
         ):
-            if cell.source == "counter":
-                drawn = reference.hash_words(words, range(before, before + rows * half))
-            else:
-                bits = jax.vmap(
-                    lambda key, at=before, shape=(rows, half): jax.random.bits(
-                        jax.random.fold_in(key, at), shape, jnp.uint32
-                    )
-                )
-                drawn = np.asarray(bits(keys))
+            drawn = reference.hash_words(words, range(before, before + rows * half))
             length = min(cell.bucket_size or size, size - start)
             drawn = reference.halves(drawn.reshape(count, rows, half), length)
             r16.append(drawn.reshape(count, -1))
@@ -201,7 +193,7 @@ def test_means_and_variances_over_the_source(cell):
 )
 def test_sizes_around_multiples_of_bucket_and_group(family, bits, bucket_size, size):
     shape = {"size": size, "bucket_size": bucket_size, "optimized": False}
-    cell = Cell(family, bits, math.inf, "float32", "counter", **shape)
+    cell = Cell(family, bits, math.inf, "float32", **shape)
     levels = np.asarray(cell.levels)
     grid = extreme.grid_of(family, bits, levels)
     rng = np.random.default_rng(size)

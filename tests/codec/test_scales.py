@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax import _scales
+from qgenx_jax._codec import scales
+from qgenx_jax._codec.quantizer import coder_of
 
 pytestmark = pytest.mark.quick
 
@@ -22,7 +23,7 @@ EXPONENTS = np.array([0, -112, -66, -65, -64, -63, -1, 1, 58, 59, 60, 61, 100, 1
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_scaling_by_powers_of_two_changes_no_code(name):
-    codec = QUANTIZERS[name]._codec(None)
+    rounding = coder_of(QUANTIZERS[name], "float32").rounding
     rng = np.random.default_rng(1)
     bucket = (rng.choice([-1, 1], 40) * rng.uniform(0.01, 1.9, 40)).astype(np.float32)
     rows = bucket * np.exp2(EXPONENTS).astype(np.float32)[:, None]
@@ -30,10 +31,10 @@ def test_scaling_by_powers_of_two_changes_no_code(name):
 
     @jax.jit
     def roundtrip(rows):
-        grid, meta = codec.measure(rows)
-        codes = codec.round(rows, grid, jnp.asarray(r16))
+        grid, meta = rounding.measure(rows)
+        codes = rounding.round(rows, grid, jnp.asarray(r16))
         shared = jnp.split(meta, meta.shape[1], axis=1)
-        return codes, meta, codec.decode(codes.astype(jnp.int32), shared)
+        return codes, meta, rounding.values(codes.astype(jnp.int32), shared)
 
     codes, meta, values = map(np.asarray, roundtrip(rows))
     powers = np.exp2(EXPONENTS)[:, None]
@@ -51,7 +52,7 @@ def test_a_share_is_a_quotient_rounded_once():
     counts = [*range(1, 65), 127, 129, 1000, 1023, 4095, 4096]
     for dtype in (np.float32, np.float64):
         with jax.enable_x64(dtype == np.float64):
-            shares = jax.jit(lambda x: [_scales.share(count, x) for count in counts])
+            shares = jax.jit(lambda x: [scales.share(count, x) for count in counts])
             found = np.stack(shares(dtype([5, 0, np.inf, np.nan])))
         assert found.dtype == dtype
         wanted = dtype(1) / np.asarray(counts, dtype)

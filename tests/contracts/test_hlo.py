@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 import qgenx_jax as qgenx
-from qgenx_jax import _workers
+from qgenx_jax._workers import axes
 from tests.lib.helpers import AXIS, mesh_of
 from tests.lib.hlo import collectives
 
@@ -117,7 +117,7 @@ def test_the_guard_is_what_keeps_float_sums_out(monkeypatch):
     pair = q_genx("optimistic")
     with pytest.raises(ValueError, match="must vary over the worker axis"):
         compiled_step(pair, local=False)
-    monkeypatch.setattr(_workers, "refuse_replicated", lambda *args: None)
+    monkeypatch.setattr(axes, "refuse_replicated", lambda *args: None)
     hlo = compiled_step(pair, local=False)
     with pytest.raises(AssertionError, match="collectives of gradient size"):
         assert_only_quantized_traffic(hlo, [payload_bytes(number=True)], COORDINATES)

@@ -7,7 +7,6 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from qgenx_jax import _cost
 from tests.lib.helpers import AXIS, mesh_of
 from tests.lib.hlo import collectives
 
@@ -73,12 +72,13 @@ def test_reduce_scatter_is_one_all_to_all_and_one_all_gather():
 
 
 @pytest.mark.parametrize(("slow", "fast"), [(2, 3), (3, 2)])
-def test_hierarchical_moves_floats_over_the_fast_axis_only(slow, fast, monkeypatch):
-    monkeypatch.setattr(_cost, "DEFAULT", qgenx.Link(0, 1e9, 0, 0))  # few bytes count
+def test_hierarchical_moves_floats_over_the_fast_axis_only(slow, fast):
+    only_bytes = qgenx.Link(0, 1e9, 0, 0)  # few of them count
     devices = jax.devices()[: slow * fast]
     axes = ("host", "chip")
     mesh = jax.make_mesh((slow, fast), axes, (AxisType.Auto,) * 2, devices=devices)
-    exchange = qgenx.exchange(axes, collective="hierarchical", **GROUPS)
+    settings = {"collective": "hierarchical", "link": only_bytes, **GROUPS}
+    exchange = qgenx.exchange(axes, **settings)
     found = moved(exchange, mesh, axes)
     traffic = exchange.traffic(TREE, (slow, fast))
     first, *between, last = traffic.phases

@@ -28,9 +28,9 @@ def one_worker(exchange, *, with_payload=False):
             key = jax.random.split(state.key)[1]
             for part in (layout.fingerprint, 0, lax.axis_index(AXIS)):
                 key = jax.random.fold_in(key, part)
-            vectors, _ = layout.split(tree)
+            (vector,) = layout.flatten(tree)
             quantizer = exchange.quantizers["all"]
-            payload = quantizer.encode(key, vectors["all"]).data[None]
+            payload = quantizer.encode(key, vector).data[None]
         # a value per worker gets a worker axis
         return (
             (mean, scalars, jax.random.key_data(after.key)),

@@ -33,7 +33,7 @@ KEY = "key must be one PRNG key or a whole-number seed, got "
 NAME = r"axis_name must be the name of the axis over workers, or .*, got "
 
 EXCHANGES = {
-    "axis None": (lambda: qgenx.exchange(None, BITS), NAME + "None: pass for inst"),
+    "axis None in a tuple": (lambda: qgenx.exchange((None,), BITS), NAME + r"\(None,"),
     "axis in a list": (lambda: qgenx.q_genx([AXIS], None), NAME + r"\['data'\]:"),
     "no axis": (lambda: qgenx.quantized_mean((), None), NAME + r"\(\): pass for inst"),
     "axis twice": (lambda: qgenx.exchange((AXIS, AXIS), None), NAME + r"\('data', 'da"),
@@ -47,7 +47,7 @@ EXCHANGES = {
     ),
     "collective": (
         lambda: qgenx.exchange(AXIS, BITS, collective="ring"),
-        "collective must be one of 'auto', 'exact', .*, got 'ring': choose",
+        "collective must be one of 'once', 'auto', .*, got 'ring': choose",
     ),
     "exact collective with a quantizer": (
         lambda: qgenx.exchange(AXIS, BITS, collective="exact"),
@@ -140,9 +140,9 @@ EXCHANGES = {
         lambda: send(scalar=1.0),
         "scalar must be a function of .*, got 1.0: or leave it out",
     ),
-    "scalar returns a vector": (
-        lambda: send(scalar=lambda own: own),
-        "scalar must return one real number, got .*: sum up what it returns",
+    "scalar returns a matrix": (
+        lambda: send(scalar=lambda own: own[None]),
+        "scalar must return one real number, or a short.*, got .*: sum up what it",
     ),
     "traffic of no worker": (
         lambda: EXCHANGE.traffic(X, 0),

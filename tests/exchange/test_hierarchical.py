@@ -9,7 +9,6 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from qgenx_jax import _cost
 from tests.lib.helpers import (
     AXIS,
     assert_trees_identical,
@@ -25,10 +24,8 @@ BITS = qgenx.uniform(4, bucket_size=50)
 TREE = {"a": (41, 5), "b": (30,), "half": (7,), "empty": (0,)}
 
 
-@pytest.fixture(autouse=True)
-def only_bytes_count(monkeypatch):
-    """Two phases between 3 hosts also for small trees."""
-    monkeypatch.setattr(_cost, "DEFAULT", qgenx.Link(0, 1e9, 0, 0))
+BYTES_ONLY = qgenx.Link(0, 1e9, 0, 0)
+"""By it there are two phases between 3 hosts also for small trees."""
 
 
 def trees_of(workers, seed=0):
@@ -43,7 +40,8 @@ def trees_of(workers, seed=0):
 
 
 def exchange_of(quantizer=BITS, axes=AXES, **settings):
-    return qgenx.exchange(axes, quantizer, collective="hierarchical", **settings)
+    settings |= {"collective": "hierarchical", "link": BYTES_ONLY}
+    return qgenx.exchange(axes, quantizer, **settings)
 
 
 def on_mesh(exchange, trees, slow, fast, check_vma=True):
@@ -214,7 +212,7 @@ REFUSED = {
     ),
     "second by default": (
         lambda: qgenx.exchange(AXIS, BITS, second=BITS),
-        r"second must be left out with None, .*collective='reduce_scatter'",
+        r"second must be left out with 'once', .*collective='reduce_scatter'",
     ),
     "second, where nothing is quantized": (
         lambda: qgenx.exchange(AXIS, None, collective="reduce_scatter", second=BITS),

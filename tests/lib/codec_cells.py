@@ -1,4 +1,4 @@
-"""Quantizers of every family at every width; norms, dtypes and sources take turns."""
+"""Quantizers of every family at every width; norms and dtypes take turns."""
 
 import contextlib
 import math
@@ -21,14 +21,13 @@ class Cell(NamedTuple):
     bits: int
     norm: float
     dtype: str
-    source: str
     size: int
     bucket_size: int | None = BUCKET
     optimized: bool = True
 
     def __str__(self):
         norm = "inf" if self.norm == math.inf else self.norm
-        return f"{self.family}-{self.bits}-norm_{norm}-{self.dtype}-{self.source}"
+        return f"{self.family}-{self.bits}-norm_{norm}-{self.dtype}"
 
     @property
     def wide(self):
@@ -36,7 +35,7 @@ class Cell(NamedTuple):
 
     @property
     def quantizer(self):
-        rest = {"bucket_size": self.bucket_size, "source": self.source}
+        rest = {"bucket_size": self.bucket_size}
         if self.family == "min_max":
             return qgenx.min_max(self.bits, **rest)
         rest["norm"] = self.norm
@@ -77,7 +76,6 @@ CELLS = [
         bits,
         math.inf if family == "min_max" else NORMS[i % 3],
         DTYPES[i % 4],
-        "threefry" if i % 5 == 2 else "counter",
         2 * BUCKET + (5 if i % 5 in (0, 2) else 0),
         optimized=i % 2 == 0 and i % 5 != 2,
     )

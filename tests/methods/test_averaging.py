@@ -70,3 +70,21 @@ def test_averages_are_read_once_or_not_at_all():
         qgenx.ergodic_average_params(state)
     with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), got 1"):
         qgenx.ema(1)
+
+
+@pytest.mark.quick
+def test_averages_of_any_tree_are_those_of_numpy():
+    """What observers keep, without a pair: `start` and `add`, in float64."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(7, 5))
+    with jax.enable_x64():
+        uniform = qgenx.ErgodicAverageState.start({"x": jnp.asarray(points[0])})
+        moving = qgenx.EmaState.start({"x": jnp.asarray(points[0])})
+        expected = points[0]
+        for point in points[1:]:
+            uniform = uniform.add({"x": jnp.asarray(point)})
+            moving = moving.add({"x": jnp.asarray(point)}, 0.75)
+            expected = 0.75 * expected + 0.25 * point
+    assert uniform.count == 6
+    np.testing.assert_allclose(uniform.average["x"], points[1:].mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moving.average["x"], expected, rtol=1e-14)

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from qgenx_jax import _workers
+from qgenx_jax._workers import collectives
 from tests.lib.helpers import AXIS, mesh_of
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
@@ -38,7 +38,7 @@ def test_permutes_are_an_all_to_all(shape, axes):
     rows = jnp.arange(mesh.size * 2 * workers * 5).reshape(mesh.size, 2, workers, 5)
 
     def both(rows):
-        moved = _workers.permuted(rows[0], axes, 1)
+        moved = collectives.permuted(rows[0], axes, 1)
         return moved[None], jax.lax.all_to_all(rows[0], axes, 1, 1)[None]
 
     mapped = jax.shard_map(both, mesh=mesh, in_specs=P(names), out_specs=P(names))
@@ -57,9 +57,9 @@ def test_permutes_are_for_processes_on_cpus(
     monkeypatch, processes, workers, platform, permutes
 ):
     monkeypatch.setattr(jax, "process_count", lambda: processes)
-    monkeypatch.setattr(_workers, "MOST_TURNS", 4)
+    monkeypatch.setattr(collectives, "MOST_TURNS", 4)
     mapped = jax.shard_map(
-        lambda rows: _workers.all_to_all(rows[0], AXIS)[None],
+        lambda rows: collectives.all_to_all(rows[0], AXIS)[None],
         mesh=mesh_of(workers),
         in_specs=P(AXIS),
         out_specs=P(AXIS),

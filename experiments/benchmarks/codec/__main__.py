@@ -1,8 +1,7 @@
 """How long the codec takes, beside what no codec can be faster than, and beside peers.
 
     python -m experiments.benchmarks.codec [--exponents=22] [--bits=8,4,2]
-        [--families=uniform] [--sources=counter] [--payloads=3] [--threads=2]
-        [--output=FOLDER]
+        [--families=uniform] [--payloads=3] [--threads=2] [--output=FOLDER]
 
 On vectors of 2^exponent float32, in milliseconds and as ratios:
 
@@ -33,7 +32,6 @@ _BITS = flags.DEFINE_list("bits", ["8", "4", "2"], "per coordinate, 1 to 8")
 _FAMILIES = flags.DEFINE_list(
     "families", ["uniform"], f"of {', '.join(codec_calls.FAMILIES)}"
 )
-_SOURCES = flags.DEFINE_list("sources", ["counter"], "of counter, threefry")
 _PAYLOADS = flags.DEFINE_integer("payloads", 3, "K, payloads that are averaged", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "of each function", 1)
 _THREADS = flags.DEFINE_integer("threads", 0, "of all sides; 0: all cores", 0)
@@ -47,7 +45,7 @@ _LEAST = 2e-3  # seconds of a function in a round, by several calls if need be
 
 def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
     """A row of the table."""
-    family, source, bits = quantizer.family, quantizer.source, quantizer.bits
+    family, bits = quantizer.family, quantizer.bits
     x = jax.random.normal(jax.random.key(0), (size,))
     calls: codec_calls.Calls = {**codec_calls.bounds(x)}
     calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
@@ -57,7 +55,7 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
     seconds = timing.rounds_side_by_side(
         calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST, warm=True
     )
-    row: Row = {"family": family, "source": source, "bits": bits, "size": size}
+    row: Row = {"family": family, "bits": bits, "size": size}
     row["payloads"] = _PAYLOADS.value
     row["bits per coordinate"] = 8 * quantizer.n_bytes(size) / size
     return row | table.columns(seconds, size)
@@ -66,9 +64,7 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
     folder = arguments.output_folder(_OUTPUT.value, argv)
-    cases = codec_calls.cases(
-        _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
-    )
+    cases = codec_calls.cases(_FAMILIES.value, _BITS.value, _EXPONENTS.value)
     threads = timing.keep_to_cores(_THREADS.value)
     device = jax.devices()[0].device_kind
     print(f"{threads} threads; jax {jax.__version__} on {device}", flush=True)
@@ -90,7 +86,7 @@ def main(argv: list[str]) -> None:
             folder / "codec.png",
             x="size",
             y=["encode / x+1", "average / floor", "middle / floor", "encode GB/s"],
-            by=["family", "source", "bits"],
+            by=["family", "bits"],
         )
         print(f"\nwritten to {folder}: codec.csv, codec.png")
 

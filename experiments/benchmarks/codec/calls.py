@@ -18,7 +18,8 @@ from absl import app
 import qgenx_jax as qgenx
 from experiments.benchmarks.peers import numpy_qsgd
 from experiments.common import arguments
-from qgenx_jax import _collectives, _wire
+from qgenx_jax._codec import fusion
+from qgenx_jax._exchange.parts import Part, parts
 
 FAMILIES = ("uniform", "exponential", "min_max", "levels")
 PEER_BITS = range(2, 9)  # QSGD with one bit has no level
@@ -46,8 +47,8 @@ Programs = dict[str, Program]
 
 
 def cases(
-    families: list[str], sources: list[str], bits: list[str], exponents: list[str]
-) -> list[tuple[str, str, int, int]]:
+    families: list[str], bits: list[str], exponents: list[str]
+) -> list[tuple[str, int, int]]:
     """All combinations of what the flags of these names list.
 
     Raises:
@@ -56,14 +57,13 @@ def cases(
     return list(
         itertools.product(
             arguments.names("families", families, FAMILIES),
-            arguments.names("sources", sources, ("counter", "threefry")),
             arguments.whole_numbers("bits", bits, 1, 8),
             arguments.whole_numbers("exponents", exponents, 10, 26),
         )
     )
 
 
-def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | None:
+def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
     """The family's quantizer by its factory, or None if it has none of so few bits.
 
     "levels" are squares of equal steps, denser towards zero.
@@ -73,17 +73,17 @@ def create_quantizer(family: str, bits: int, source: str) -> qgenx.Quantizer | N
     if family == "levels":
         count = 2 ** (bits - 1) - 1
         squares = [(j / count) ** 2 for j in range(1, count + 1)]
-        return qgenx.user_levels(squares, source=source)
+        return qgenx.user_levels(squares)
     make = {
         "uniform": qgenx.uniform,
         "exponential": qgenx.exponential,
         "min_max": qgenx.min_max,
     }
-    return make[family](bits, source=source)
+    return make[family](bits)
 
 
 def quantizers(
-    cases: Sequence[tuple[str, str, int, int]],
+    cases: Sequence[tuple[str, int, int]],
 ) -> Iterator[tuple[str, qgenx.Quantizer, int]]:
     """The cases' quantizers and exponents, each after its place among them, in words.
 
@@ -93,9 +93,9 @@ def quantizers(
         app.UsageError: at the end, if all were left out.
     """
     found = 0
-    for number, (family, source, bits, exponent) in enumerate(cases, 1):
-        where = f"{number} of {len(cases)}: {family}, {source}, {bits} bits"
-        quantizer = create_quantizer(family, bits, source)
+    for number, (family, bits, exponent) in enumerate(cases, 1):
+        where = f"{number} of {len(cases)}: {family}, {bits} bits"
+        quantizer = create_quantizer(family, bits)
         if quantizer is None:
             print(f"{where}: left out, the family has 2 bits at least", flush=True)
             continue
@@ -129,21 +129,26 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
     exchange = qgenx.exchange("data", quantizer)
     layout, levels = exchange.layout(x), exchange.init().levels
 
-    def part_of(levels: Any) -> _wire.Part:
-        (part,) = _wire.parts(layout, exchange.quantizers, exchange.second, levels)
+    def part_of(levels: Any) -> Part:
+        (part,) = parts(layout, exchange.quantizers, exchange.second, levels)
         return part
+
+    def mean(levels: Any, rows: jax.Array) -> jax.Array:
+        # of one leaf, as `Layout.unflatten` puts it together
+        part = part_of(levels)
+        return fusion.joined(part.coder.mean(rows, size), part.dtype)
 
     @jax.jit
     def encode(levels: Any, key: jax.Array, x: jax.Array) -> jax.Array:
-        return part_of(levels).coder.encode(key, x)
+        return part_of(levels).coder.encode(key, x, size)
 
     @jax.jit
     def decode(levels: Any, data: jax.Array) -> jax.Array:
-        return part_of(levels).coder.decode(data, size)
+        return mean(levels, data[None])
 
     @jax.jit
     def average(levels: Any, arrived: jax.Array) -> jax.Array:
-        return _collectives.average([part_of(levels)], arrived)[0]
+        return mean(levels, arrived)
 
     @jax.jit
     def middle(levels: Any, key: jax.Array, arrived: jax.Array) -> jax.Array:

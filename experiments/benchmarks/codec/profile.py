@@ -1,8 +1,8 @@
 """Why the codec takes as long as it does: its stages, each beside the ones before.
 
     python -m experiments.benchmarks.codec.profile [--exponents=22] [--bits=8,4]
-        [--families=uniform] [--sources=counter] [--bucket=1024] [--payloads=3]
-        [--threads=2] [--output=FOLDER]
+        [--families=uniform] [--bucket=1024] [--payloads=3] [--threads=2]
+        [--output=FOLDER]
 
 Programs made of the codec's own functions, on vectors of 2^exponent float32:
 
@@ -49,7 +49,6 @@ _BITS = flags.DEFINE_list("bits", ["8", "4"], "per coordinate, 1 to 8")
 _FAMILIES = flags.DEFINE_list(
     "families", ["uniform"], f"of {', '.join(codec_calls.FAMILIES)}"
 )
-_SOURCES = flags.DEFINE_list("sources", ["counter"], "of counter, threefry")
 _BUCKET = flags.DEFINE_integer(
     "bucket", 1024, "coordinates of a bucket, which divide the sizes", 8
 )
@@ -76,18 +75,15 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> list[Row]:
     facts = {
         name: profile_table.facts_of(program) for name, program in compiled.items()
     }
-    names = {"family": quantizer.family, "source": quantizer.source}
-    names |= {"bits": quantizer.bits, "size": size, "bucket": quantizer.bucket_size}
-    names |= {"payloads": _PAYLOADS.value}
+    names = {"family": quantizer.family, "bits": quantizer.bits, "size": size}
+    names |= {"bucket": quantizer.bucket_size, "payloads": _PAYLOADS.value}
     return [names | row for row in profile_table.columns(seconds, facts, size)]
 
 
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
     folder = arguments.output_folder(_OUTPUT.value, argv)
-    cases = codec_calls.cases(
-        _FAMILIES.value, _SOURCES.value, _BITS.value, _EXPONENTS.value
-    )
+    cases = codec_calls.cases(_FAMILIES.value, _BITS.value, _EXPONENTS.value)
     bucket, least = _BUCKET.value, min(2 ** case[-1] for case in cases)
     if least % bucket:
         raise app.UsageError(

@@ -11,7 +11,7 @@ from experiments.common import figures, tables
 
 Row = dict[str, Any]
 
-NAMES = ("family", "source", "bits", "size", "bucket", "payloads")
+NAMES = ("family", "bits", "size", "bucket", "payloads")
 # what a program does more than the one before; the others are not stages
 BEFORE = {
     **dict(zip(ENCODER[1:], ENCODER, strict=False)),

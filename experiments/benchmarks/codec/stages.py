@@ -19,8 +19,8 @@ it rounds; stored one by one they would be in loops of their own, which draw aga
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,48 +28,57 @@ import jax.numpy as jnp
 import qgenx_jax as qgenx
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec.calls import Program, Programs
-from qgenx_jax import _fusion, _packing, _random, _records
+from qgenx_jax._codec import fusion, packing, records
+from qgenx_jax._codec.bits import bits_for
+from qgenx_jax._codec.quantizer import coder_of, initial_levels
 
 ENCODER = ("measure", "+ rounding", "+ hash", "+ packing", "encode")
 DECODER = ("unpack", "decode")
 ALONE = "hash alone"
 
 
-class Measured(_records.Format):
+def rounded_pieces(form: Any, rounding: Any, grid: Any, bits: Any, bucket: Any) -> Any:
+    """Codes of buckets, as `records.encode` has them made."""
+    is_once = not packing.is_one_part(form.bits)
+    step = records.round_once if is_once else records.round_pieces
+    return step(form, rounding, grid, bits, bucket)
+
+
+def measured(form: Any, rounding: Any, bucket: Any, bits: Any) -> Any:
     """Each bucket's measure instead of its record."""
+    del form, bits
+    return rounding.measure(bucket)
 
-    def _records(self, codec: Any, bucket: Any, bits: Any) -> Any:
-        return codec.measure(bucket)
 
-
-class Rounded(_records.Format):
+def rounded(form: Any, rounding: Any, bucket: Any, bits: Any) -> Any:
     """Measure, and codes by random bits."""
+    grid, meta = rounding.measure(bucket)
+    pieces = rounded_pieces(form, rounding, grid, bits, bucket)
+    return side_by_side(pieces, form.bits), meta
 
-    def _records(self, codec: Any, bucket: Any, bits: Any) -> Any:
-        grid, meta = codec.measure(bucket)
-        return side_by_side(self._round(codec, bucket, grid, bits), self.bits), meta
 
+class Alike(NamedTuple):
+    """In place of `Bits`: one word for all coordinates, known only at run time."""
 
-class Alike(_random.Bits):
-    """One word for all coordinates, known only at run time."""
+    key: jax.Array
+    rows: int
+    half: int
+    offset: int
 
     def piece(self, start: int, length: int) -> jax.Array:
-        """See `_random.Bits`."""
-        assert self.key is not None
-        words = jnp.broadcast_to(self.key[0], (self.rows, self.half))
-        drawn = _random.Bits(None, words, self.rows, self.half, self.offset)
-        return drawn.piece(start, length)
+        """See `Bits.piece`."""
+        word = jnp.broadcast_to(self.key[0], (self.rows, length))
+        half = word >> 16 if start < self.half else word & jnp.uint32(2**16 - 1)
+        return half.astype(jnp.int32)
 
 
-class RoundedAlike(Rounded):
+def rounded_alike(form: Any, rounding: Any, bucket: Any, bits: Any) -> Any:
     """Measure, and codes by one word in place of random ones."""
-
-    def _records(self, codec: Any, bucket: Any, bits: Any) -> Any:
-        return super()._records(codec, bucket, Alike(*bits))
+    return rounded(form, rounding, bucket, Alike(*bits))
 
 
 class Folded:
-    """In place of a codec: rounds to a byte that all 16 random bits go into."""
+    """In place of a rounding: to a byte that all 16 random bits go into."""
 
     def round(self, values: Any, grid: Any, r16: jax.Array) -> jax.Array:
         """The upper and the lower byte's exclusive or, whatever the values."""
@@ -77,29 +86,27 @@ class Folded:
         return (r16 ^ (r16 >> 8)).astype(jnp.uint8)
 
 
-class Drawn(_records.Format):
+def drawn(form: Any, rounding: Any, bucket: Any, bits: Any) -> Any:
     """Random bits alone, of no vector."""
+    del rounding
+    folded: Any = Folded()
+    pieces = rounded_pieces(form, folded, None, bits, bucket)
+    return side_by_side(pieces, form.bits)
 
-    def _records(self, codec: Any, bucket: Any, bits: Any) -> Any:
-        folded: Any = Folded()
-        return side_by_side(self._round(folded, bucket, None, bits), self.bits)
 
-
-class Packed(_records.Format):
+def packed(form: Any, rounding: Any, bucket: Any, bits: Any) -> Any:
     """Measure, codes, and their planes, of which a record is put together."""
-
-    def _records(self, codec: Any, bucket: Any, bits: Any) -> Any:
-        grid, meta = codec.measure(bucket)
-        codes = self._round(codec, bucket, grid, bits)
-        return _packing.planes_of(codes, self.bits), meta
+    grid, meta = rounding.measure(bucket)
+    pieces = rounded_pieces(form, rounding, grid, bits, bucket)
+    return packing.planes_of(pieces, form.bits), meta
 
 
-STAGES: dict[str, type[_records.Format]] = {
-    "measure": Measured,
-    "+ rounding": RoundedAlike,
-    "+ hash": Rounded,
-    "+ packing": Packed,
-    ALONE: Drawn,
+STAGES: dict[str, Callable[..., Any]] = {
+    "measure": measured,
+    "+ rounding": rounded_alike,
+    "+ hash": rounded,
+    "+ packing": packed,
+    ALONE: drawn,
 }
 
 
@@ -136,7 +143,7 @@ def programs(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
     row_sums = jax.jit(lambda x: jnp.sum(x.reshape(-1, length), axis=1))
     whole = codec_calls.codec(quantizer, x, count)
     _, key, _ = whole["encode"].arguments
-    levels = quantizer.initial_levels
+    levels = initial_levels(quantizer)
     found = {
         "x+1": codec_calls.bounds(x)["x+1"],
         "row sums": Program(row_sums, (x,)),
@@ -155,27 +162,32 @@ def programs(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
 def stage(
     name: str, quantizer: qgenx.Quantizer, levels: Any, key: Any, x: jax.Array
 ) -> Program:
-    """One of `STAGES`, in place of `Quantizer.records_of`."""
-    form = STAGES[name](*quantizer._format(x.size, x.dtype))
-    if name == "+ rounding":  # whose one word is of the key, and nothing is drawn
-        form = form._replace(source="counter")
+    """One of `STAGES`, for each bucket, in place of `records.encode`."""
 
     @jax.jit
     def run(levels: Any, key: jax.Array, x: jax.Array) -> Any:
-        def encode(flat: jax.Array, key: jax.Array, table: Any) -> Any:
-            return form.encode(quantizer._codec(table), form.cut(flat), key)
+        coder = coder_of(quantizer, x.dtype, levels)
 
-        return _fusion.apart(encode, x, key, quantizer.table_of(levels))
+        def encode(rounding: Any, key: jax.Array, flat: jax.Array) -> Any:
+            found, words = [], 0
+            for bucket in records.cut(coder.form, x.size, flat):
+                rows, length = bucket.shape
+                bits = bits_for(key, rows, coder.form.words(length), words)
+                words += rows * coder.form.words(length)
+                found.append(STAGES[name](coder.form, rounding, bucket, bits))
+            return found
+
+        return fusion.apart(encode, coder.rounding, key, x)
 
     return Program(run, (levels, key, x))
 
 
 def unpack(quantizer: qgenx.Quantizer, data: jax.Array, size: int) -> Program:
     """Codes of a payload, a byte each."""
-    form = quantizer._format(size, jnp.dtype("float32"))
+    form = coder_of(quantizer, "float32").form
 
     def codes(payloads: jax.Array) -> list[jax.Array]:
-        opened = form.open(payloads, 0)
+        opened = records.open_records(form, payloads, size, 0)
         return [bucket.codes(0).astype(jnp.uint8) for bucket in opened]
 
-    return Program(jax.jit(lambda data: _fusion.apart(codes, data[None])), (data,))
+    return Program(jax.jit(lambda data: fusion.apart(codes, data[None])), (data,))

@@ -9,7 +9,7 @@ from experiments.common import tables
 
 Row = dict[str, Any]
 
-NAMES = ("family", "source", "bits", "size")
+NAMES = ("family", "bits", "size")
 RATIOS = {
     "encode / x+1": ("encode", "x+1"),
     "encode / copy": ("encode", "copy"),

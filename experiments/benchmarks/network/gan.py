@@ -60,7 +60,7 @@ def prepare(
     )
     pair = models.split_pair(*made)
     params = models.rescale_kernels(pair.params, config.init_deviation)
-    sent = method.sent_bytes(params, len(devices)) if len(devices) > 1 else 0
+    sent = method.traffic(params, len(devices)).sent_bytes
     facts = {
         "coordinates": models.count(params),
         "exchanges": method.calls,

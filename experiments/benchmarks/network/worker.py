@@ -19,7 +19,10 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from experiments.benchmarks.network import gan, processes
-from qgenx_jax import _collectives, _wire, _workers
+from qgenx_jax._codec import fusion
+from qgenx_jax._exchange.parts import parts
+from qgenx_jax._exchange.reduce_scatter import decode_chunks, encode_chunks
+from qgenx_jax._workers import collectives
 
 AXIS = "data"
 PORT = 1234
@@ -87,7 +90,7 @@ class Worker:
         own = rng.standard_normal(coordinates, np.float32)
         vectors = self.rows(own)
         quantizer = None if bits in (EXACT, BF16) else qgenx.uniform(int(bits))
-        exchange = qgenx.exchange(AXIS, quantizer, collective=collective)
+        exchange = qgenx.exchange(AXIS, quantizer, collective=collective or "once")
 
         def mean(row: jax.Array) -> jax.Array:
             if bits == BF16:
@@ -126,31 +129,31 @@ class Worker:
         counts as encoding.
         """
         key, x = jax.random.key(0), jnp.asarray(own)
-        (part,) = _wire.parts(
-            exchange.layout(x), exchange.quantizers, exchange.second, {}
-        )
+        layout = exchange.layout(x)
+        (part,) = parts(layout, exchange.quantizers, exchange.second, {})
 
         if collective == "reduce_scatter":
+            chunk, second = part.chunk(self.workers), part.second
 
             def encode(x: jax.Array, arrived: jax.Array) -> tuple:
-                again = part.recode_chunk(arrived, 0, key, jax.process_index())
-                return part.encode_chunks(key, x, self.workers), again
+                again = part.coder.recode(arrived, chunk, 0, second, key, None)
+                return encode_chunks(part, key, x, self.workers), again
 
             def decode(rows: jax.Array) -> jax.Array:
-                return part.decode_chunks(part.second, rows)
+                return fusion.joined(decode_chunks(part, second, rows), part.dtype)
 
-            received = jax.jit(part.encode_chunks, static_argnums=2)(
-                key, x, self.workers
-            )
+            received = jax.jit(lambda x: encode_chunks(part, key, x, self.workers))(x)
             self.calls[f"{name} encode"] = _bound(encode, x, received)
         else:
-            one = jax.jit(part.coder.encode)(key, x)
-            received = jnp.stack([one] * self.workers)
+
+            def whole(x: jax.Array) -> jax.Array:
+                return part.coder.encode(key, x, part.size)
 
             def decode(rows: jax.Array) -> jax.Array:
-                return _collectives.average([part], rows)[0]
+                return fusion.joined(part.coder.mean(rows, part.size), part.dtype)
 
-            self.calls[f"{name} encode"] = _bound(part.coder.encode, key, x)
+            received = jnp.stack([jax.jit(whole)(x)] * self.workers)
+            self.calls[f"{name} encode"] = _bound(whole, x)
         self.calls[f"{name} decode"] = _bound(decode, received)
 
     def _prepare_wire(self, name: str, traffic: Any) -> None:
@@ -161,7 +164,7 @@ class Worker:
             function = lambda x: lax.all_gather(x[0], AXIS)[None]  # noqa: E731
             if phase.collective == "all_to_all":
                 shape = (self.workers, size // self.workers)
-                function = lambda x: _workers.all_to_all(x[0], AXIS)[None]  # noqa: E731
+                function = lambda x: collectives.all_to_all(x[0], AXIS)[None]  # noqa: E731
             run = self.mapped(function, out_specs=P(AXIS))
             rng = np.random.default_rng(0)
             buffer = rng.integers(0, 256, shape, dtype=np.uint8)

@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 from jax.extend import random as prng
 
-from qgenx_jax import _random
+from qgenx_jax._codec.bits import counter_words
+from qgenx_jax._random import next_key
 
 Source = Callable[..., jax.Array]  # (key, shape, offset) -> 16 bits as int32
 
@@ -27,7 +28,7 @@ def coordinates(key: jax.Array, shape: tuple[int, ...], offset: Any = 0) -> jax.
     """
     at = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape) + jnp.uint32(offset)
     index = (at >> 10) * jnp.uint32(512) + (at & jnp.uint32(511))
-    words = _random.counter_words(jax.random.bits(key, (2,), jnp.uint32), index)
+    words = counter_words(jax.random.bits(key, (2,), jnp.uint32), index)
     upper = (at & jnp.uint32(512)) == 0
     return jnp.where(upper, words >> 16, words & jnp.uint32(2**16 - 1)).astype(
         jnp.int32
@@ -82,7 +83,7 @@ def exchange_keys(key: jax.Array) -> jax.Array:
         chunks = jax.vmap(jax.random.fold_in, (None, 0))(own, jnp.arange(5))
         return jnp.concatenate([own[None], chunks])
 
-    key, first = _random.next_key(key)
-    steps = jnp.stack([first, _random.next_key(key)[1]])
+    key, first = next_key(key)
+    steps = jnp.stack([first, next_key(key)[1]])
     step, part, worker = np.indices((2, 2, 4)).reshape(3, -1)
     return jax.vmap(six)(steps[step], part, worker).ravel()

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.checks.hash_battery.deviates import Row, many, normal
 from experiments.checks.hash_battery.draws import Source
-from qgenx_jax import _rounding
+from qgenx_jax._codec.families.uniform import Uniform
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -23,16 +23,16 @@ def squared_errors(
 
     Workers K to 2 K - 1 of the key, so that no two K share a stream.
     """
-    codec = _rounding.Uniform(4, math.inf)
+    rounding = Uniform(4, math.inf)
 
     def one(chunk):
         start, bucket = chunk
-        grid, meta = codec.measure(bucket)
+        grid, meta = rounding.measure(bucket)
 
         def add(k, total):
             r16 = source(jax.random.fold_in(key, k), bucket.shape, start)
-            codes = codec.round(bucket, grid, r16).astype(jnp.int32)
-            return total + codec.decode(codes, [meta])
+            codes = rounding.round(bucket, grid, r16).astype(jnp.int32)
+            return total + rounding.values(codes, [meta])
 
         total = jax.lax.fori_loop(workers, 2 * workers, add, jnp.zeros_like(bucket))
         return ((total / workers - bucket) ** 2).sum()

@@ -48,10 +48,9 @@ class Observer:
         self._progress = Progress(
             config.iterations, start=run.iteration, every_seconds=5.0
         )
-        sent = run.method.sent_bytes(run.training.params, config.workers)
-        traffic = run.method.exchange.traffic(run.training.params, config.workers)
+        traffic = run.method.traffic(run.training.params, config.workers)
         self._constants = {
-            "bytes_per_iteration": sent,
+            "bytes_per_iteration": traffic.sent_bytes,
             "bits_per_coordinate": round(traffic.bits_per_coordinate, 4),
         }
         self._stack = contextlib.ExitStack()
@@ -97,8 +96,8 @@ class Observer:
         training = run.training
         weights = {
             "score": training.params["generator"],
-            "score_average": training.averages.uniform,
-            "score_ema": training.averages.moving,
+            "score_average": training.averages.uniform.average,
+            "score_ema": training.averages.moving.average,
         }
         scores, grids = {}, {}
         for name, tree in weights.items():

@@ -70,7 +70,7 @@ def test_bytes_of_an_iteration(name):
     payload = n_bytes + 4 * 3  # the bias stays exact
     number = 4 if name in methods.Q_GENX else 0
     expected = (WORKERS - 1) * (calls * payload + number)
-    assert method.sent_bytes(START, WORKERS) == expected
+    assert method.traffic(START, WORKERS).sent_bytes == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,9 @@ def test_reduce_scatter_sends_less():
     once, twice = (
         methods.create_method(
             Config(optimizer="adam", bucket_size=64, collective=which), AXIS
-        ).sent_bytes(START, WORKERS)
+        )
+        .traffic(START, WORKERS)
+        .sent_bytes
         for which in ("all_gather", "reduce_scatter")
     )
     assert 2 / 3 * once <= twice < 0.8 * once
@@ -102,9 +104,9 @@ def test_reduce_scatter_sends_less():
 
 def test_leaves_stay_exact_as_configured():
     kept, none = (
-        methods.create_method(
-            Config(exact_leaves=which, optimizer="adam"), AXIS
-        ).sent_bytes(START, 2)
+        methods.create_method(Config(exact_leaves=which, optimizer="adam"), AXIS)
+        .traffic(START, 2)
+        .sent_bytes
         for which in ("small", "none")
     )
     n_bytes = methods.create_quantizer(Config()).n_bytes

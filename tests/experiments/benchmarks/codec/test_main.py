@@ -32,13 +32,13 @@ def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rows = tables.read_csv(folder / "codec.csv")
-    found = [(row["family"], row["source"], row["bits"], row["size"]) for row in rows]
+    found = [(row["family"], row["bits"], row["size"]) for row in rows]
     assert found == [
-        ("uniform", "counter", "4", "1024"),
-        ("levels", "counter", "4", "1024"),
+        ("uniform", "4", "1024"),
+        ("levels", "4", "1024"),
     ]
     assert "1 threads; jax" in done.stdout
-    assert "2 of 2: levels, counter, 4 bits, 2^10: encode / x+1 is" in done.stdout
+    assert "2 of 2: levels, 4 bits, 2^10: encode / x+1 is" in done.stdout
     assert {float(row["bits per coordinate"]) for row in rows} == {4 + 32 / 1024}
     for name in codec_table.CALLS:
         is_peer = "QSGD" in name

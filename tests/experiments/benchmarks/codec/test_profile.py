@@ -14,6 +14,7 @@ from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import profile_table, stages
 from experiments.checks.hash_battery.draws import coordinates
 from experiments.common import tables
+from qgenx_jax._codec.quantizer import coder_of
 from tests.lib.helpers import plainly_compiled
 
 ROWS, LENGTH = 2, 1024
@@ -67,7 +68,7 @@ def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
         f"--output={folder}",
     )
     assert done.returncode == 0, done.stderr
-    assert "2 of 2: levels, counter, 4 bits, 2^10 in buckets of 256" in done.stdout
+    assert "2 of 2: levels, 4 bits, 2^10 in buckets of 256" in done.stdout
     rows = tables.read_csv(folder / "codec_profile.csv")
     found = [(row["family"], row["program"]) for row in rows]
     assert found == [(f, name) for f in ("uniform", "levels") for name in ORDER]
@@ -108,7 +109,7 @@ def codes_of(stored, bits):
     [("uniform", 8), ("uniform", 4), ("uniform", 1), ("min_max", 3), ("levels", 2)],
 )
 def test_stages_compute_what_they_claim(family, bits):
-    quantizer = codec_calls.create_quantizer(family, bits, "counter")
+    quantizer = codec_calls.create_quantizer(family, bits)
     programs = stages.programs(quantizer, X, 2)
     assert list(programs) == ORDER
     _, key, _ = programs["+ hash"].arguments
@@ -140,7 +141,7 @@ def test_stages_compute_what_they_claim(family, bits):
     halves = jnp.stack([word >> 16, word & 0xFFFF]).repeat(LENGTH // 2)
     r16 = halves[None].astype(jnp.int32)
     ((stored, beside),) = programs["+ rounding"]()
-    alike = quantizer._codec(None).round(bucket, grid, r16)
+    alike = coder_of(quantizer, X.dtype).rounding.round(bucket, grid, r16)
     np.testing.assert_array_equal(codes_of(stored, bits), alike)
     np.testing.assert_array_equal(beside, meta)
     assert not np.array_equal(alike, codes), "random bits round like one word"
@@ -157,7 +158,7 @@ MULTIPLIER = f"constant({0xED5AD4BB})"  # of the hash
 @pytest.mark.parametrize("bits", [8, 4, 3])
 def test_stages_are_compiled_as_the_encoder_is(bits):
     """As many loops, and as much arithmetic in them: fused otherwise, they differ."""
-    quantizer = codec_calls.create_quantizer("uniform", bits, "counter")
+    quantizer = codec_calls.create_quantizer("uniform", bits)
     programs = stages.programs(quantizer, X, 2)
     text = {
         name: programs[name].compile().as_text()

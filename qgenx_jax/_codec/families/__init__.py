@@ -1,0 +1,1 @@
+"""One file for each family of quantizers: how it rounds, its row, its factory."""

@@ -1,0 +1,147 @@
+"""Equal steps on both sides of zero; with one bit, the two ends alone."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from qgenx_jax._codec import scales
+from qgenx_jax._codec.levels import steps_of
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._codec.rounding import (
+    FAMILIES,
+    Family,
+    Grid,
+    PaddedByZeros,
+    Rounding,
+    pytree,
+    static,
+)
+from qgenx_jax._types import Array
+
+
+@pytree
+class Uniform(PaddedByZeros):
+    """2 (s + 1) + 1 signed levels at equal distances U = norm / (s + 1).
+
+        c = nearest whole number to v / U,   f = round(2^16 (v - c U) / U),
+        code = c + floor((f + r) / 2^16)
+
+    U is rounded *up* to so few significant bits that every code * U is exact; so
+    v - c U is exact too, and no |code| exceeds s + 1. On the wire is 2^(bits - 2) U,
+    which unlike U is a normal number for every normal norm.
+    """
+
+    bits: int = static()
+    norm: float = static()
+
+    n_meta: ClassVar[int] = 1
+    keeps_zeros: ClassVar[bool] = True
+    looks_up: ClassVar[bool] = False
+
+    @property
+    def steps(self) -> int:
+        """s + 1."""
+        return steps_of(self.bits)
+
+    @property
+    def unit(self) -> float:
+        """U / scale, a power of two."""
+        return 2.0 ** (2 - self.bits)
+
+    def measure(self, bucket: Array) -> tuple[Grid, Array]:
+        """See `Rounding`."""
+        largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
+        drop = 0 if self.steps == 1 else self.bits - 1
+        norm = scales.norm_of(bucket, lift, largest, self.norm)
+        scale = scales.round_up(norm, self.steps * self.unit, drop, lift)
+        step = scale * self.unit
+        inverse = scales.inverse(step)
+        return Grid(lift, jnp.zeros_like(step), step, inverse), scale / lift
+
+    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
+        """See `Rounding`."""
+        values = values * grid.lift
+        near = jnp.round(values * grid.inverse)
+        rest = jnp.round((values - near * grid.step) * (grid.inverse * 2.0**16))
+        code = scales.to_int32(near) + ((scales.to_int32(rest) + r16) >> 16)
+        code = jnp.clip(code, -self.steps, self.steps) + self.steps
+        return code.astype(jnp.uint8)
+
+    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Rounding`."""
+        (scale,) = meta
+        # code * unit is exact, so this is code * U, rounded nowhere
+        return scales.scaled(codes - self.steps, 2 - self.bits, scale.dtype) * scale
+
+
+@pytree
+class Sign(PaddedByZeros):
+    """One bit: -norm or +norm, the latter with probability (1 + v / norm) / 2."""
+
+    norm: float = static()
+
+    n_meta: ClassVar[int] = 1
+    keeps_zeros: ClassVar[bool] = False
+    looks_up: ClassVar[bool] = False
+
+    def measure(self, bucket: Array) -> tuple[Grid, Array]:
+        """See `Rounding`."""
+        largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
+        norm = scales.norm_of(bucket, lift, largest, self.norm)
+        norm = scales.round_up(norm, 1.0, 0, lift)
+        inverse = scales.inverse(norm)
+        return Grid(lift, jnp.zeros_like(norm), norm, inverse), norm / lift
+
+    def round(self, values: Array, grid: Grid, r16: Array) -> Array:
+        """See `Rounding`."""
+        place = jnp.round(values * grid.lift * (grid.inverse * 2.0**15))
+        codes = (2**15 + scales.to_int32(place) + r16) >> 16
+        return jnp.clip(codes, 0, 1).astype(jnp.uint8)
+
+    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Rounding`."""
+        (norm,) = meta
+        return (2 * codes - 1).astype(norm.dtype) * norm
+
+
+def _rounding(bits: int, norm: float, table: Array | None) -> Rounding:
+    del table
+    return Sign(norm) if bits == 1 else Uniform(bits, norm)
+
+
+FAMILIES["uniform"] = Family(_rounding)
+
+
+def uniform(
+    bits: int = 8,
+    *,
+    norm: float = math.inf,
+    bucket_size: int | None = 1024,
+) -> Quantizer:
+    """Equal steps between -||v||_q and ||v||_q: QSGD (q = 2), QSGD-inf (q = infinity).
+
+    Args:
+        bits: per coordinate, sign included, 1 to 8; 2^(bits - 1) - 1 steps on each side
+            of zero, so that 2 bits are ternary. 1 bit has the levels -n and n alone.
+        norm: q, one of 1, 2 and infinity.
+        bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
+
+    Returns:
+        The quantizer. It costs bits / 8 + 4 / bucket_size bytes per coordinate.
+
+    Raises:
+        ValueError: for values outside these ranges.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> qgenx.uniform(bits=4).n_bytes(1_000_000)  # float32 takes 4,000,000
+        503908
+
+    References:
+        Alistarh et al., QSGD, NeurIPS 2017; Ramezani-Kebrya et al., Distributed
+        Extra-gradient with Optimal Complexity and Communication Guarantees, ICLR 2023,
+        section 3.
+    """
+    return Quantizer("uniform", bits, norm, bucket_size)

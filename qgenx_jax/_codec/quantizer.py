@@ -1,0 +1,261 @@
+"""The quantizer: a static description, and arrays to payloads and back.
+
+For a bucket v with norm n = ||v||_q, coordinate i becomes, independently,
+
+    Q(v)_i = n sign(v_i) (l_{tau+1} with probability xi, else l_tau),    E Q(v) = v,
+
+l_tau <= |v_i| / n <= l_{tau+1} being neighbouring levels and xi the place between them.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qgenx_jax import _checks, _random
+from qgenx_jax._codec import fusion, levels, records
+from qgenx_jax._codec.coder import Quantized
+from qgenx_jax._codec.rounding import FAMILIES
+from qgenx_jax._types import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Payload:
+    """What one worker sends for one array: a record for each bucket.
+
+    A record is the bucket's packed codes and then what its coordinates share, as
+    float32 or, for a float64 array, float64: a scale, which is the norm up to a factor
+    between 1/2 and 1, or for `min_max` the minimum and a scale. NaN marks a bucket that
+    held a NaN or an infinity. `Quantizer.records` opens them.
+
+    Attributes:
+        data: uint8 of shape (bytes,), record after record.
+        shape: shape of the array.
+        dtype: dtype of the array.
+        quantizer: the one that encoded it; None if it is not known, for bytes that came
+            from elsewhere.
+        other_levels: whether it was given levels other than its own.
+    """
+
+    data: Array
+    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+    dtype: np.dtype = dataclasses.field(metadata={"static": True})
+    quantizer: Any = dataclasses.field(default=None, metadata={"static": True})
+    other_levels: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the wire."""
+        return self.data.size
+
+    def check(self, n_bytes: int, quantizer: Any) -> None:
+        """Checks that a quantizer, whose payloads have so many bytes, may open it.
+
+        Raises:
+            ValueError: if the payload is another one's, or has other bytes.
+        """
+        way_out = "decode it with the quantizer that encoded it"
+        if self.quantizer not in (None, quantizer):
+            rule = f"must be encoded by {quantizer}"
+            raise _checks.refuse("payload", rule, self.quantizer, way_out)
+        found = jax.ShapeDtypeStruct(self.data.shape, self.data.dtype)
+        if found != jax.ShapeDtypeStruct((n_bytes,), np.uint8):
+            rule = f"must be {n_bytes} bytes for {quantizer} and the shape {self.shape}"
+            raise _checks.refuse("payload", rule, found, way_out)
+
+    def check_levels(self, levels: Array | None) -> None:
+        """Checks that levels are given where they were given to the encoder.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        if self.quantizer is not None and self.other_levels != (levels is not None):
+            there = "with levels" if self.other_levels else "without levels"
+            raise _checks.refuse(
+                "levels",
+                "must be given to decode exactly where they were given to encode",
+                _checks.Text(f"a payload encoded {there}"),
+                "give both the same levels",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantizer:
+    """A static, hashable description of a quantizer.
+
+    Made by `uniform`, `exponential`, `min_max` and `user_levels`, which document it.
+
+    Attributes:
+        family: "uniform", "exponential", "levels" or "min_max".
+        bits: per coordinate, sign included.
+        norm: q of the bucket norm ||v||_q: 1, 2 or infinity; infinity for "min_max".
+        bucket_size: coordinates that share a norm; None for one bucket.
+        levels: l_1 < ... < l_{s+1} = 1 of "exponential" and "levels"; () otherwise.
+
+    Raises:
+        ValueError: for values outside these ranges.
+    """
+
+    family: str
+    bits: int
+    norm: float
+    bucket_size: int | None
+    levels: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        family = FAMILIES[_checks.one_of("family", self.family, sorted(FAMILIES))]
+        # as Python numbers: NumPy's overflow in the arithmetic of sizes
+        bits = _checks.whole_number("bits", self.bits, family.least_bits, 8)
+        norm = _checks.one_of("norm", self.norm, family.norms)
+        object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "norm", norm)
+        if self.bucket_size is not None:
+            size = _checks.whole_number("bucket_size", self.bucket_size, 1, None)
+            object.__setattr__(self, "bucket_size", size)
+        least, most = family.n_levels(bits)
+        is_tuple = isinstance(self.levels, tuple)
+        if not is_tuple or not least <= len(self.levels) <= most:
+            raise _checks.refuse(
+                "levels",
+                f"must be a tuple of {least} to {most} with {self.family}, {bits} bits",
+                self.levels,
+                "make the quantizer by uniform, exponential, min_max or user_levels",
+            )
+        if family.takes_levels:
+            levels.check_levels(self.levels)
+
+    def n_bytes(self, size: int, dtype: np.dtype | str = "float32") -> int:
+        """Bytes on the wire for a vector of `size` coordinates of a dtype."""
+        size = _checks.whole_number("size", size, 0, None)
+        return coder_of(self, dtype).n_bytes(size)
+
+    def encode(
+        self, key: _random.KeyOrSeed, x: Array, levels: Array | None = None
+    ) -> Payload:
+        """Rounds an array at random, without bias, and packs it.
+
+        Args:
+            key: PRNG key or seed; equal keys give equal bytes.
+            x: floating-point array of any shape. Arithmetic is float32, float64 for a
+                float64 array.
+            levels: for the family "levels", other levels than the quantizer's own:
+                not decreasing, in [0, 1], the last one 1, of the same number; may be
+                traced, and are truncated to 12 significant bits. Traced ones that are
+                not such make the payload decode to NaN.
+
+        Returns:
+            The payload. The mean of what `decode` gives over all keys is x, to 2^-17 of
+            the distance of the two levels around each coordinate (16 random bits decide
+            a rounding), before it is rounded to the nearest of x's dtype; `min_max`
+            adds the rounding of v - min and max - min in floating point.
+
+        Raises:
+            ValueError: if x is not a real floating-point array, or levels are given to
+                another family, or are not such, as far as they are known.
+
+        Example:
+            >>> import jax, qgenx_jax as qgenx
+            >>> quantizer = qgenx.uniform(bits=4, bucket_size=4)
+            >>> payload = quantizer.encode(0, jax.numpy.array([7.0, -2.0, 0.0, 1.5, 3]))
+            >>> payload.nbytes  # 5 codes of 4 bits, 2 buckets of 4 bytes
+            11
+            >>> quantizer.decode(payload)[:3]
+            Array([ 7., -2.,  0.], dtype=float32)
+        """
+        _checks.floating_leaves("x", x)
+        if not isinstance(x, (list, tuple)) and not jax.tree_util.all_leaves([x]):
+            found = _checks.Text(type(x).__name__)
+            way_out = "pass its leaves, or send the tree by qgenx_jax.exchange"
+            raise _checks.refuse("x", "must be one array", found, way_out)
+        x = jnp.asarray(x)
+        key = _random.typed(_random.canonical_key(key))
+        data = coder_of(self, x.dtype, levels).encode(key, x.reshape(-1), x.size)
+        return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
+
+    def decode(self, payload: Payload, levels: Array | None = None) -> Array:
+        """The array that a payload stands for.
+
+        Args:
+            payload: from `encode` of an equal quantizer.
+            levels: those given to `encode`.
+
+        Returns:
+            Array of the payload's shape and dtype. A bucket that held a NaN or an
+            infinity is all NaN; a bucket of zeros is all zeros.
+
+        Raises:
+            ValueError: if the payload is not one of this quantizer, or levels are
+                given here and were not there, or the other way around.
+        """
+        _checks.instance_of("payload", payload, Payload, "pass what encode returned")
+        payload.check_levels(levels)
+        coder = coder_of(self, payload.dtype, levels)
+        size = math.prod(payload.shape)
+        payload.check(coder.n_bytes(size), self)
+        flat = fusion.joined(coder.mean(payload.data[None], size), coder.form.wide)
+        return flat.reshape(payload.shape).astype(payload.dtype)
+
+    def records(self, payload: Payload) -> list[tuple[Array, Array]]:
+        """Opens a payload: unsigned codes (rows, length) and scales (rows, m).
+
+        Returns:
+            A list with the full buckets and, where there is one, the short last one.
+
+        Raises:
+            ValueError: if the payload is another quantizer's, or its bytes are not as
+                many as this one makes.
+        """
+        coder, size = coder_of(self, payload.dtype), math.prod(payload.shape)
+        payload.check(coder.n_bytes(size), self)
+        found = []
+        for opened in records.open_records(coder.form, payload.data[None], size, 0):
+            codes, meta = opened.codes(0), [scale[:, 0] for scale in opened.meta(0)]
+            codes = codes.reshape(codes.shape[0], -1)[:, : opened.length]
+            found.append((codes.astype(jnp.uint8), jnp.concatenate(meta, axis=1)))
+        return found
+
+
+def coder_of(
+    quantizer: Quantizer, dtype: np.dtype | str, given: Array | None = None
+) -> Quantized:
+    """How vectors of a dtype become bytes by a quantizer.
+
+    Args:
+        quantizer: the description.
+        dtype: of the vectors. Arithmetic and scales are float64 for float64, else
+            float32.
+        given: levels in place of the quantizer's own.
+
+    Raises:
+        ValueError: if the dtype is no real floating-point one, or levels are given
+            where the family fixes them, or are not such, as far as they are known.
+    """
+    _checks.floating_leaves("dtype", jax.ShapeDtypeStruct((), dtype))
+    wide = np.dtype("float64" if np.dtype(dtype) == np.float64 else "float32")
+    family, table = FAMILIES[quantizer.family], None
+    if given is not None and not family.takes_levels:
+        raise _checks.refuse(
+            "levels",
+            "must be left out where the family fixes them",
+            f"levels for {quantizer.family!r}",
+            "make the quantizer by qgenx_jax.user_levels",
+        )
+    if given is not None:
+        table = levels.given(given, len(quantizer.levels))
+    elif quantizer.levels:
+        table = jnp.asarray(quantizer.levels, jnp.float32)
+    rounding = family.rounding(quantizer.bits, quantizer.norm, table)
+    size = quantizer.bucket_size
+    form = records.Format(quantizer.bits, rounding.n_meta, wide, size)
+    return Quantized(rounding, form)
+
+
+def initial_levels(quantizer: Quantizer) -> Array | None:
+    """What a state holds for a family that takes levels, and None for the others."""
+    if not FAMILIES[quantizer.family].takes_levels:
+        return None
+    return jnp.asarray(quantizer.levels, jnp.float32)

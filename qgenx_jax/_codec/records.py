@@ -1,0 +1,247 @@
+"""A flat vector to records and back: whole passes over buckets.
+
+    encode: cut -> measure -> round, piece by piece, by bits drawn there -> pack -> join
+    mean:   open -> unpack -> values -> add up over workers -> share
+
+A record is a bucket's bytes: its packed codes, then what its coordinates share. Each
+step is a function, called in one place, so that a profile can time it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from qgenx_jax import _checks, _trees
+from qgenx_jax._codec import fusion, packing, scales
+from qgenx_jax._codec.bits import Bits, bits_for
+from qgenx_jax._codec.rounding import Rounding
+from qgenx_jax._types import Array
+
+
+class Format(NamedTuple):
+    """How vectors are laid out in records.
+
+    Attributes:
+        bits: per coordinate.
+        n_meta: numbers that a bucket's coordinates share.
+        wide: dtype of these numbers and of all arithmetic.
+        bucket_size: coordinates of a bucket; None for one bucket.
+    """
+
+    bits: int
+    n_meta: int
+    wide: np.dtype
+    bucket_size: int | None
+
+    def buckets(self, size: int) -> tuple[tuple[int, int], ...]:
+        """How `size` coordinates are cut: (rows, length) of the full and the short."""
+        if size == 0:
+            return ()
+        length = min(self.bucket_size or size, size)
+        full, rest = divmod(size, length)
+        return ((full, length),) + (((1, rest),) if rest else ())
+
+    def record_bytes(self, length: int) -> int:
+        """Bytes of the record of a bucket of this length."""
+        packed = packing.packed_size(length, self.bits)
+        return packed + self.n_meta * self.wide.itemsize
+
+    def n_bytes(self, size: int) -> int:
+        """Bytes of the records of `size` coordinates."""
+        buckets = self.buckets(size)
+        return sum(rows * self.record_bytes(length) for rows, length in buckets)
+
+    def piece(self, length: int) -> int:
+        """Coordinates of one of the pieces that a bucket is packed from."""
+        return -(-length // packing.pieces_of(self.bits))
+
+    def words(self, length: int) -> int:
+        """Words of random bits of a bucket: each rounds two coordinates."""
+        return packing.pieces_of(self.bits) // 2 * self.piece(length)
+
+
+def cut(form: Format, size: int, vector: Array | Sequence[Array]) -> Sequence[Array]:
+    """The full and the short buckets that a vector begins with: (rows, length).
+
+    What is cut already stays as it is.
+    """
+    if not isinstance(vector, jax.Array):
+        return vector
+    found, start = [], 0
+    for rows, length in form.buckets(size):
+        end = start + rows * length
+        found.append(vector[start:end].reshape(rows, length).astype(form.wide))
+        start = end
+    return found
+
+
+def encode(
+    form: Format,
+    size: int,
+    rounding: Rounding,
+    key: Array,
+    vector: Array | Sequence[Array],
+) -> list[Array]:
+    """Records of the full and the short buckets: uint8 arrays (rows, bytes).
+
+    Args:
+        form: of the records.
+        size: coordinates to encode.
+        rounding: of the coordinates.
+        key: of the random bits.
+        vector: begins with the coordinates; or their buckets, as `cut` has them.
+    """
+    records, words = [], 0
+    for bucket in cut(form, size, vector):
+        rows, length = bucket.shape
+        bits = bits_for(key, rows, form.words(length), words)
+        words += rows * form.words(length)
+        grid, meta = rounding.measure(bucket)
+        if packing.is_one_part(form.bits):
+            pieces = round_pieces(form, rounding, grid, bits, bucket)
+        else:
+            pieces = round_once(form, rounding, grid, bits, bucket)
+        records.append(join(pack(form, pieces, length), meta))
+    if words > 2**32:
+        raise _checks.refuse(
+            "x",
+            "must need at most 2^32 words of random bits, or they would repeat",
+            f"{words} words",
+            "take larger buckets, or encode it in pieces with keys of their own",
+        )
+    return records
+
+
+def round_pieces(
+    form: Format, rounding: Rounding, grid: Any, bits: Bits, bucket: Array
+) -> list[Array]:
+    """Codes of buckets (rows, length), in the pieces that `pack` takes.
+
+    Returns:
+        uint8 arrays (rows, form.piece(length)); the last ones end in zeros.
+    """
+    size, length = bucket.shape[1], form.piece(bucket.shape[1])
+    pieces = []
+    for start in range(0, packing.pieces_of(form.bits) * length, length):
+        end = max(start, min(start + length, size))
+        r16 = bits.piece(start, end - start)
+        codes = rounding.round(bucket[:, start:end], grid, r16)
+        missing = start + length - end
+        pieces.append(jnp.pad(codes, ((0, 0), (0, missing))) if missing else codes)
+    return pieces
+
+
+def round_once(
+    form: Format, rounding: Rounding, grid: Any, bits: Bits, bucket: Array
+) -> list[Array]:
+    """`round_pieces`, stored: where parts of a code go to several bytes, each in a loop
+    of its own, XLA would round in each.
+    """
+    codes = fusion.apart(
+        lambda x: jnp.concatenate(round_pieces(form, rounding, grid, bits, x), axis=1),
+        bucket,
+    )
+    length = form.piece(bucket.shape[1])
+    return [codes[:, i : i + length] for i in range(0, codes.shape[1], length)]
+
+
+def pack(form: Format, pieces: Sequence[Array], length: int) -> Array:
+    """Packed codes of buckets of this length: uint8 (rows, bytes)."""
+    packed = packing.pack(pieces, form.bits)
+    return packed[:, : packing.packed_size(length, form.bits)]
+
+
+def join(packed: Array, meta: Array) -> Array:
+    """Records (rows, bytes) from packed codes and meta (rows, m)."""
+    as_bytes = lax.bitcast_convert_type(meta, jnp.uint8).reshape(meta.shape[0], -1)
+    return jnp.concatenate([packed, as_bytes], axis=1)
+
+
+def mean(
+    form: Format, size: int, start: int, rounding: Rounding, payloads: Array
+) -> list[Array]:
+    """The mean of what K payloads stand for.
+
+    Added up in their order, so that all who do this get the same bits: products of
+    codes and steps are exact, however a compiler fuses them with the additions.
+
+    Args:
+        form: of the records.
+        size: coordinates of each.
+        start: byte of each at which its records begin.
+        rounding: of the coordinates.
+        payloads: uint8 of shape (K, bytes).
+
+    Returns:
+        Values of the full and of the short buckets: (rows, ...), whose further axes
+        make up a bucket in order.
+    """
+    count, means = payloads.shape[0], []
+    for records in open_records(form, payloads, size, start):
+
+        def term(k: Any, records: Records = records) -> tuple[Array, Array]:
+            meta = records.meta(k)
+            return rounding.values(records.codes(k), meta), meta[-1]
+
+        total, sum_of_scales = _trees.add_up(count, term)
+        if count > 1:
+            total *= scales.share(count, sum_of_scales)
+        if records.length != total[0].size:  # packed runs end in padding
+            total = total.reshape(total.shape[0], -1)[:, : records.length]
+        means.append(total)
+    return means
+
+
+DECODED_TWICE = 4
+"""Payloads that are decoded twice rather than their mean stored."""
+
+
+def is_better_stored(rounding: Rounding, count: int) -> bool:
+    """Whether CPUs take less time if the mean of `count` payloads, used twice, is kept.
+
+    So it is for more than a few payloads, and for levels that are looked up. The sum of
+    more than UNROLLED of them is a loop, which stores it in any case.
+    """
+    return rounding.looks_up or DECODED_TWICE < count <= _trees.UNROLLED
+
+
+class Records(NamedTuple):
+    """Records of buckets of one length, as they arrived from K workers.
+
+    Attributes:
+        data: uint8 of shape (K, rows, bytes).
+        length: coordinates of a bucket.
+        form: of the records.
+    """
+
+    data: Array
+    length: int
+    form: Format
+
+    @property
+    def _packed(self) -> int:
+        return packing.packed_size(self.length, self.form.bits)
+
+    def codes(self, k: Any) -> Array:
+        """Those of worker k, int32 (rows, runs, m): see `packing.unpack`."""
+        return packing.unpack(self.data[k][:, : self._packed], self.form.bits)
+
+    def meta(self, k: Any) -> list[Array]:
+        """Those of worker k, arrays that broadcast against its codes."""
+        words = packing.words(self.data[k][:, self._packed :], self.form.wide)
+        return [words[:, i, None, None] for i in range(self.form.n_meta)]
+
+
+def open_records(
+    form: Format, payloads: Array, size: int, start: int
+) -> Iterator[Records]:
+    """The full and the short buckets of payloads (K, bytes), from byte `start` on."""
+    for rows, length in form.buckets(size):
+        end = start + rows * form.record_bytes(length)
+        data = payloads[:, start:end].reshape(payloads.shape[0], rows, -1)
+        yield Records(data, length, form)
+        start = end

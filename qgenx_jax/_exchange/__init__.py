@@ -1,0 +1,18 @@
+"""A tree per worker goes in, the mean over workers comes out on all of them.
+
+The files, each importing only from those before it:
+
+- `layout`: a tree to flat vectors and back, and which leaves travel exact
+- `groups`: quantizers by label, and labels of leaves
+- `parts`: a flat vector with its coders, and its chunks
+- `traffic`: bytes counted beforehand, and what a link takes for them
+- `strategy`: what every strategy does
+- `all_reduce`: exact
+- `all_gather`: quantized, one phase
+- `reduce_scatter`: quantized, two phases
+- `hierarchical`: exact within a host, one of these two between hosts
+- `strategies`: the table of them, and the choice
+- `exchange`: the exchange itself, and its state
+- `factory`: how users make one
+- `quantized_mean`: one as an optax transformation
+"""

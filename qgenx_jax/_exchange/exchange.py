@@ -1,0 +1,231 @@
+"""The exchange: a tree per worker goes in, the mean over workers comes out.
+
+    flatten -> encode -> one uint8 buffer -> one all-gather -> decode and average
+
+All that a worker sends at one exchange (packed codes, norms, leaves kept exact, numbers
+for the step size) lies in one buffer, so that an exchange is one collective. By
+`reduce_scatter` it is two, with one buffer each.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qgenx_jax import _checks, _random
+from qgenx_jax._codec.quantizer import Quantizer, initial_levels
+from qgenx_jax._exchange import groups, strategies, strategy, traffic
+from qgenx_jax._exchange.groups import Labels
+from qgenx_jax._exchange.layout import Layout
+from qgenx_jax._exchange.parts import Part, Pieces, parts
+from qgenx_jax._exchange.strategy import Strategy, Wanted
+from qgenx_jax._exchange.traffic import Link, Traffic
+from qgenx_jax._types import Array, AxisName, DualVector, LeafPredicate
+from qgenx_jax._workers import axes
+
+
+class ExchangeState(NamedTuple):
+    """State of an exchange.
+
+    Attributes:
+        key: PRNG key, the same on all workers; split at every send. What rounds is this
+            key with the tree's paths and shapes and the worker's index folded in.
+        levels: of each group whose quantizer is `user_levels`, an array (s + 1,), to be
+            replaced by other ones at will (where those break the rules of
+            `user_levels`, means are NaN); the group of a single quantizer is "all".
+        per_worker: what differs between workers, each leaf with a leading worker axis;
+            None, as long as nothing is gathered about the vectors.
+    """
+
+    key: Array
+    levels: dict[str, Array]
+    per_worker: Any = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Exchange:
+    """Averages trees over workers; made by `exchange`, which says what each may be.
+
+    Attributes:
+        axis_name: the axis over workers, or a tuple of axes; None for one worker.
+        quantizers: by label, None for leaves that travel exact; the label is "all"
+            where there is one quantizer.
+        labels: of the leaves; None where there is one quantizer.
+        collective: "once", "auto", "exact", "all_gather", "reduce_scatter" or
+            "hierarchical".
+        link: what "auto" and "hierarchical" choose by.
+        second: by label, the quantizers of means that are encoded again, where they are
+            others.
+        exact: chooses leaves that travel as their own bytes; None for none.
+        key: the key or seed that states begin with.
+    """
+
+    axis_name: AxisName
+    quantizers: Mapping[str, Quantizer | None]
+    labels: Labels | None
+    collective: str
+    link: Link
+    second: Mapping[str, Quantizer | None]
+    exact: LeafPredicate | None
+    key: Any
+
+    def init(self) -> ExchangeState:
+        """The state before the first send; it shares no buffer with the key given."""
+        key = jnp.array(_random.canonical_key(self.key), copy=True)
+        return ExchangeState(key, self._initial_levels())
+
+    def send(
+        self,
+        tree: DualVector,
+        state: ExchangeState,
+        *,
+        scalar: Callable[[DualVector], Array] | None = None,
+    ) -> tuple[tuple[DualVector, DualVector, Array | None], ExchangeState]:
+        """One exchange, to be called under the axis `axis_name`.
+
+        Args:
+            tree: this worker's dual vector.
+            state: the exchange's state, equal on all workers.
+            scalar: from this worker's own decoded vector, one number, or a short vector
+                (m,) of them, that rides in the same buffer.
+
+        Returns:
+            ((mean, own, scalars), state): the mean over workers of the decoded vectors,
+            equal on all workers to the last bit; this worker's own decoded vector, both
+            in float32, or float64 for float64 leaves; what the workers' `scalar` gave,
+            shape (K,) or (K, m), or None without it.
+
+        Raises:
+            ValueError: if the state is not an exchange's, the axis is not bound, a leaf
+                is not a real floating-point array or does not vary over the workers, or
+                no leaf is left to quantize.
+        """
+        if scalar is not None:
+            _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
+        layout, way, ways, vectors, keys = self._prepared(tree, state)
+
+        def scalars(own: Sequence[Pieces]) -> Array:
+            assert scalar is not None
+            return strategy.scalars(scalar(layout.unflatten(own)))
+
+        wanted = Wanted(True, None if scalar is None else scalars)
+        found = way.mean(ways, vectors, keys, wanted, self.axis_name)
+        mean = layout.unflatten(found.means)
+        own = None if found.own is None else layout.unflatten(found.own)
+        return (mean, own, found.scalars), self._after(state, way)
+
+    def mean(
+        self, tree: DualVector, state: ExchangeState
+    ) -> tuple[DualVector, ExchangeState]:
+        """(mean, state) of `send`, without what else that returns."""
+        layout, way, ways, vectors, keys = self._prepared(tree, state)
+        found = way.mean(ways, vectors, keys, Wanted(), self.axis_name)
+        return layout.unflatten(found.means), self._after(state, way)
+
+    def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
+        """This worker's own decoded vector, as `send` gives it, without a collective.
+
+        For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
+        the state, the dtypes of the result and the errors are those of `send`.
+        """
+        layout, way, ways, vectors, keys = self._prepared(tree, state)
+        return layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
+
+    def traffic(
+        self,
+        tree: DualVector,
+        workers: int | tuple[int, ...],
+        *,
+        scalar_bytes: int = 0,
+    ) -> Traffic:
+        """Bytes of one exchange of such a tree, which the compiled program shows.
+
+        What `quantized_mean` and `q_genx` return has a `traffic` of its own, that of an
+        update or of an iteration, which knows what rides along.
+
+        Args:
+            tree: the tree, or its shapes and dtypes.
+            workers: K, or the sizes of the axes, which "hierarchical" needs.
+            scalar_bytes: of what `scalar` of `send` returns, 4 for each float32 number.
+
+        Raises:
+            ValueError: as `send` does for the tree.
+
+        Example:
+            >>> import jax.numpy as jnp, qgenx_jax as qgenx
+            >>> exchange = qgenx.exchange("data", qgenx.uniform(bits=4))
+            >>> exchange.traffic(jnp.zeros((1024, 1024)), workers=3).sent_bytes
+            1056768
+        """
+        sizes = workers if isinstance(workers, tuple) else (workers,)
+        sizes = [_checks.whole_number("workers", size, 1, None) for size in sizes]
+        _checks.whole_number("scalar_bytes", scalar_bytes, 0, None)
+        layout, total = self.layout(tree), math.prod(sizes)
+        ways = self._parts(layout, self._initial_levels())
+        way = self._strategy(ways, sizes)
+        phases = way.phases(ways, total, scalar_bytes)
+        return traffic.traffic(way.name, total, phases, layout.coordinates)
+
+    def layout(self, tree: DualVector) -> Layout:
+        """How the leaves of a tree travel.
+
+        Raises:
+            ValueError: as `send` does for the tree.
+        """
+        return groups.layout(tree, self.quantizers, self.labels, self.exact)
+
+    def _prepared(
+        self, tree: DualVector, state: ExchangeState
+    ) -> tuple[Layout, Strategy, Sequence[Part], list[Array], list[Array]]:
+        """How the tree travels, the strategy, and parts, vectors and keys for it."""
+        made = "make it by init of this very exchange"
+        _checks.instance_of("state", state, ExchangeState, made)
+        _random.canonical_key(state.key)
+        sizes = axes.axis_sizes(self.axis_name)  # raises where it is not bound
+        layout = self.layout(tree)
+        axes.refuse_replicated("the tree to exchange", tree, self.axis_name)
+        groups.check_levels(state.levels, self._initial_levels())
+        ways = self._parts(layout, state.levels)
+        way, vectors = self._strategy(ways, sizes), layout.flatten(tree)
+        keys = self._keys(layout, vectors, state) if _rounds(way) else [state.key]
+        return layout, way, ways, vectors, keys
+
+    def _keys(
+        self, layout: Layout, vectors: list[Array], state: ExchangeState
+    ) -> list[Array]:
+        """This worker's stream of rounding bits for each part."""
+        _, key = _random.next_key(state.key)
+        # two exchanges of one program, which may have equal keys, round differently
+        key = jax.random.fold_in(key, layout.fingerprint)
+        return [
+            axes.stream_key(jax.random.fold_in(key, i), vector, self.axis_name)
+            for i, vector in enumerate(vectors)
+        ]
+
+    def _after(self, state: ExchangeState, way: Strategy) -> ExchangeState:
+        """The state after an exchange; one that rounds nothing uses no key."""
+        if not _rounds(way):
+            return state
+        return state._replace(key=_random.next_key(state.key)[0])
+
+    def _strategy(self, ways: Sequence[Part], sizes: Sequence[int]) -> Strategy:
+        is_exact = not any(self.quantizers.values())
+        return strategies.choose(self.collective, self.link, ways, is_exact, sizes)
+
+    def _parts(self, layout: Layout, levels: Mapping[str, Array]) -> tuple[Part, ...]:
+        return parts(layout, self.quantizers, self.second, levels)
+
+    def _initial_levels(self) -> dict[str, Array]:
+        levels = {
+            group: initial_levels(quantizer)
+            for group, quantizer in self.quantizers.items()
+            if quantizer is not None
+        }
+        return {group: x for group, x in levels.items() if x is not None}
+
+
+def _rounds(way: Strategy) -> bool:
+    return way.name != "exact"

@@ -1,0 +1,150 @@
+"""How users make an exchange, or hand on one that is ready."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from qgenx_jax import _checks, _random
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange import groups, strategies
+from qgenx_jax._exchange.exchange import Exchange
+from qgenx_jax._exchange.groups import Labels
+from qgenx_jax._exchange.layout import no_leaves
+from qgenx_jax._exchange.traffic import DEFAULT, Link
+from qgenx_jax._types import AxisName, LeafPredicate
+
+
+def exchange(
+    axis_name: AxisName,
+    quantizer: Quantizer | Mapping[str, Quantizer | None] | None,
+    *,
+    labels: Labels | None = None,
+    collective: str | Link = "once",
+    link: Link | None = None,
+    second: Quantizer | Mapping[str, Quantizer | None] | None = None,
+    exact: LeafPredicate | None = no_leaves,
+    key: _random.KeyOrSeed = 0,
+) -> Exchange:
+    """The exchange of dual vectors between workers, under a mapped axis.
+
+    Worker k contributes V_k and all receive (1/K) sum_k Q(V_k), with E Q(v) = v and
+    independent rounding, so the mean's quantization variance falls as 1/K.
+
+    Args:
+        axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap;
+            None for one worker without a collective, which quantizes all the same, so
+            that a script runs, and can be debugged, on one device.
+        quantizer: what each vector is rounded to; None exchanges exactly. With labels,
+            one for each group of leaves: a mapping from label to quantizer or None.
+        labels: with such a mapping, the leaves' labels, as in optax.partition: a tree
+            of strings, a prefix of the vectors' tree, or a function from it to that.
+        collective: with what the mean is made, and what a worker sends of a payload:
+            "all_gather": one all-gather of one uint8 buffer, of which each worker
+            decodes all K; K - 1 payloads;
+            "reduce_scatter": an all-to-all of the chunks of that buffer, of which each
+            worker averages its own, and an all-gather of the means, which are encoded
+            again with independent bits; 2 (K - 1) / K payloads, and a second variance,
+            that of the mean's own quantization, which does not fall with K;
+            "hierarchical": on a tuple of axes, exact reduce-scatter over the last one,
+            of N workers, then the faster of the two above, by `link`, on 1/N of the
+            vector, then exact all-gather; its own vectors are None;
+            "exact": an all-reduce in the leaves' precision or float32, only with
+            quantizer=None;
+            "auto": the faster of "all_gather" and "reduce_scatter" by `link`; as a rule
+            one phase up to K = 2, for small vectors and with slow encoders, two phases
+            for large ones; "exact" without a quantizer; the default of
+            `quantized_mean`;
+            a `Link`: "auto" with that link;
+            "once": one quantization of each vector, as in algorithm 1, so that the mean
+            is that of the own vectors, and its variance falls as 1/K: "exact" without a
+            quantizer, "all_gather" with one.
+        link: with "auto" and "hierarchical", the model of what connects the workers;
+            None for `Link()`, 10 Gbit/s.
+        second: what means are rounded to in the second phase of "reduce_scatter", and
+            nothing where one phase is chosen; None for the same. With labels, a
+            mapping; labels left out keep theirs.
+        exact: leaves that travel as their own bytes, chosen by
+            `exact(path, shape_and_dtype)`, for instance `qgenx_jax.small_leaves`, the
+            default of `quantized_mean`; `no_leaves` and None quantize all.
+        key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
+            trees of other paths or shapes round differently also where keys are equal.
+
+    Returns:
+        An `Exchange` with `init()`, `send(tree, state, scalar=)`, `mean(tree, state)`,
+        `quantize(tree, state)` and `traffic(tree, workers)`.
+
+    Raises:
+        ValueError: for an unknown collective, an axis that can be none, a key that is
+            none, or a quantizer given to the exact collective.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, qgenx_jax as qgenx
+        >>> exchange = qgenx.exchange("data", qgenx.uniform(bits=8))
+        >>> def worker(vector):
+        ...     (mean, own, _), state = exchange.send(vector, exchange.init())
+        ...     return mean
+        >>> vectors = jnp.array([[127.0, -3.0], [127.0, 5.0]])  # on levels: exact
+        >>> jax.vmap(worker, axis_name="data", out_axes=None)(vectors)
+        Array([127.,   1.], dtype=float32)
+
+    References:
+        Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
+        Communication Guarantees, ICLR 2023, algorithm 1.
+    """
+    if axis_name is not None:
+        _checks.axis_name(axis_name)
+    if isinstance(collective, Link) and link is None:
+        collective, link = "auto", collective
+    quantizers = groups.quantizers_of(quantizer, labels)
+    own_second = groups.second_of(second, quantizers)
+    strategies.check(collective, link, axis_name, quantizers, second)
+    if exact is not None:
+        what = "of a leaf's path and shape, or None"
+        _checks.function("exact", exact, what, "for instance qgenx_jax.small_leaves")
+    _random.canonical_key(key)
+    link = DEFAULT if link is None else link
+    return Exchange(
+        axis_name, quantizers, labels, str(collective), link, own_second, exact, key
+    )
+
+
+NOT_GIVEN: Any = inspect.Parameter.empty
+"""The quantizer where it is left out: None is one, that of an exact exchange."""
+
+
+def ready_or_new(
+    axis_name: AxisName | Exchange, quantizer: Any, function: Any, **settings: Any
+) -> Exchange:
+    """The exchange that a method is given, or makes of its own arguments.
+
+    Args:
+        axis_name: a ready exchange, or what `exchange` takes.
+        quantizer: as in `exchange`; `NOT_GIVEN` with a ready one.
+        function: whose arguments these are; with a ready exchange they have to be
+            that function's defaults, since nothing would read them.
+        **settings: as in `exchange`.
+
+    Raises:
+        ValueError: as `exchange` does, and for what nothing would read.
+    """
+    if not isinstance(axis_name, Exchange):
+        if quantizer is NOT_GIVEN:
+            raise _checks.refuse(
+                "quantizer",
+                "must be given with the name of an axis",
+                _checks.Text("none"),
+                "pass for instance uniform(bits=4), or None for an exact exchange",
+            )
+        return exchange(axis_name, quantizer, **settings)
+    defaults = inspect.signature(function).parameters
+    for name, value in {"quantizer": quantizer, **settings}.items():
+        default = defaults[name].default
+        is_plain = isinstance(value, str | int)
+        if value is not default and not (is_plain and value == default):
+            raise _checks.refuse(
+                name,
+                "must be left out with an exchange that is ready",
+                value,
+                "give it to qgenx_jax.exchange",
+            )
+    return axis_name

@@ -1,0 +1,142 @@
+"""Between a tree and the flat vectors that travel: one for each group of leaves.
+
+Leaves with a label are quantized together, as one vector for each label. The others
+travel exact, as one vector for each dtype.
+"""
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qgenx_jax import _trees
+from qgenx_jax._codec import fusion
+from qgenx_jax._types import Array
+
+
+def small_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
+    """Leaves not worth quantizing: fewer than 2 dimensions, or under 1024 elements.
+
+    Biases and norms are a fraction of a percent of a network, and sending them exactly
+    removes a large part of the quantization error. The default of `quantized_mean`.
+
+    Example:
+        >>> import jax, qgenx_jax as qgenx
+        >>> qgenx.small_leaves("['bias']", jax.ShapeDtypeStruct((4096,), "float32"))
+        True
+    """
+    del path
+    return len(leaf.shape) < 2 or math.prod(leaf.shape) < 1024
+
+
+def no_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
+    """Keeps no leaf exact: the default of `exchange` and `q_genx`.
+
+    A point of a variational inequality is a vector, often a short one, and the
+    guarantees of Q-GenX are for all of it quantized.
+
+    Example:
+        >>> import jax, qgenx_jax as qgenx
+        >>> qgenx.no_leaves("['bias']", jax.ShapeDtypeStruct((4096,), "float32"))
+        False
+    """
+    del path, leaf
+    return False
+
+
+class Flat(NamedTuple):
+    """One of the flat vectors that a tree is cut into.
+
+    Attributes:
+        label: of its leaves; None for leaves that travel exact.
+        leaves: their indices in the tree.
+        size: coordinates.
+        dtype: of the vector: of exact leaves their own, else float32 or float64.
+        wide: dtype that sums of it are kept in, float32 or float64.
+    """
+
+    label: str | None
+    leaves: tuple[int, ...]
+    size: int
+    dtype: np.dtype
+    wide: np.dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the leaves of a tree travel: quantized in groups, or exact.
+
+    Attributes:
+        treedef: structure of the tree.
+        paths: path of each leaf, in order, as `jax.tree_util.keystr` prints it.
+        leaves: shape and dtype of each leaf.
+        labels: of each leaf its group, None if it travels exact.
+    """
+
+    treedef: Any
+    paths: tuple[str, ...]
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    labels: tuple[str | None, ...]
+
+    @property
+    def coordinates(self) -> int:
+        """Coordinates of the whole tree."""
+        return sum(leaf.size for leaf in self.leaves)
+
+    @property
+    def fingerprint(self) -> int:
+        """A number of 32 bits that tells trees of other paths or shapes apart."""
+        shapes = [leaf.shape for leaf in self.leaves]
+        return zlib.crc32(repr((self.paths, shapes, self.labels)).encode())
+
+    @functools.cached_property
+    def vectors(self) -> tuple[Flat, ...]:
+        """The groups in the order of their first leaves, then exact leaves by dtype."""
+        members: dict[tuple[str | None, Any], list[int]] = {}
+        for index, (leaf, label) in enumerate(
+            zip(self.leaves, self.labels, strict=True)
+        ):
+            kind = (label, leaf.dtype if label is None else None)
+            members.setdefault(kind, []).append(index)
+        quantized = [kind for kind in members if kind[0] is not None]
+        exact = [kind for kind in members if kind[0] is None]
+        found = []
+        for kind in quantized + exact:
+            of = members[kind]
+            size = sum(self.leaves[i].size for i in of)
+            wide = _trees.widest(_trees.accumulator_dtype(self.leaves[i]) for i in of)
+            dtype = wide if kind[1] is None else np.dtype(kind[1])
+            found.append(Flat(kind[0], tuple(of), size, dtype, wide))
+        return tuple(found)
+
+    def flatten(self, tree: Any) -> list[Array]:
+        """The flat vectors (size,) of a tree."""
+        leaves = jax.tree.leaves(tree)
+        return [
+            _trees.concatenate(
+                [jnp.ravel(leaves[i]).astype(flat.dtype) for i in flat.leaves],
+                flat.dtype,
+            )
+            for flat in self.vectors
+        ]
+
+    def unflatten(self, vectors: Sequence[Sequence[Array]]) -> Any:
+        """Inverse of `flatten`; leaves in dtypes that sums can be kept in.
+
+        Args:
+            vectors: for each of `vectors`, in the same order, flat arrays that make it
+                up, one after the other.
+        """
+        leaves: list[Any] = [None] * len(self.leaves)
+        for flat, pieces in zip(self.vectors, vectors, strict=True):
+            shapes = tuple(self.leaves[index].shape for index in flat.leaves)
+            found = fusion.cut(tuple(pieces), shapes, flat.wide)
+            for index, x in zip(flat.leaves, found, strict=True):
+                leaves[index] = x.astype(_trees.accumulator_dtype(self.leaves[index]))
+        return jax.tree.unflatten(self.treedef, leaves)

@@ -1,0 +1,122 @@
+"""The mean of an exchange as an optax transformation: data-parallel training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from qgenx_jax import _random, _trees
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange.exchange import Exchange
+from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
+from qgenx_jax._exchange.groups import Labels
+from qgenx_jax._exchange.layout import small_leaves
+from qgenx_jax._exchange.traffic import Link, Traffic
+from qgenx_jax._types import AxisName, LeafPredicate
+
+
+def quantized_mean(
+    axis_name: AxisName | Exchange,
+    quantizer: Quantizer | Mapping[str, Quantizer | None] | None = NOT_GIVEN,
+    *,
+    labels: Labels | None = None,
+    collective: str | Link = "auto",
+    link: Link | None = None,
+    second: Quantizer | Mapping[str, Quantizer | None] | None = None,
+    exact: LeafPredicate | None = small_leaves,
+    key: _random.KeyOrSeed = 0,
+) -> "QuantizedMean":
+    """Replaces each worker's updates by their mean over workers, exchanged in b bits.
+
+    The first link of a chain for data-parallel training: updates <- (1/K) sum_k Q(g_k).
+    A transformation that may skip an update (optax.apply_if_finite, optax.MultiSteps)
+    goes after it, never around it: all workers must take part in every exchange.
+
+    Args:
+        axis_name: the axis over workers, None for one worker without a collective; or
+            a ready `Exchange`, and nothing else.
+        quantizer: what each worker's updates are rounded to; None for an exact mean. A
+            mapping from labels for groups of leaves.
+        labels: of the leaves, with a mapping, as in `exchange`.
+        collective: as in `exchange`; by default "auto", what is fastest, for large
+            vectors and 3 workers or more by quantizing the mean, too.
+        link: as in `exchange`.
+        second: as in `exchange`.
+        exact: leaves that travel exactly; by default `small_leaves`, those of fewer
+            than 2 dimensions or under 1024 elements.
+        key: PRNG key or seed of the rounding; the same on all workers.
+
+    Returns:
+        An optax transformation whose state is an `ExchangeState`. Its `exchange` is
+        what carries the updates, and `traffic(params, workers)` the bytes of an update.
+
+    Raises:
+        ValueError: as `exchange` does, and at the update as `Exchange.send` does.
+
+    Example:
+        >>> import optax, qgenx_jax as qgenx
+        >>> optimizer = optax.chain(
+        ...     qgenx.quantized_mean("data", qgenx.uniform(bits=4, bucket_size=1024)),
+        ...     optax.adam(1e-3),
+        ... )
+
+    References:
+        Alistarh et al., QSGD, NeurIPS 2017.
+    """
+    worker_mean = ready_or_new(
+        axis_name,
+        quantizer,
+        quantized_mean,
+        labels=labels,
+        collective=collective,
+        link=link,
+        second=second,
+        exact=exact,
+        key=key,
+    )
+
+    def init_fn(params: optax.Params) -> Any:
+        del params
+        return worker_mean.init()
+
+    def update_fn(
+        updates: optax.Updates,
+        state: Any,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, Any]:
+        del params, extra
+        mean, state = worker_mean.mean(updates, state)
+        return _trees.cast_like(mean, updates), state
+
+    transformation = QuantizedMean(init_fn, update_fn)
+    transformation.exchange = worker_mean
+    return transformation
+
+
+class QuantizedMean(optax.GradientTransformationExtraArgs):
+    """What `quantized_mean` returns: a transformation that contains an exchange.
+
+    Attributes:
+        exchange: what carries the updates.
+    """
+
+    exchange: Exchange
+
+    def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
+        """Bytes that one worker sends and receives in an update.
+
+        Args:
+            params: the parameters, or their shapes and dtypes.
+            workers: as in `Exchange.traffic`.
+
+        Raises:
+            ValueError: as `Exchange.traffic` does.
+
+        Example:
+            >>> import jax.numpy as jnp, qgenx_jax as qgenx
+            >>> mean = qgenx.quantized_mean("data", qgenx.uniform(bits=4))
+            >>> mean.traffic(jnp.zeros((1024, 1024)), workers=3).collective
+            'reduce_scatter'
+        """
+        return self.exchange.traffic(params, workers)

@@ -1,0 +1,181 @@
+"""Two phases: each worker averages a chunk of the vectors, and sends the mean to all.
+
+    encode K chunks -> all-to-all -> decode and average one's own chunk
+    -> encode the mean anew -> all-gather -> decode K chunks
+
+A worker sends 2 (K - 1) / K payloads instead of K - 1. Both roundings are unbiased and
+independent, so the result is unbiased, too, with
+
+    Var = (1/K^2) sum_k var(V_k) + E var(M),    M the mean of the decoded vectors.
+
+A part of d coordinates is cut into K chunks of ceil(d / K), each with buckets of its
+own, or of whole buckets where that is less than 1 % more: little padding travels,
+however large a bucket is. Exact leaves are cut likewise; their chunks travel in their
+own dtype and the mean in the dtype of sums, so that nothing is rounded and the mean has
+the bits of an all-gather's.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qgenx_jax._codec.coder import Coder, fill
+from qgenx_jax._exchange.all_gather import AllGather
+from qgenx_jax._exchange.parts import Part, Pieces, cut
+from qgenx_jax._exchange.strategy import Found, Wanted, gather
+from qgenx_jax._exchange.traffic import Phase, phase
+from qgenx_jax._types import Array, AxisName
+from qgenx_jax._workers import axes, collectives
+
+
+class ReduceScatter(NamedTuple):
+    """The strategy "reduce_scatter", see `Strategy`.
+
+    Attributes:
+        real: of each part, how many coordinates are not padding; None for all.
+    """
+
+    name: str = "reduce_scatter"
+    real: Sequence[Array] | None = None
+
+    def mean(
+        self,
+        parts: Sequence[Part],
+        vectors: Sequence[Array],
+        keys: Sequence[Array],
+        wanted: Wanted,
+        axis_name: AxisName,
+    ) -> Found:
+        """See `Strategy`; all decode the same bytes, so all get the same bits.
+
+        Own vectors are those of the first phase; what rides along does so in the
+        second.
+        """
+        if not parts:  # there may still be numbers
+            return AllGather().mean([], [], [], wanted, axis_name)
+        workers, here = axes.axis_size(axis_name), axes.axis_index(axis_name)
+        # phase 1: row j, (bytes of a chunk,) of every part, goes to worker j
+        sent = []
+        for part, vector, key in zip(parts, vectors, keys, strict=True):
+            sent.append(encode_chunks(part, key, vector, workers))
+        own = _decoded(parts, sent) if wanted.own or wanted.scalars else None
+        arrived = collectives.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
+        # arrived: row k is worker k's chunk number `here`; their mean, encoded anew
+        again, start = [], 0
+        for index, (part, key) in enumerate(zip(parts, keys, strict=True)):
+            # phase 1 has used the streams 0 to K - 1, or 0 and 1
+            stream = jax.random.fold_in(key, max(workers, 2))
+            real = None if self.real is None else self.real[index]
+            left = _left(part, here, workers, real)
+            size, second = part.chunk(workers), part.second
+            again.append(part.coder.recode(arrived, size, start, second, stream, left))
+            start += part.coder.n_bytes(size)
+        # phase 2: everyone's mean of its chunk to all
+        mine = None if wanted.scalars is None else wanted.scalars(own or [])
+        gathered, scalars = gather(again, mine, axis_name)
+        rows = cut(gathered, [x.size for x in again])
+        means = [
+            decode_chunks(part, part.second, row)
+            for part, row in zip(parts, rows, strict=True)
+        ]
+        return Found(means, own, scalars)
+
+    def own(
+        self,
+        parts: Sequence[Part],
+        vectors: Sequence[Array],
+        keys: Sequence[Array],
+        axis_name: AxisName,
+    ) -> Sequence[Pieces]:
+        """See `Strategy`."""
+        workers, each = (
+            axes.axis_size(axis_name),
+            zip(parts, keys, vectors, strict=True),
+        )
+        return _decoded(parts, [encode_chunks(*x, workers) for x in each])
+
+    def phases(
+        self, parts: Sequence[Part], workers: int, scalar_bytes: int
+    ) -> tuple[Phase, ...]:
+        """See `Strategy`."""
+
+        def all_of(part: Part) -> int:
+            return workers * part.chunk(workers)
+
+        return (
+            phase(
+                "all_to_all",
+                workers,
+                parts,
+                lambda part: workers * part.coder.n_bytes(part.chunk(workers)),
+                0,
+                lambda n: n // workers * (workers - 1),
+                lambda part: (all_of(part), all_of(part)),
+            ),
+            phase(
+                "all_gather",
+                workers,
+                parts,
+                lambda part: part.second.n_bytes(part.chunk(workers)),
+                scalar_bytes,
+                lambda n: (workers - 1) * n,
+                lambda part: (part.chunk(workers), all_of(part)),
+            ),
+        )
+
+
+def _decoded(parts: Sequence[Part], sent: Sequence[Array]) -> list[Pieces]:
+    """What a worker's own chunks stand for."""
+    each = zip(parts, sent, strict=True)
+    return [decode_chunks(part, part.coder, rows) for part, rows in each]
+
+
+def encode_chunks(part: Part, key: Array, vector: Array, count: int) -> Array:
+    """A vector's chunks, each encoded on its own: uint8 (count, bytes)."""
+    chunk, length = part.chunk(count), part.coder.bucket_size
+    if count == 1 or not length or chunk % length:
+        # chunks with a short bucket at their end: one after the other
+        streams = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+        encode = functools.partial(part.coder.encode, size=chunk)
+        return jax.vmap(encode)(streams, part.chunks(vector, count))
+    # chunks of whole buckets are one vector: its full buckets as they lie there, and
+    # what is left of it, padded to the end of the last chunk
+    full = part.size // length * length
+    tail = jnp.pad(vector[full:], (0, count * chunk - part.size))
+    if part.size > full and not part.coder.keeps_zeros:
+        tail = fill(part.coder, tail, part.size - full)
+    keys = [jax.random.fold_in(key, stream) for stream in range(2)]
+    encoded = part.coder.encode(keys[0], vector, full)
+    last = part.coder.encode(keys[1], tail, tail.size)
+    shape = (count, part.coder.n_bytes(chunk))
+    return jnp.concatenate([encoded, last]).reshape(shape)
+
+
+def _left(part: Part, index: Array, count: int, real: Array | None) -> Array | None:
+    """How many coordinates of chunk `index` are not padding; None where none matters.
+
+    `real` is their number in the whole part, where not all are.
+    """
+    size = part.chunk(count)
+    is_padded = real is not None or size * count != part.size
+    if not is_padded or (part.coder.keeps_zeros and part.second.keeps_zeros):
+        return None
+    return jnp.asarray((part.size if real is None else real) - index * size)
+
+
+def decode_chunks(part: Part, coder: Coder, rows: Array) -> Pieces:
+    """The vector whose chunks a coder encoded, from uint8 (count, bytes)."""
+    count = rows.shape[0]
+    chunk = part.chunk(count)
+    if coder.bucket_size and chunk % coder.bucket_size == 0:
+        # as one vector of whole buckets; those that are all padding are left out, since
+        # to cut the vector is to copy it
+        whole = coder.padded_size(part.size)
+        data = rows.reshape(-1)[: coder.n_bytes(whole)]
+        pieces = coder.mean(data[None], whole)
+        return [x[: part.size] for x in pieces]
+    decode = jax.vmap(lambda data: jnp.concatenate(coder.mean(data[None], chunk)))
+    return [part.together(decode(rows))]

@@ -1,0 +1,119 @@
+"""Which strategies there are, and which one an exchange goes by."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qgenx_jax import _checks
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange.all_gather import AllGather
+from qgenx_jax._exchange.all_reduce import AllReduce
+from qgenx_jax._exchange.hierarchical import Hierarchical
+from qgenx_jax._exchange.parts import Part, shares
+from qgenx_jax._exchange.reduce_scatter import ReduceScatter
+from qgenx_jax._exchange.strategy import Strategy
+from qgenx_jax._exchange.traffic import Link, traffic
+from qgenx_jax._types import AxisName
+
+QUANTIZING = (AllGather(), ReduceScatter())
+"""Those that a link chooses between."""
+ONE_AXIS: dict[str, Strategy] = {x.name: x for x in (AllReduce(), *QUANTIZING)}
+COLLECTIVES = ("once", "auto", *ONE_AXIS, "hierarchical")
+
+
+def check(
+    collective: Any,
+    link: Link | None,
+    axis_name: AxisName,
+    quantizers: Mapping[str, Quantizer | None],
+    second: Any,
+) -> None:
+    """Checks that a collective is one, and goes with the axis and the quantizers.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if isinstance(collective, type):
+        rule = f"must be one of {list(COLLECTIVES)}, or a qgenx_jax.Link"
+        way_out = "call it: Link(latency=..., bytes_per_second=...)"
+        raise _checks.refuse("collective", rule, collective, way_out)
+    _checks.one_of("collective", collective, COLLECTIVES)
+    if link is not None:
+        way_out = "make one: qgenx_jax.Link(latency=..., bytes_per_second=...)"
+        _checks.instance_of("link", link, Link, way_out)
+        if collective not in ("auto", "hierarchical"):
+            rule = f"must be left out with {collective!r}, which chooses nothing by it"
+            way_out = "pass collective='auto', or 'hierarchical'"
+            raise _checks.refuse("link", rule, link, way_out)
+    given = [quantizer for quantizer in quantizers.values() if quantizer is not None]
+    if collective == "exact" and given:
+        raise _checks.refuse(
+            "collective",
+            "must not be 'exact' where a quantizer is given",
+            given[0],
+            "pass quantizer=None for an exact exchange",
+        )
+    if second is not None and collective in ("once", "exact", "all_gather"):
+        raise _checks.refuse(
+            "second",
+            f"must be left out with {collective!r}, where no mean is encoded again",
+            second,
+            "pass collective='reduce_scatter', or 'auto'",
+        )
+    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    if collective == "hierarchical" and len(axes) < 2:
+        rule = "must be a tuple, slow axes and last the fast one, for 'hierarchical'"
+        way_out = 'pass for instance ("host", "chip"), or choose another collective'
+        raise _checks.refuse("axis_name", rule, axis_name, way_out)
+
+
+def choose(
+    collective: str,
+    link: Link,
+    parts: Sequence[Part],
+    is_exact: bool,
+    sizes: Sequence[int],
+) -> Strategy:
+    """The strategy that a name stands for.
+
+    Args:
+        collective: the name.
+        link: what "auto" and the inner way of "hierarchical" are chosen by.
+        parts: how the vectors travel.
+        is_exact: whether nothing is to be quantized.
+        sizes: of the axes over workers.
+
+    Raises:
+        ValueError: for "hierarchical" on one axis.
+    """
+    if collective == "hierarchical":
+        if len(sizes) < 2:
+            rule = (
+                "must be the sizes of the axes, the fast one last, for 'hierarchical'"
+            )
+            way_out = "pass for instance workers=(4, 8)"
+            raise _checks.refuse("workers", rule, tuple(sizes), way_out)
+        slow, fast = math.prod(sizes[:-1]), sizes[-1]
+        return Hierarchical(faster(shares(parts, fast), slow, link), fast)
+    if collective in ONE_AXIS:
+        return ONE_AXIS[collective]
+    if is_exact:
+        return ONE_AXIS["exact"]
+    if collective == "once":
+        return ONE_AXIS["all_gather"]
+    return faster(parts, math.prod(sizes), link)
+
+
+def faster(
+    parts: Sequence[Part], workers: int, link: Link
+) -> AllGather | ReduceScatter:
+    """What takes less time by a link; all_gather where both take as much.
+
+    Numbers that ride along cost both the same.
+    """
+
+    def seconds(strategy: AllGather | ReduceScatter) -> float:
+        phases = strategy.phases(parts, workers, 0)
+        return link.seconds(traffic(strategy.name, workers, phases, 0))
+
+    return min(QUANTIZING, key=seconds)

@@ -1,0 +1,203 @@
+"""Bytes of an exchange, counted before it runs, and how long a link takes for them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from qgenx_jax import _checks
+from qgenx_jax._exchange.parts import Part
+
+
+class Phase(NamedTuple):
+    """What one worker sends and receives in one collective of an exchange.
+
+    Attributes:
+        collective: "all_gather", "all_to_all", "reduce_scatter" or "all_reduce".
+        workers: that take part in it: K, or those along one axis of `hierarchical`.
+        payload_bytes: of the buffer that a worker contributes.
+        sent_bytes: of it; what stays on the worker is not counted.
+        received_bytes: the same number in all of these.
+        sent_by_group: the sent bytes of each group of quantized leaves.
+        sent_exact: those of the leaves that travel exact.
+        sent_scalar: those of the numbers that ride along.
+        encoded: quantized coordinates that the worker encodes for it.
+        decoded: those that it decodes afterwards, of each payload.
+    """
+
+    collective: str
+    workers: int
+    payload_bytes: int
+    sent_bytes: int
+    received_bytes: int
+    sent_by_group: dict[str, int]
+    sent_exact: int
+    sent_scalar: int
+    encoded: int = 0
+    decoded: int = 0
+
+
+class Traffic(NamedTuple):
+    """What one worker sends and receives, counted before it runs.
+
+    In one exchange, or in an iteration of a method, which may be several.
+
+    Attributes:
+        collective: what the exchange goes by: "all_gather", "reduce_scatter",
+            "hierarchical", or "exact", an all-reduce.
+        workers: K.
+        coordinates: of the whole tree, times the exchanges.
+        payload_bytes: of the buffers that a worker contributes, all phases together;
+            for "exact", of the tree in float32 at least, and K numbers.
+        sent_bytes: (K - 1) payloads for all_gather, (K - 1) / K of the first and
+            (K - 1) times the second buffer for reduce_scatter, 2 (K - 1) / K of the
+            tree for "exact", as a ring all-reduce sends.
+        received_bytes: the same number here.
+        bits_per_coordinate: 8 payload_bytes / coordinates.
+        phases: the collectives, in order.
+        exchanges: how many these are.
+    """
+
+    collective: str
+    workers: int
+    coordinates: int
+    payload_bytes: int
+    sent_bytes: int
+    received_bytes: int
+    bits_per_coordinate: float
+    phases: tuple[Phase, ...]
+    exchanges: int = 1
+
+
+def traffic(
+    collective: str, workers: int, phases: Sequence[Phase], coordinates: int
+) -> Traffic:
+    """The sums over phases of one exchange."""
+    payload = sum(phase.payload_bytes for phase in phases)
+    sent = sum(phase.sent_bytes for phase in phases)
+    received = sum(phase.received_bytes for phase in phases)
+    bits = 8 * payload / coordinates if coordinates else 0.0
+    return Traffic(
+        collective, workers, coordinates, payload, sent, received, bits, tuple(phases)
+    )
+
+
+def together(several: Sequence[Traffic]) -> Traffic:
+    """The sums over exchanges between the same workers; of at least one."""
+    collectives = dict.fromkeys(each.collective for each in several)
+    phases = [phase for each in several for phase in each.phases]
+    coordinates = sum(each.coordinates for each in several)
+    exchanges = sum(each.exchanges for each in several)
+    total = traffic("+".join(collectives), several[0].workers, phases, coordinates)
+    return total._replace(exchanges=exchanges)
+
+
+def phase(
+    collective: str,
+    workers: int,
+    parts: Sequence[Part],
+    n_bytes: Callable[[Part], int],
+    scalar_bytes: int,
+    sent_of: Callable[[int], int],
+    coded: Callable[[Part], tuple[int, int]] = lambda part: (0, 0),
+) -> Phase:
+    """A phase, from the bytes of a part and from what is sent of a buffer.
+
+    `coded` says how many coordinates of a quantized part are encoded and decoded.
+    """
+    by_group = {
+        part.group: sent_of(n_bytes(part)) for part in parts if part.group is not None
+    }
+    payload = sum(map(n_bytes, parts)) + scalar_bytes
+    sent, of_scalar = sent_of(payload), sent_of(scalar_bytes)
+    of_exact = sent - of_scalar - sum(by_group.values())
+    codings = [coded(part) for part in parts if part.group is not None]
+    encoded, decoded = (sum(each[i] for each in codings) for i in range(2))
+    return Phase(
+        collective,
+        workers,
+        payload,
+        sent,
+        sent,
+        by_group,
+        of_exact,
+        of_scalar,
+        encoded,
+        decoded,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """An alpha-beta-gamma model of what connects workers, and of their codec.
+
+        seconds = latency * messages + bytes sent / bytes_per_second
+                  + encode * coordinates encoded + decode * coordinates decoded
+
+    Messages of a phase are K - 1, and 2 (K - 1) for an all-reduce: one for every other
+    worker, or for every step of a ring. Bytes and coordinates are those of `Traffic`; a
+    worker's own decoded vector, where one is asked for, is not counted.
+    `python -m experiments.benchmarks.scaling` fits the four numbers to measurements. As
+    `collective=` it chooses between one phase and two, and never to exchange exactly:
+    for that compare `seconds` with that of an exchange without a quantizer.
+
+    Attributes:
+        latency: seconds before a message's first byte arrives.
+        bytes_per_second: that a worker can send, and receive at the same time.
+        encode: seconds for a coordinate of a vector that is encoded.
+        decode: seconds for a coordinate of one payload that is decoded.
+
+    Raises:
+        ValueError: if a number is negative or not finite, or there is no rate.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> slow = qgenx.Link(latency=1e-4, bytes_per_second=125e6)  # 1 Gbit/s
+        >>> exchange = qgenx.exchange("data", qgenx.uniform(bits=8), collective=slow)
+        >>> for size in (1_000, 1_000_000):
+        ...     traffic = exchange.traffic(jnp.zeros(size), workers=8)
+        ...     print(traffic.collective, round(1e3 * slow.seconds(traffic), 1), "ms")
+        all_gather 0.8 ms
+        reduce_scatter 16.0 ms
+    """
+
+    latency: float = 3e-5
+    bytes_per_second: float = 1.25e9
+    encode: float = 2e-10
+    decode: float = 1e-10
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            is_rate = field.name == "bytes_per_second"
+            check = _checks.positive if is_rate else _checks.at_least_zero
+            way_out = "give seconds, and bytes per second"
+            number = check(field.name, getattr(self, field.name), way_out)
+            object.__setattr__(self, field.name, float(number))
+
+    def seconds(self, traffic: Traffic, fast: "Link | None" = None) -> float:
+        """What the model says of an exchange.
+
+        Args:
+            traffic: of the exchange, from `Exchange.traffic`.
+            fast: with "hierarchical", the link among the workers of a host, which the
+                first and the last phase go over; by default this one.
+
+        Raises:
+            ValueError: if it is not given a `Traffic`.
+        """
+        way_out = "pass exchange.traffic(params, workers=K)"
+        _checks.instance_of("traffic", traffic, Traffic, way_out)
+        each = len(traffic.phases) // traffic.exchanges
+        inside = {i for i in range(len(traffic.phases)) if i % each in (0, each - 1)}
+        total = 0.0
+        for index, phase in enumerate(traffic.phases):
+            is_inside = traffic.collective == "hierarchical" and index in inside
+            link = fast if is_inside and fast is not None else self
+            rounds = 2 if phase.collective == "all_reduce" else 1
+            total += link.latency * rounds * (phase.workers - 1)
+            total += phase.sent_bytes / link.bytes_per_second
+            total += self.encode * phase.encoded + self.decode * phase.decoded
+        return total
+
+
+DEFAULT = Link()
+"""What is chosen by where no link is given: 10 Gbit/s, 30 microseconds."""

@@ -1,0 +1,17 @@
+"""Half-steps: what is done with dual vectors, as optax transformations.
+
+The files, each importing only from those before it:
+
+- `pair`: the two half-steps, which share one state
+- `inner`: plain optax transformations within others
+- `step_size`: rules for gamma_t
+- `exchanging`: pairs that contain an exchange, and their bytes
+- `q_genx`: algorithm 1, three variants
+- `extragradient`: any optax optimizer, extrapolated
+- `accumulate`: vectors added up around an exchange
+- `averaging`: averages of the iterates
+- `chain`: transformations, a pair and observers as one pair
+- `alternating`: a pair as one transformation
+- `iterate`: a pair as a function
+- `readers`: where an optimizer stands
+"""

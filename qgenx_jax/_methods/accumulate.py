@@ -1,0 +1,123 @@
+"""Microbatches: vectors are added up on each worker, and exchanged once in k calls."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from qgenx_jax import _checks, _trees
+from qgenx_jax._methods.inner import Whole, check_plain
+from qgenx_jax._types import Array, Params, State
+from qgenx_jax._workers import axes
+
+
+class AccumulateState(NamedTuple):
+    """State of `accumulate`.
+
+    Attributes:
+        count: calls since the last exchange, int32.
+        per_worker: sum of this worker's vectors since then, with a leading worker axis,
+            float32 at least.
+        inner: state of the inner transformation.
+    """
+
+    count: Array
+    per_worker: Params
+    inner: State
+
+
+def accumulate(
+    every_k: int, inner: optax.GradientTransformation
+) -> optax.GradientTransformationExtraArgs:
+    """Hands the mean of k vectors to an exchanging transformation, every k-th call.
+
+    The other k - 1 calls move nothing and send nothing: updates are zeros. This is what
+    goes *around* an exchange; optax.MultiSteps would call it every time and mask the
+    result.
+
+    Args:
+        every_k: k, at least 1.
+        inner: for instance `optax.chain(quantized_mean(...), optax.adam(...))`, or an
+            `alternating`.
+
+    Returns:
+        An optax transformation. Its state differs between workers, below `per_worker`.
+
+    Raises:
+        ValueError: if every_k is no whole number above 0, or inner no transformation;
+            at the update, if the vector is not one like the parameters, or, in
+            jax.shard_map, is not this worker's own.
+
+    Example:
+        >>> import optax, qgenx_jax as qgenx
+        >>> optimizer = qgenx.accumulate(
+        ...     4,
+        ...     optax.chain(
+        ...         qgenx.quantized_mean("data", qgenx.uniform(bits=4)), optax.sgd(0.1)
+        ...     ),
+        ... )
+    """
+    every_k = _checks.whole_number("every_k", every_k, 1, None)
+    way_out = "wrap a pair in qgenx_jax.alternating"
+    check_plain("inner", inner, way_out, may_be_whole=True)
+    inner = optax.with_extra_args_support(inner)
+
+    def init_fn(params: Params) -> AccumulateState:
+        _checks.inexact_leaves("params", params)
+        axes.refuse_reserved_name(params)
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros((1, *jnp.shape(x)), _trees.accumulator_dtype(x)), params
+        )
+        return AccumulateState(jnp.zeros((), jnp.int32), zeros, inner.init(params))
+
+    def update_fn(
+        updates: Params, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Params, AccumulateState]:
+        _check(updates, state)
+        wide = _trees.cast_like(_trees.widen(updates), state.per_worker)
+        total = jax.tree.map(lambda s, v: s + v[None], state.per_worker, wide)
+        mean = jax.tree.map(lambda s: s[0] / every_k, total)
+        mean = _trees.cast_like(mean, updates)
+
+        def exchange(inner_state: State) -> tuple[Params, State]:
+            return inner.update(mean, inner_state, params, **extra)
+
+        def wait(inner_state: State) -> tuple[Params, State]:
+            moves = jax.eval_shape(exchange, inner_state)[0]
+            zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), moves)
+            return zeros, inner_state
+
+        # one branch for all workers, as the count is the same on all
+        due = state.count + 1 >= every_k
+        moves, inner_state = lax.cond(due, exchange, wait, state.inner)
+        kept = jax.tree.map(lambda s: jnp.where(due, 0, s), total)
+        count = jnp.where(due, 0, state.count + 1)
+        return moves, AccumulateState(count, kept, inner_state)
+
+    return Whole(init_fn, update_fn)
+
+
+def _check(updates: Params, state: Any) -> None:
+    """Checks that a state is an accumulator's, and what is added is a worker's own.
+
+    A sum that varies over workers would hide from the exchange that a vector in it does
+    not: jax.grad with respect to replicated parameters has summed that over workers.
+    """
+    way_out = "make the state by init of this very transformation"
+    _checks.instance_of("state", state, AccumulateState, way_out)
+    _checks.own_leaves("state.per_worker", state.per_worker)
+    like = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), state.per_worker
+    )
+    way_out = "pass a vector like the parameters that init got"
+    _checks.same_structure("updates", updates, "state.per_worker", like, way_out)
+    _checks.inexact_leaves("updates", updates)
+    # where JAX tracks what varies, over these axes
+    over = [axes.varying(s) for s in jax.tree.leaves(state.per_worker)]
+    common = frozenset.intersection(*over) if over else frozenset()
+    if common:
+        names = sorted(common, key=str)
+        axis_name = names[0] if len(names) == 1 else tuple(names)
+        axes.refuse_replicated("updates", updates, axis_name)

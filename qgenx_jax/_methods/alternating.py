@@ -1,0 +1,96 @@
+"""A pair as one optax transformation, which takes one dual vector per call."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from qgenx_jax import _checks
+from qgenx_jax._methods.inner import Whole
+from qgenx_jax._methods.pair import (
+    EXTRAPOLATION,
+    UPDATE,
+    ExtragradientPair,
+    given,
+    step_of,
+)
+from qgenx_jax._types import Array, DualVector, Params, State
+
+
+class AlternatingState(NamedTuple):
+    """State of `alternating`.
+
+    Attributes:
+        half_step: 0 if the next call is an extrapolation, 1 if it is an update, int32;
+            always 1 for an oracle-free pair.
+        inner: the pair's shared state.
+    """
+
+    half_step: Array
+    inner: State
+
+
+def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArgs:
+    """One optax transformation for a pair: one dual vector in, one move out, per call.
+
+    The parameters are always where the next vector is wanted, so this drops into any
+    training loop written for optax.
+
+    - Dual extrapolation and `extragradient`: calls take turns, X_t -> X_{t+1/2} ->
+      X_{t+1}; an iteration is two calls, and parameters are X_t after an even number.
+    - An oracle-free pair (dual averaging, optimistic): a call is an update and the next
+      extrapolation together, X_{t+1/2} -> X_{t+3/2}; an iteration is one call.
+
+    Args:
+        pair: from `q_genx`, `extragradient` or `chain`.
+
+    Returns:
+        The transformation. `params` must be given to its update.
+
+    Raises:
+        ValueError: if the argument is not such a pair; at the update, without params.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, qgenx_jax as qgenx
+        >>> optimizer = qgenx.alternating(qgenx.extra_sgd(0.5))
+        >>> rotation = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+        >>> x = jnp.array([1.0, 0.0])
+        >>> state = optimizer.init(x)
+        >>> for _ in range(2):  # two half-steps: one iteration
+        ...     delta, state = optimizer.update(rotation @ x, state, x)
+        ...     x = optax.apply_updates(x, delta)
+        >>> x
+        Array([0.75, 0.5 ], dtype=float32)
+    """
+    step = step_of(pair, may_observe=False)
+    first = UPDATE if pair.is_oracle_free else EXTRAPOLATION
+
+    def init_fn(params: Params) -> AlternatingState:
+        inner = pair.init(params).inner
+        if pair.is_oracle_free:
+            # at t = 1 there is no earlier vector: X_{1+1/2} = X_1, but observers see it
+            _, inner = step(None, inner, params, half_step=EXTRAPOLATION)
+        return AlternatingState(jnp.asarray(first, jnp.int32), inner)
+
+    def update_fn(
+        updates: DualVector,
+        state: State,
+        params: Params | None = None,
+        **extra: Any,
+    ) -> tuple[Params, AlternatingState]:
+        params = given(params)
+        way_out = "make it by init of this very alternating optimizer"
+        _checks.instance_of("state", state, AlternatingState, way_out)
+        if not pair.is_oracle_free:
+            delta, inner = step(
+                updates, state.inner, params, half_step=state.half_step, **extra
+            )
+            return delta, AlternatingState(1 - state.half_step, inner)
+        to_next, inner = step(updates, state.inner, params, half_step=UPDATE, **extra)
+        x_next: Params = jax.tree.map(jnp.add, params, to_next)
+        to_half, inner = step(None, inner, x_next, half_step=EXTRAPOLATION, **extra)
+        delta = jax.tree.map(jnp.add, to_next, to_half)
+        return delta, AlternatingState(state.half_step, inner)
+
+    return Whole(init_fn, update_fn)

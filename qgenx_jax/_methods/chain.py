@@ -1,0 +1,149 @@
+"""Plain transformations, a pair and observers put together as one pair."""
+
+from typing import Any
+
+import optax
+
+from qgenx_jax import _checks
+from qgenx_jax._exchange.quantized_mean import QuantizedMean
+from qgenx_jax._methods.exchanging import ExchangingPair, exchanging
+from qgenx_jax._methods.inner import check_plain, plain_update
+from qgenx_jax._methods.pair import (
+    ExtragradientPair,
+    Observer,
+    Step,
+    make_pair,
+    step_of,
+)
+from qgenx_jax._types import DualVector, HalfStep, Params, State
+
+
+def chain(
+    *transformations: optax.GradientTransformation | ExtragradientPair,
+) -> ExtragradientPair:
+    """Plain transformations, a pair, and observers, as one pair.
+
+    Every plain transformation before the pair acts on each oracle vector, in order,
+    with one state for both half-steps (an extrapolation that takes no vector passes
+    them by). After the pair come only observers (`ergodic_average`, `ema`).
+
+    Args:
+        *transformations: plain optax transformations, then one pair, then observers.
+
+    Returns:
+        The pair; oracle-free if the pair in it is. With an exchange in it, its
+        `exchange`, and `traffic(params, workers)`, the bytes of an iteration.
+
+    Raises:
+        ValueError: unless there is exactly one pair that is not an observer, with no
+            `quantized_mean` before it if it is `q_genx`, which exchanges itself, with
+            nothing but observers after it and no observers before it. A plain
+            transformation after a pair would scale a difference of points, which is
+            silently wrong.
+
+    Example:
+        >>> import optax, qgenx_jax as qgenx
+        >>> pair = qgenx.chain(
+        ...     qgenx.quantized_mean("data", qgenx.uniform(bits=4)),
+        ...     optax.clip_by_global_norm(1.0),
+        ...     qgenx.extra_adam(2e-4, b1=0.5, b2=0.9),
+        ...     qgenx.ema(0.999),
+        ... )
+    """
+    places = [_kind(index, t) for index, t in enumerate(transformations)]
+    if places.count("pair") != 1 or places != sorted(places, key=_ORDER.index):
+        raise _checks.refuse(
+            "transformations",
+            "must be plain optax transformations, then exactly one extra-gradient "
+            "pair, then only observers (ergodic_average, ema)",
+            _checks.Text(places),
+            "put clipping, scaling and quantized_mean before the pair; use optax.chain "
+            "where there is no pair",
+        )
+    exchanges = [
+        t for t in transformations if isinstance(t, ExchangingPair | QuantizedMean)
+    ]
+    if len(exchanges) > 1:
+        found = _checks.Text(f"{len(exchanges)} exchanges")
+        rule = "must exchange once, by quantized_mean or by q_genx"
+        raise _checks.refuse("transformations", rule, found, "leave quantized_mean out")
+    steps: list[tuple[bool, Step]] = []
+    for transformation in transformations:
+        if isinstance(transformation, ExtragradientPair):
+            steps.append((False, step_of(transformation)))
+        else:
+            steps.append((True, _lift(transformation)))
+    oracle_free = any(
+        t.is_oracle_free for t in transformations if isinstance(t, ExtragradientPair)
+    )
+
+    def init_fn(params: Params) -> tuple[State, ...]:
+        return tuple(
+            t.init(params).inner if isinstance(t, ExtragradientPair) else t.init(params)
+            for t in transformations
+        )
+
+    def step_fn(
+        updates: DualVector | None,
+        state: tuple[State, ...],
+        params: Params,
+        *,
+        half_step: HalfStep,
+        **extra: Any,
+    ) -> tuple[Params, tuple[State, ...]]:
+        if updates is not None:
+            _checks.inexact_leaves("updates", updates)
+        new_states = []
+        if not isinstance(state, tuple) or len(state) != len(steps):
+            rule = f"must hold {len(steps)} states, one for each of the chain"
+            way_out = "make the state by init of this very chain"
+            raise _checks.refuse("state", rule, type(state).__name__, way_out)
+        for (plain, step), inner in zip(steps, state, strict=True):
+            if not (plain and updates is None):  # no vector, nothing to transform
+                updates, inner = step(
+                    updates, inner, params, half_step=half_step, **extra
+                )
+            new_states.append(inner)
+        return updates, tuple(new_states)
+
+    pair = make_pair(init_fn, step_fn, oracle_free=oracle_free)
+    for each in exchanges:
+        per_iteration = (False,) if oracle_free else (False, False)
+        rides = each.rides if isinstance(each, ExchangingPair) else per_iteration
+        return exchanging(pair, each.exchange, rides)
+    return pair
+
+
+_ORDER = ("plain", "pair", "observer")
+
+
+def _kind(index: int, transformation: Any) -> str:
+    if isinstance(transformation, Observer):
+        return "observer"
+    if isinstance(transformation, ExtragradientPair):
+        return "pair"
+    check_plain(
+        f"transformation {index}",
+        transformation,
+        "pass what a factory returns, or a whole pair; alternating and accumulate go "
+        "around the chain",
+    )
+    return "plain"
+
+
+def _lift(transformation: optax.GradientTransformation) -> Step:
+    """A plain transformation as a step that is the same at both half-steps."""
+    update = plain_update(transformation)
+
+    def step_fn(
+        updates: DualVector,
+        state: State,
+        params: Params,
+        *,
+        half_step: HalfStep,
+        **extra: Any,
+    ) -> tuple[DualVector, State]:
+        del half_step
+        return update(updates, state, params, **extra)
+
+    return step_fn

@@ -1,0 +1,300 @@
+"""Q-GenX: quantized generalized extra-gradient, one recursion with three variants.
+
+    X_{t+1/2} = X_t - (gamma_t / K) sum_k V_{k,t}        extrapolation
+    Y_{t+1}   = Y_t - (1 / K) sum_k V_{k,t+1/2}          dual accumulation, Y_1 = 0
+    X_{t+1}   = X_1 + gamma_{t+1} Y_{t+1}                update
+
+All V are quantized. V_{k,t+1/2} is worker k's dual vector at X_{t+1/2}; V_{k,t} is
+0 (dual averaging), its vector at X_t (dual extrapolation), or V_{k,t-1/2} (optimistic).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from qgenx_jax import _checks, _trees
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange.exchange import Exchange, ExchangeState
+from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
+from qgenx_jax._exchange.groups import Labels
+from qgenx_jax._exchange.layout import no_leaves
+from qgenx_jax._exchange.traffic import Link
+from qgenx_jax._methods import step_size as step_sizes
+from qgenx_jax._methods.exchanging import ExchangingPair, exchanging
+from qgenx_jax._methods.pair import UPDATE, make_pair, pick, refuse_vector
+from qgenx_jax._random import KeyOrSeed
+from qgenx_jax._types import (
+    Array,
+    AxisName,
+    DualVector,
+    HalfStep,
+    LeafPredicate,
+    Params,
+    State,
+)
+from qgenx_jax._workers.axes import axis_size
+
+VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
+
+
+class QGenXState(NamedTuple):
+    """State of `q_genx`.
+
+    Attributes:
+        anchor: X_1, a copy of the first parameters.
+        dual: Y_t, float32 at least; 0 at t = 1.
+        gamma: the step size that made X_t = X_1 + gamma_t Y_t, a scalar; 0 at t = 1.
+        extrapolation: optimistic only, else None: the coming extrapolation's move,
+            -(gamma_t / K) sum_k V_{k,t-1/2}; 0 at t = 1.
+        per_worker: this worker's own quantized vector, with a leading worker axis:
+            optimistic V_{k,t-1/2}, dual extrapolation V_{k,t} between the half-steps.
+            None where the step size does not need it.
+        step_size: state of the rule for gamma_t.
+        exchange: state of the exchange.
+    """
+
+    anchor: Params
+    dual: Params
+    gamma: Array
+    extrapolation: Params | None
+    per_worker: Params | None
+    step_size: State
+    exchange: ExchangeState
+
+
+def q_genx(
+    axis_name: AxisName | Exchange,
+    quantizer: Quantizer | Mapping[str, Quantizer | None] | None = NOT_GIVEN,
+    *,
+    labels: Labels | None = None,
+    variant: str = "dual_extrapolation",
+    step_size: step_sizes.StepSizeLike = None,
+    gamma0: chex.Numeric | None = None,
+    collective: str | Link = "once",
+    link: Link | None = None,
+    second: Quantizer | Mapping[str, Quantizer | None] | None = None,
+    exact: LeafPredicate | None = no_leaves,
+    key: KeyOrSeed = 0,
+) -> ExchangingPair:
+    """Q-GenX: extra-gradient across K workers with quantized exchange of dual vectors.
+
+    For monotone operators, and with the adaptive step size, the ergodic average of the
+    leading states X_{t+1/2} has a gap of O(1/sqrt(TK)) under noise of bounded variance,
+    and of O(1/T) without noise (dual averaging: O(1/sqrt T)).
+
+    Args:
+        axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap;
+            None for one worker without a collective; or a ready `Exchange`, in place of
+            this and of all that describes one.
+        quantizer: what each worker's dual vectors are rounded to; None for exact. A
+            mapping from labels for groups of leaves.
+        labels: of the leaves, with a mapping, as in `exchange`.
+        variant: "dual_extrapolation": two oracle calls and two exchanges per iteration;
+            "optimistic": one of each, the last vector is used again to extrapolate;
+            "dual_averaging": one of each, no extrapolation.
+        step_size: a `StepSize`, a positive number or an optax schedule of the completed
+            iterations; None for `adaptive_step_size(gamma0)`.
+        gamma0: factor of the adaptive rule, 1 by default. The first extrapolation has
+            length gamma0 K ||A(X_1)||: lower it where that overshoots.
+        collective: as in `exchange`. "once" quantizes each vector once, as algorithm 1
+            does: "all_gather", or "exact" without a quantizer. "auto" may quantize the
+            mean, too: fewer bytes, and a variance that does not fall with K.
+            "hierarchical" needs a given step size: the adaptive rule's own vectors.
+        link: as in `exchange`.
+        second: as in `exchange`.
+        exact: leaves that travel exactly, as in `exchange`; by default `no_leaves`.
+        key: PRNG key or seed of the rounding; the same on all workers.
+
+    Returns:
+        The pair. It contains the exchange: no `quantized_mean` belongs before it. Its
+        `traffic(params, workers)` counts the bytes of an iteration. The
+        update restarts from X_1: parameters edited between calls are not seen. The
+        state's `per_worker` field differs between workers; `state_specs`, `init` and
+        `map_workers` lay it out.
+
+    Raises:
+        ValueError: for an unknown variant or collective, a gamma0 or step size that is
+            not positive, a key that is none; at the update, where the axis is not
+            bound, the vector's structure is not that of the parameters, or it does not
+            vary over the workers.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> pair = qgenx.q_genx("data", qgenx.uniform(bits=8), variant="optimistic")
+        >>> rotation = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+        >>> step = qgenx.iterate(pair, lambda x: rotation @ x)
+        >>> x = jnp.array([1.0, 0.0])
+        >>> state = qgenx.init(pair, x, workers=3)
+        >>> run = qgenx.map_workers(step, "data", workers=3)
+        >>> for _ in range(200):
+        ...     x, state = run(x, state)
+        >>> bool(jnp.linalg.norm(x) < 0.5)
+        True
+
+    References:
+        Ramezani-Kebrya, Antonakopoulos, Krawczuk, Deschenaux, Cevher, Distributed
+        Extra-gradient with Optimal Complexity and Communication Guarantees, ICLR 2023,
+        algorithm 1 and theorems 3 and 4.
+    """
+    _checks.one_of("variant", variant, VARIANTS)
+    rule = step_sizes.lift(step_size, gamma0)
+    worker_mean = ready_or_new(
+        axis_name,
+        quantizer,
+        q_genx,
+        labels=labels,
+        collective=collective,
+        link=link,
+        second=second,
+        exact=exact,
+        key=key,
+    )
+    if worker_mean.collective == "hierarchical" and rule.needs_sum:
+        raise _checks.refuse(
+            "collective",
+            "must not be 'hierarchical' with the adaptive step size, which needs each "
+            "worker's own quantized vector",
+            "hierarchical",
+            "pass a number or a schedule as step_size, or choose 'reduce_scatter'",
+        )
+    optimistic = variant == "optimistic"
+    keeps_own = rule.needs_sum and variant != "dual_averaging"
+
+    def init_fn(params: Params) -> QGenXState:
+        worker_mean.layout(params)  # raises where there is no leaf to quantize
+        dual = jax.tree.map(jnp.zeros_like, _trees.widen(params))
+        own = jax.tree.map(lambda y: jnp.zeros_like(y)[None], dual)
+        return QGenXState(
+            anchor=_trees.copy(params),
+            dual=dual,
+            gamma=jnp.zeros(()),
+            extrapolation=jax.tree.map(jnp.zeros_like, dual) if optimistic else None,
+            per_worker=own if keeps_own else None,
+            step_size=rule.init(),
+            exchange=worker_mean.init(),
+        )
+
+    def step_fn(
+        updates: DualVector | None,
+        state: QGenXState,
+        params: Params,
+        *,
+        half_step: HalfStep,
+        **extra: Any,
+    ) -> tuple[Params, QGenXState]:
+        del extra
+        _check_state(state, params, like)
+        if variant != "dual_extrapolation" and half_step != UPDATE:
+            refuse_vector(updates)
+            if not optimistic:
+                return jax.tree.map(jnp.zeros_like, params), state
+            return _trees.cast_like(state.extrapolation, params), state
+        way_out = "pass the dual vector at these params"
+        _checks.same_structure("updates", updates, "params", params, way_out)
+        workers = axis_size(worker_mean.axis_name)
+        static_extrapolation = isinstance(half_step, int) and half_step != UPDATE
+        sends_number = rule.needs_sum and not static_extrapolation
+        (mean, own, numbers), exchange_state = worker_mean.send(
+            updates,
+            state.exchange,
+            scalar=_distance_from(state.per_worker) if sends_number else None,
+        )
+        mean = _trees.cast_like(mean, state.dual)
+
+        def extrapolated() -> tuple[Params, QGenXState]:
+            gamma = step_sizes.gamma(rule, state.step_size, workers)
+            return _trees.cast_like(_times(-gamma, mean), params), state
+
+        def updated() -> tuple[Params, QGenXState]:
+            total = jnp.zeros(()) if numbers is None else _sum_in_order(numbers)
+            rule_state = rule.update(state.step_size, total)
+            dual = jax.tree.map(jnp.subtract, state.dual, mean)
+            gamma = step_sizes.gamma(rule, rule_state, workers)
+            moved = _times(gamma, dual)
+            x1, x_half = _trees.widen(state.anchor), _trees.widen(params)
+            delta = jax.tree.map(lambda a, b, c: (a + b) - c, x1, moved, x_half)
+            return _trees.cast_like(delta, params), state._replace(
+                dual=dual,
+                gamma=jnp.asarray(gamma, state.gamma.dtype),
+                extrapolation=_times(-gamma, mean) if optimistic else None,
+                step_size=rule_state,
+            )
+
+        delta, state = pick(half_step, extrapolated, updated)
+        state = state._replace(exchange=exchange_state)
+        if keeps_own:
+            own = jax.tree.map(lambda v: v[None], _trees.cast_like(own, state.dual))
+            state = state._replace(per_worker=own)
+        return delta, state
+
+    # the fields of a state of this configuration, whatever the parameters
+    like = QGenXState(
+        anchor=(),
+        dual=(),
+        gamma=jnp.zeros(()),
+        extrapolation=() if optimistic else None,
+        per_worker=() if keeps_own else None,
+        step_size=jax.eval_shape(rule.init),
+        exchange=jax.eval_shape(worker_mean.init),
+    )
+    oracle_free = variant != "dual_extrapolation"
+    pair = make_pair(init_fn, step_fn, oracle_free=oracle_free)
+    rides = (rule.needs_sum,) if oracle_free else (False, rule.needs_sum)
+    return exchanging(pair, worker_mean, rides)
+
+
+def _distance_from(per_worker: Params | None) -> Callable[[DualVector], Array]:
+    """V -> ||V_{k,t} - V||^2 for a worker's own V_{k,t}, where None stands for 0."""
+
+    def distance(own: DualVector) -> Array:
+        if per_worker is None:
+            return _trees.sum_of_squares(own)
+        own = _trees.cast_like(own, per_worker)
+        return _trees.sum_of_squares(
+            jax.tree.map(lambda a, b: a[0] - b, per_worker, own)
+        )
+
+    return distance
+
+
+def _times(gamma: chex.Numeric, tree: Params) -> Params:
+    """gamma * tree in the tree's dtypes."""
+    return jax.tree.map(lambda x: jnp.asarray(gamma, x.dtype) * x, tree)
+
+
+def _sum_in_order(numbers: Array) -> Array:
+    """Sum in the order of the workers: the same bits however the program is mapped."""
+    return _trees.add_up(numbers.shape[0], lambda worker: numbers[worker])
+
+
+def _check_state(state: Any, params: Params, like: QGenXState) -> None:
+    """Checks that a state is that of this configuration, and these parameters.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+    """
+    way_out = "make the state by init of this very pair"
+    if not isinstance(state, QGenXState):
+        found = _checks.Text(type(state).__name__)
+        raise _checks.refuse("state", "must be a QGenXState", found, way_out)
+    for field, mine, wanted in zip(state._fields, state, like, strict=True):
+        is_tree_of_params = field not in ("gamma", "step_size", "exchange")
+        if is_tree_of_params:
+            fits = (mine is None) == (wanted is None)
+        else:
+            fits = jax.tree.structure(mine) == jax.tree.structure(wanted)
+        if not fits:
+            kind = "a tree" if is_tree_of_params else type(wanted).__name__
+            rule = f"must be {'None' if wanted is None else kind}"
+            raise _checks.refuse(
+                f"state.{field}",
+                f"{rule} for this variant and step size",
+                _checks.Text(type(mine).__name__),
+                way_out,
+            )
+    _checks.same_structure("params", params, "state.anchor", state.anchor, way_out)
+    if state.per_worker is not None:
+        _checks.own_leaves("state.per_worker", state.per_worker)

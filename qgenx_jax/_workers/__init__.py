@@ -1,0 +1,10 @@
+"""What a worker knows, and all collectives. It knows no codec.
+
+The files, each importing only from those before it:
+
+- `axes`: the axis over workers, what varies over it, what is each worker's own
+- `collectives`: everything that travels, by `jax.lax`
+- `placement`: where workers run, and states laid out over them
+- `pacing`: steps on simulated devices, each after the one before
+- `map_workers`: a step on every worker
+"""

@@ -1,0 +1,206 @@
+"""What a worker knows of its axis, in shard_map, pmap and vmap, or without any.
+
+A step runs once per worker under an axis name. Parameters and state are the same on
+all workers, except what lies under a field named `per_worker`: there each leaf has a
+leading worker axis, of length 1 inside the mapped function and K outside.
+
+In shard_map JAX tracks which values vary over the axis. `jax.grad` with respect to
+parameters that do *not* vary sums the gradients of all workers, in full precision,
+before anyone can quantize them. `local_params` prevents it, and an exchange refuses
+what does not vary.
+
+The name None stands for one worker alone: K = 1, nothing is tracked, nothing is sent.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from qgenx_jax import _checks
+from qgenx_jax._types import Array, AxisName, Params, State
+
+PER_WORKER = "per_worker"
+
+
+def axis_size(axis_name: AxisName) -> int:
+    """K, the number of workers; 1 for None.
+
+    Raises:
+        ValueError: if no axis of that name is bound.
+    """
+    if axis_name is None:
+        return 1
+    try:
+        return lax.axis_size(axis_name)
+    except NameError as error:
+        raise _checks.refuse(
+            "axis_name",
+            "must be the name of an axis that is bound where the exchange runs",
+            axis_name,
+            "call it inside jax.shard_map, jax.pmap or jax.vmap with that axis_name, "
+            "for instance through qgenx_jax.map_workers",
+        ) from error
+
+
+def varying(x: Any) -> frozenset:
+    """The axes that JAX knows a value to vary over; empty where it does not track."""
+    return frozenset(jax.typeof(x).mat.varying)
+
+
+def axis_index(axis_name: AxisName) -> Array:
+    """k, this worker's index, int32; 0 for None."""
+    return jnp.int32(0) if axis_name is None else lax.axis_index(axis_name)
+
+
+def axis_sizes(axis_name: AxisName) -> tuple[int, ...]:
+    """The sizes of all axes of a name."""
+    names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    return tuple(axis_size(name) for name in names)
+
+
+def tracked(axis_name: AxisName) -> frozenset:
+    """The worker axes, where JAX tracks variation over them (shard_map, check_vma)."""
+    return frozenset() if axis_name is None else varying(lax.axis_index(axis_name))
+
+
+def local_params(tree: Params, axis_name: AxisName) -> Params:
+    """The same parameters as each worker's own, so that gradients stay each worker's.
+
+    In shard_map with check_vma (the default), `jax.grad` with respect to replicated
+    parameters inserts a float32 sum over workers: the exchange that follows would save
+    nothing and its mean would be K times too large. Differentiate with respect to
+    `local_params(params, axis_name)` instead. Elsewhere this is the identity, as it is
+    for leaves that vary already.
+
+    What is differentiated is to be the worker's own loss: a `lax.pmean` in it is scaled
+    differently by shard_map and by vmap.
+
+    Args:
+        tree: parameters (any pytree).
+        axis_name: the axis over workers, or a tuple of axes; None for one worker.
+
+    Raises:
+        ValueError: if the axis is not bound.
+
+    Example:
+        >>> import jax, qgenx_jax as qgenx
+        >>> def gradient(params, batch):
+        ...     loss = lambda p: ((p - batch) ** 2).mean()
+        ...     return jax.grad(loss)(qgenx.local_params(params, "data"))
+    """
+    if axis_name is None:
+        return tree
+    _checks.axis_name(axis_name)
+    axis_size(axis_name)
+    over = tracked(axis_name)
+
+    def localise(x: Any) -> Any:
+        missing = tuple(sorted(over - varying(x), key=str))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(localise, tree)
+
+
+def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
+    """Checks that every leaf varies over the worker axis, where JAX tracks that.
+
+    Raises:
+        ValueError: for the first leaf that does not, with its path.
+    """
+    over = tracked(axis_name)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not over <= varying(leaf):
+            raise _checks.refuse(
+                _checks.leaf_name(path, argument),
+                f"must vary over the worker axis {axis_name!r}; this one is constant, "
+                "was averaged by an exchange before, or was summed over the workers by "
+                "jax.grad, in full precision",
+                _checks.Text(jax.typeof(leaf)),
+                "differentiate with respect to "
+                f"qgenx_jax.local_params(params, {axis_name!r}), which "
+                "qgenx_jax.iterate(..., axis_name=...) does, and exchange once; for "
+                "microbatches use qgenx_jax.accumulate around the exchange",
+            )
+
+
+def refuse_differing(argument: str, tree: Any, axis_name: AxisName) -> None:
+    """Checks that no leaf varies over the workers, where JAX tracks that.
+
+    Leaves below `per_worker` may.
+
+    Raises:
+        ValueError: for the first leaf that does, with its path.
+    """
+    over = tracked(axis_name)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if over & varying(leaf) and not is_per_worker(path):
+            raise _checks.refuse(
+                _checks.leaf_name(path, argument),
+                "must be equal on all workers",
+                _checks.Text("one that differs"),
+                f"exchange every gradient over {axis_name!r} before an optimizer uses "
+                "it (qgenx_jax.quantized_mean), zero gradients too",
+            )
+
+
+def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:
+    """This worker's key: no two workers share a stream of rounding bits.
+
+    Where JAX tracks that `like` varies over further axes of the mesh (shards of a
+    model), nor do two of their indices; over other axes results stay replicated.
+    """
+    key = jax.random.fold_in(key, axis_index(axis_name))
+    others = varying(like) - tracked(axis_name)
+    for other in sorted(others, key=str):
+        key = jax.random.fold_in(key, lax.axis_index(other))
+    return key
+
+
+def refuse_reserved_name(params: Any) -> None:
+    """Checks that no parameter is named as the states' fields that differ.
+
+    Raises:
+        ValueError: for the first parameter below the name "per_worker".
+    """
+    for path, _ in jax.tree_util.tree_leaves_with_path(params):
+        if is_per_worker(path):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "params"),
+                f"must not lie below the name {PER_WORKER!r}, by which states mark "
+                "what differs between workers",
+                jax.tree_util.keystr(path),
+                "rename the parameter",
+            )
+
+
+def is_per_worker(path: tuple[Any, ...]) -> bool:
+    """Whether a leaf at this path of a state differs between workers."""
+    names = (getattr(key, "name", getattr(key, "key", None)) for key in path)
+    return PER_WORKER in names
+
+
+def state_specs(state: State, axis_name: AxisName) -> Any:
+    """PartitionSpecs of a state: over the worker axis below `per_worker`, else none.
+
+    Args:
+        state: an optimizer's state, or its shapes.
+        axis_name: the mesh axis over workers.
+
+    Returns:
+        A tree like the state: in_specs and out_specs for `jax.shard_map`.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> qgenx.state_specs({"count": 0, "per_worker": jnp.zeros((4, 9))}, "data")
+        {'count': P(), 'per_worker': P('data',)}
+    """
+    _checks.axis_name(axis_name)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: (
+            PartitionSpec(axis_name) if is_per_worker(path) else PartitionSpec()
+        ),
+        state,
+    )

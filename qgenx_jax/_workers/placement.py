@@ -1,0 +1,214 @@
+"""Where workers run, and states laid out over them."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from qgenx_jax import _checks
+from qgenx_jax._types import Array, AxisName, Params, State
+from qgenx_jax._workers.axes import (
+    is_per_worker,
+    refuse_reserved_name,
+    state_specs,
+)
+
+
+class Where(NamedTuple):
+    """Where workers run: K / D of them by vmap on each of D devices.
+
+    Attributes:
+        mesh: the devices, with Auto axes; None without a mesh.
+        axes: the mesh axis over workers, or a tuple of axes.
+        lane: the axis of vmap; None where each device has one worker.
+        lanes: workers on each device.
+        workers: K.
+    """
+
+    mesh: Mesh | None
+    axes: AxisName
+    lane: Any
+    lanes: int
+    workers: int
+
+
+def where_workers_run(
+    mesh: Mesh | None, axis_name: AxisName, workers: int | None
+) -> Where:
+    """The place of K workers, checked."""
+    if workers is not None:
+        workers = _checks.whole_number("workers", workers, 1, None)
+    if mesh is None:
+        if workers is None:
+            raise _checks.refuse(
+                "mesh and workers",
+                "must not both be missing",
+                (mesh, workers),
+                "give mesh= to use one device per worker, workers= to use vmap",
+            )
+        if isinstance(axis_name, tuple):
+            rule = "must be one name where there is no mesh"
+            raise _checks.refuse("axis_name", rule, axis_name, 'for instance "data"')
+        return Where(None, (), axis_name, workers, workers)
+    _checks.axis_name(axis_name)
+    if not isinstance(mesh, Mesh):
+        rule = "must be a jax.sharding.Mesh"
+        raise _checks.refuse("mesh", rule, mesh, "make one by jax.make_mesh")
+    axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    lane = None
+    if workers is not None and len(axes) > 1 and axes[-1] not in mesh.shape:
+        *axes, lane = axes
+    for axis in axes:
+        if axis not in mesh.shape:
+            raise _checks.refuse(
+                "axis_name",
+                f"must be an axis of the mesh, one of {tuple(mesh.shape)}, or a tuple "
+                "of such",
+                axis_name,
+                "name the mesh axis over workers; where several workers share a "
+                'device give workers= and a further name, as in ("data", "local")',
+            )
+    devices = math.prod(mesh.shape[axis] for axis in axes)
+    workers = devices if workers is None else workers
+    along = f"the {devices} devices along {tuple(axes)}"
+    if lane is None and workers != devices:
+        raise _checks.refuse(
+            "workers",
+            f"must be {along}, one worker on each",
+            workers,
+            "leave workers out, or give axis_name a last name that is not of the mesh, "
+            'for the workers that share a device, as in ("data", "local")',
+        )
+    if workers % devices:
+        raise _checks.refuse(
+            "workers",
+            f"must be a multiple of {along}",
+            workers,
+            "make a mesh of fewer devices",
+        )
+    # shard_map wants inputs placed by hand where axes are Explicit, jax.make_mesh's
+    # default; a step sees no difference
+    auto = (AxisType.Auto,) * len(mesh.axis_names)
+    mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=auto)
+    axis = axes[0] if len(axes) == 1 else tuple(axes)
+    return Where(mesh, axis, lane, workers // devices, workers)
+
+
+class HasInit(Protocol):
+    """Anything with optax's init: a transformation, or an extra-gradient pair."""
+
+    @property
+    def init(self) -> Callable[[Params], State]:
+        """Makes the state for parameters."""
+        ...
+
+
+def init(
+    optimizer: HasInit,
+    params: Params,
+    mesh: Mesh | None = None,
+    axis_name: AxisName = None,
+    *,
+    workers: int | None = None,
+) -> State:
+    """The optimizer's state, with its per-worker leaves laid out over the workers.
+
+    Args:
+        optimizer: an optax transformation or an extra-gradient pair.
+        params: the parameters.
+        mesh: places the state on this mesh: per-worker leaves over `axis_name`, the
+            others replicated.
+        axis_name: the axis over workers, or a tuple of axes; needed with `mesh`.
+        workers: K, where there is no mesh, or where several workers share a device of
+            it (see `map_workers`).
+
+    Returns:
+        The state as `map_workers` takes it: `per_worker` leaves of shape (K, ...).
+
+    Raises:
+        ValueError: if neither mesh nor workers is given, the mesh has no such axis, or
+            K does not go into it.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> pair = qgenx.q_genx("data", qgenx.uniform(bits=8), variant="optimistic")
+        >>> state = qgenx.init(pair, {"x": jnp.zeros(5)}, workers=3)
+        >>> state.inner.per_worker["x"].shape
+        (3, 5)
+    """
+    refuse_reserved_name(params)
+    if not callable(getattr(optimizer, "init", None)):
+        raise _checks.refuse(
+            "optimizer",
+            "must have an init: an optax transformation or an extra-gradient pair",
+            optimizer,
+            "pass what a factory returns, for instance optax.adam(1e-3)",
+        )
+    where = where_workers_run(mesh, axis_name, workers)
+    return _laid_out(optimizer.init, params, where)
+
+
+def lay_out(
+    state: State,
+    mesh: Mesh | None = None,
+    axis_name: AxisName = None,
+    *,
+    workers: int | None = None,
+) -> State:
+    """A state that another library made, with its per-worker leaves over the workers.
+
+    `flax.nnx.Optimizer` and flax's `TrainState.create` call an optimizer's init
+    themselves, for one worker. This does to their states, or to a tree that has
+    parameters beside such a state, what `init` does.
+
+    Args:
+        state: any tree; leaves below `per_worker` have a leading axis of length 1.
+        mesh: as in `init`.
+        axis_name: as in `init`.
+        workers: as in `init`.
+
+    Returns:
+        The tree as `map_workers` takes it: `per_worker` leaves of shape (K, ...).
+
+    Raises:
+        ValueError: as `init`, and if a per-worker leaf has another leading axis.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> pair = qgenx.q_genx("data", qgenx.uniform(bits=8), variant="optimistic")
+        >>> state = qgenx.alternating(pair).init({"x": jnp.zeros(5)})
+        >>> qgenx.lay_out(state, workers=3).inner.per_worker["x"].shape
+        (3, 5)
+    """
+    with_path = jax.tree_util.tree_leaves_with_path(state)
+    _checks.leading_axis(
+        "the state's per-worker leaves",
+        [leaf for path, leaf in with_path if is_per_worker(path)],
+        1,
+        "worker",
+        "pass a state as an optimizer's init returns it, not laid out already",
+    )
+    where = where_workers_run(mesh, axis_name, workers)
+    return _laid_out(lambda state: state, state, where)
+
+
+def _laid_out(make: Callable[[Any], State], argument: Any, where: Where) -> State:
+    """A state with its per-worker leaves repeated for K workers, and placed."""
+
+    def tile(path: tuple[Any, ...], x: Array) -> Array:
+        if not is_per_worker(path):
+            return x
+        return jnp.repeat(x, where.workers, axis=0)
+
+    def tiled(argument: Any) -> State:
+        return jax.tree_util.tree_map_with_path(tile, make(argument))
+
+    mesh = where.mesh
+    if mesh is None:
+        return jax.jit(tiled)(argument)
+    specs = state_specs(jax.eval_shape(tiled, argument), where.axes)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    return jax.jit(tiled, out_shardings=shardings)(argument)
