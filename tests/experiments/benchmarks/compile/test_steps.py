@@ -9,7 +9,7 @@ import jax
 import jax.extend
 import pytest
 
-from experiments.benchmarks import compile as benchmark
+from experiments.benchmarks.compile import steps as benchmark
 from tests.lib.helpers import plainly_compiled
 
 PROGRAM = [sys.executable, "-m", "experiments.benchmarks.compile"]

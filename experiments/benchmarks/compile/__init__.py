@@ -1,0 +1,1 @@
+"""How long a step takes to compile: `steps` makes them, the command prints a table."""
