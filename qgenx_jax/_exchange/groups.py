@@ -104,7 +104,7 @@ def layout(
                 "exact",
                 f"must leave {quantizer}{whose} at least one leaf to quantize",
                 _checks.Text(f"none of {len(found.leaves)} leaves"),
-                "pass quantizer=None for an exact exchange, or exact=None to quantize "
+                "pass quantizer=None for an exact exchange, or exact=no_leaves to quantize "
                 "every leaf (quantized_mean keeps leaves of fewer than 2 dimensions or "
                 "1024 elements exact unless told otherwise)",
             )
