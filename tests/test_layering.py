@@ -23,6 +23,7 @@ FLOORS = (
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
 STANDARD = {
     "collections",
+    "contextlib",
     "dataclasses",
     "functools",
     "inspect",

@@ -183,7 +183,7 @@ def trajectories(workers: int = 3, iterations: int = 20) -> dict[str, str]:
     pairs["exact optimistic"] = qgenx.q_genx("data", None, variant="optimistic")
     mean = functools.partial(qgenx.quantized_mean, "data", quantizer, exact=None)
     pairs["extra_adam"] = qgenx.chain(
-        mean(), optax.clip_by_global_norm(1.0), qgenx.extra_adam(0.01)
+        mean(), optax.clip_by_global_norm(1.0), qgenx.extra_adam(0.01), qgenx.ema(0.9)
     )
     found = {}
     for name, pair in pairs.items():

@@ -175,6 +175,8 @@ class Quantized:
             return encode(again, key, cut(mean(by, rows)))
 
         count, by, again = rows.shape[0], self.rounding, second.rounding
+        # codes of several parts are stored before they are packed; a mean that is not
+        # would be computed for each part
         if records.is_better_stored(by, count) or not packing.is_one_part(then.bits):
             means = cut(fusion.apart(mean, by, rows))
             return _flat(fusion.apart(encode, again, key, means))

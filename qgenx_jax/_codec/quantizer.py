@@ -23,7 +23,7 @@ from qgenx_jax._types import Array
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Payload:
     """What one worker sends for one array: a record for each bucket.
 
@@ -209,6 +209,7 @@ class Quantizer:
             ValueError: if the payload is another quantizer's, or its bytes are not as
                 many as this one makes.
         """
+        _checks.instance_of("payload", payload, Payload, "pass what encode returned")
         coder, size = coder_of(self, payload.dtype), math.prod(payload.shape)
         payload.check(coder.n_bytes(size), self)
         found = []

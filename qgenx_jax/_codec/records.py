@@ -98,6 +98,7 @@ def encode(
     records, words = [], 0
     for bucket in cut(form, size, vector):
         rows, length = bucket.shape
+        # the short bucket's words follow those of the full ones
         bits = bits_for(key, rows, form.words(length), words)
         words += rows * form.words(length)
         grid, meta = rounding.measure(bucket)
@@ -127,6 +128,7 @@ def round_pieces(
     size, length = bucket.shape[1], form.piece(bucket.shape[1])
     pieces = []
     for start in range(0, packing.pieces_of(form.bits) * length, length):
+        # a short bucket may end before its last pieces begin: those are all padding
         end = max(start, min(start + length, size))
         r16 = bits.piece(start, end - start)
         codes = rounding.round(bucket[:, start:end], grid, r16)

@@ -65,7 +65,9 @@ def static() -> Any:
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(static,))
 def pytree(cls: type[T]) -> type[T]:
     """A frozen dataclass that is a pytree."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    return jax.tree_util.register_dataclass(
+        dataclasses.dataclass(frozen=True, eq=False)(cls)
+    )
 
 
 class PaddedByZeros:

@@ -91,9 +91,15 @@ def exchange(
         Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
         Communication Guarantees, ICLR 2023, algorithm 1.
     """
+    if isinstance(axis_name, Exchange):
+        rule, way_out = "must be the name of an axis", "use the exchange as it is"
+        raise _checks.refuse("axis_name", rule, axis_name, way_out)
     if axis_name is not None:
         _checks.axis_name(axis_name)
-    if isinstance(collective, Link) and link is None:
+    if isinstance(collective, Link):
+        if link is not None:
+            rule, way_out = "must be left out with collective=Link(...)", "give one"
+            raise _checks.refuse("link", rule, link, way_out)
         collective, link = "auto", collective
     quantizers = groups.quantizers_of(quantizer, labels)
     own_second = groups.second_of(second, quantizers)
@@ -108,8 +114,14 @@ def exchange(
     )
 
 
-NOT_GIVEN: Any = inspect.Parameter.empty
-"""The quantizer where it is left out: None is one, that of an exact exchange."""
+class _NotGiven:
+    """The quantizer where it is left out: None is one, that of an exact exchange."""
+
+    def __repr__(self) -> str:
+        return "that of the exchange"
+
+
+NOT_GIVEN: Any = _NotGiven()
 
 
 def ready_or_new(
@@ -139,7 +151,7 @@ def ready_or_new(
     defaults = inspect.signature(function).parameters
     for name, value in {"quantizer": quantizer, **settings}.items():
         default = defaults[name].default
-        is_plain = isinstance(value, str | int)
+        is_plain = isinstance(value, str | int) and type(value) is type(default)
         if value is not default and not (is_plain and value == default):
             raise _checks.refuse(
                 name,

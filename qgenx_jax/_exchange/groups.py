@@ -89,14 +89,18 @@ def layout(
     _checks.floating_leaves("the tree to exchange", tree)
     with_path, treedef = jax.tree_util.tree_flatten_with_path(tree)
     paths, leaves, labels_of = [], [], []
-    for (path, x), group in zip(
-        with_path, _labels_of(tree, labels, quantizers), strict=True
-    ):
+    own_labels = _labels_of(tree, labels, quantizers)
+    for (path, x), group in zip(with_path, own_labels, strict=True):
         paths.append(jax.tree_util.keystr(path))
         leaves.append(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)))
         stays = quantizers[group] is None or _stays(exact, paths[-1], leaves[-1])
         labels_of.append(None if stays else group)
     found = Layout(treedef, tuple(paths), tuple(leaves), tuple(labels_of))
+    for group, quantizer in quantizers.items():
+        if quantizer is not None and found.leaves and group not in own_labels:
+            rule = f"must give {group!r}, which has a quantizer, at least one leaf"
+            way_out = "label a leaf so, or leave that quantizer out"
+            raise _checks.refuse("labels", rule, sorted(set(own_labels)), way_out)
     for group, quantizer in quantizers.items():
         if quantizer is not None and found.leaves and group not in found.labels:
             whose = "" if labels is None else f" of group {group!r}"
@@ -104,9 +108,9 @@ def layout(
                 "exact",
                 f"must leave {quantizer}{whose} at least one leaf to quantize",
                 _checks.Text(f"none of {len(found.leaves)} leaves"),
-                "pass quantizer=None for an exact exchange, or exact=no_leaves to quantize "
-                "every leaf (quantized_mean keeps leaves of fewer than 2 dimensions or "
-                "1024 elements exact unless told otherwise)",
+                "pass quantizer=None for an exact exchange, or exact=no_leaves to "
+                "quantize every leaf (quantized_mean keeps leaves of fewer than 2 "
+                "dimensions or 1024 elements exact unless told otherwise)",
             )
     return found
 

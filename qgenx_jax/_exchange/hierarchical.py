@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax import _checks
+from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.coder import Raw
 from qgenx_jax._exchange.all_gather import AllGather
 from qgenx_jax._exchange.parts import Part, Pieces, cut, shares
@@ -63,13 +63,11 @@ class Hierarchical(NamedTuple):
         inner = self.inner
         if isinstance(inner, ReduceScatter):  # it cuts again, and must know the padding
             before = axes.axis_index(fast)
-            real = [
-                jnp.clip(part.size - before * x.size, 0, x.size)
-                for part, x in zip(parts, owned, strict=True)
-            ]
+            real = [part.real(before, self.fast) for part in parts]
             inner = inner._replace(real=real)
         found = inner.mean(shares(parts, self.fast), owned, keys, Wanted(), slow)
-        means = [jnp.concatenate(pieces) for pieces in found.means]
+        each = zip(parts, found.means, strict=True)
+        means = [_trees.concatenate(pieces, part.dtype) for part, pieces in each]
         gathered = _per_dtype(means, lambda x: collectives.gather(x, fast))
         together = [[p.together(x)] for p, x in zip(parts, gathered, strict=True)]
         return Found(together, None, None)

@@ -102,6 +102,7 @@ class Layout:
         for index, (leaf, label) in enumerate(
             zip(self.leaves, self.labels, strict=True)
         ):
+            # leaves that are quantized are cast to one dtype, exact ones keep theirs
             kind = (label, leaf.dtype if label is None else None)
             members.setdefault(kind, []).append(index)
         quantized = [kind for kind in members if kind[0] is not None]

@@ -44,6 +44,12 @@ class Part(NamedTuple):
         padded = self.coder.padded_size(even)
         return padded if padded - even <= even // 128 else even
 
+    def real(self, index: Array, count: int) -> Array:
+        """How many coordinates of chunk `index` are not padding: int32."""
+        size = self.chunk(count)
+        each = np.clip(self.size - size * np.arange(count), 0, size)
+        return jnp.asarray(each, jnp.int32)[index]
+
     def chunks(self, vector: Array, count: int) -> Array:
         """A vector as (count, chunk), its padding kept out of norms."""
         missing = count * self.chunk(count) - self.size

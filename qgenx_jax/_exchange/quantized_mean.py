@@ -1,7 +1,7 @@
 """The mean of an exchange as an optax transformation: data-parallel training."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import optax
 
@@ -79,29 +79,33 @@ def quantized_mean(
         del params
         return worker_mean.init()
 
-    def update_fn(
+    return QuantizedMean(init_fn, _Update(worker_mean))
+
+
+class _Update(NamedTuple):
+    """The update of `quantized_mean`, which knows its exchange."""
+
+    exchange: Exchange
+
+    def __call__(
+        self,
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, Any]:
         del params, extra
-        mean, state = worker_mean.mean(updates, state)
+        mean, state = self.exchange.mean(updates, state)
         return _trees.cast_like(mean, updates), state
-
-    transformation = QuantizedMean(init_fn, update_fn)
-    transformation.exchange = worker_mean
-    return transformation
 
 
 class QuantizedMean(optax.GradientTransformationExtraArgs):
-    """What `quantized_mean` returns: a transformation that contains an exchange.
+    """What `quantized_mean` returns: a transformation that contains an exchange."""
 
-    Attributes:
-        exchange: what carries the updates.
-    """
-
-    exchange: Exchange
+    @property
+    def exchange(self) -> Exchange:
+        """What carries the updates."""
+        return cast(_Update, self.update).exchange
 
     def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
         """Bytes that one worker sends and receives in an update.

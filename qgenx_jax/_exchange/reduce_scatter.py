@@ -22,6 +22,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from qgenx_jax import _trees
 from qgenx_jax._codec.coder import Coder, fill
 from qgenx_jax._exchange.all_gather import AllGather
 from qgenx_jax._exchange.parts import Part, Pieces, cut
@@ -66,7 +67,7 @@ class ReduceScatter(NamedTuple):
         # arrived: row k is worker k's chunk number `here`; their mean, encoded anew
         again, start = [], 0
         for index, (part, key) in enumerate(zip(parts, keys, strict=True)):
-            # phase 1 has used the streams 0 to K - 1, or 0 and 1
+            # phase 1 has used the streams 0 to K - 1 of the key, or 0 and 1
             stream = jax.random.fold_in(key, max(workers, 2))
             real = None if self.real is None else self.real[index]
             left = _left(part, here, workers, real)
@@ -147,6 +148,7 @@ def encode_chunks(part: Part, key: Array, vector: Array, count: int) -> Array:
     tail = jnp.pad(vector[full:], (0, count * chunk - part.size))
     if part.size > full and not part.coder.keeps_zeros:
         tail = fill(part.coder, tail, part.size - full)
+    # two streams: both begin at word 0
     keys = [jax.random.fold_in(key, stream) for stream in range(2)]
     encoded = part.coder.encode(keys[0], vector, full)
     last = part.coder.encode(keys[1], tail, tail.size)
@@ -163,7 +165,7 @@ def _left(part: Part, index: Array, count: int, real: Array | None) -> Array | N
     is_padded = real is not None or size * count != part.size
     if not is_padded or (part.coder.keeps_zeros and part.second.keeps_zeros):
         return None
-    return jnp.asarray((part.size if real is None else real) - index * size)
+    return part.real(index, count) if real is None else real - index * size
 
 
 def decode_chunks(part: Part, coder: Coder, rows: Array) -> Pieces:
@@ -171,11 +173,14 @@ def decode_chunks(part: Part, coder: Coder, rows: Array) -> Pieces:
     count = rows.shape[0]
     chunk = part.chunk(count)
     if coder.bucket_size and chunk % coder.bucket_size == 0:
-        # as one vector of whole buckets; those that are all padding are left out, since
-        # to cut the vector is to copy it
+        # as one vector of whole buckets, so there is one piece; buckets that are all
+        # padding are left out, since to cut the vector is to copy it
         whole = coder.padded_size(part.size)
         data = rows.reshape(-1)[: coder.n_bytes(whole)]
         pieces = coder.mean(data[None], whole)
         return [x[: part.size] for x in pieces]
-    decode = jax.vmap(lambda data: jnp.concatenate(coder.mean(data[None], chunk)))
-    return [part.together(decode(rows))]
+
+    def decode(data: Array) -> Array:
+        return _trees.concatenate(coder.mean(data[None], chunk), part.dtype)
+
+    return [part.together(jax.vmap(decode)(rows))]

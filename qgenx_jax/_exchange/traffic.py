@@ -82,12 +82,12 @@ def traffic(
 
 
 def together(several: Sequence[Traffic]) -> Traffic:
-    """The sums over exchanges between the same workers; of at least one."""
-    collectives = dict.fromkeys(each.collective for each in several)
+    """The sums over exchanges of one kind between the same workers; at least one."""
+    first = several[0]
     phases = [phase for each in several for phase in each.phases]
     coordinates = sum(each.coordinates for each in several)
     exchanges = sum(each.exchanges for each in several)
-    total = traffic("+".join(collectives), several[0].workers, phases, coordinates)
+    total = traffic(first.collective, first.workers, phases, coordinates)
     return total._replace(exchanges=exchanges)
 
 

@@ -85,8 +85,12 @@ class EmaState(NamedTuple):
 
     def add(self, point: Params, decay: chex.Numeric) -> "EmaState":
         """With the next point: e <- decay e + (1 - decay) point."""
-        point = _trees.widen(point)
-        return EmaState(optax.incremental_update(point, self.average, 1 - decay))
+
+        # not decay * e + (1 - decay) * x: in float32 the two weights do not add up to 1
+        def moved(average: Array, x: Array) -> Array:
+            return average + (1 - decay) * (x - average)
+
+        return EmaState(jax.tree.map(moved, self.average, _trees.widen(point)))
 
 
 def ergodic_average() -> Observer:
@@ -187,9 +191,7 @@ def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
         sides = (seen, unseen) if when == EXTRAPOLATION else (unseen, seen)
         return updates, pick(half_step, *sides)
 
-    pair = make_pair(init_fn, step_fn, kind=Observer)
-    assert isinstance(pair, Observer)
-    return pair
+    return make_pair(init_fn, step_fn, Observer)
 
 
 def _read(state: State, kind: type, params: Params | None) -> Any:

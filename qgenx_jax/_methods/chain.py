@@ -6,7 +6,7 @@ import optax
 
 from qgenx_jax import _checks
 from qgenx_jax._exchange.quantized_mean import QuantizedMean
-from qgenx_jax._methods.exchanging import ExchangingPair, exchanging
+from qgenx_jax._methods.exchanging import Carried, ExchangingPair
 from qgenx_jax._methods.inner import check_plain, plain_update
 from qgenx_jax._methods.pair import (
     ExtragradientPair,
@@ -106,12 +106,16 @@ def chain(
             new_states.append(inner)
         return updates, tuple(new_states)
 
-    pair = make_pair(init_fn, step_fn, oracle_free=oracle_free)
-    for each in exchanges:
-        per_iteration = (False,) if oracle_free else (False, False)
-        rides = each.rides if isinstance(each, ExchangingPair) else per_iteration
-        return exchanging(pair, each.exchange, rides)
-    return pair
+    if not exchanges:
+        return make_pair(init_fn, step_fn, oracle_free=oracle_free)
+    (one,) = exchanges
+    # q_genx knows what rides along; a mean before a pair sends each oracle vector
+    calls = 1 if oracle_free else 2
+    rides = one.rides if isinstance(one, ExchangingPair) else (False,) * calls
+    carried = Carried(one.exchange, rides)
+    return make_pair(
+        init_fn, step_fn, ExchangingPair, oracle_free=oracle_free, carried=carried
+    )
 
 
 _ORDER = ("plain", "pair", "observer")

@@ -1,26 +1,39 @@
 """Pairs that contain an exchange, and what an iteration of them sends."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from qgenx_jax import _trees
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.traffic import Traffic, together
-from qgenx_jax._methods.pair import ExtragradientPair
+from qgenx_jax._methods.pair import ExtragradientPair, carried_by
 
 
-class ExchangingPair(ExtragradientPair):
-    """A pair that contains an exchange: what `q_genx` returns, or a `chain` with one.
+class Carried(NamedTuple):
+    """What an `ExchangingPair` knows.
 
     Attributes:
         exchange: what carries the dual vectors.
-        rides: for each exchange of an iteration, whether a number for the step size
-            rides along.
+        rides: for each exchange of an iteration, whether a number rides along.
     """
 
     exchange: Exchange
     rides: tuple[bool, ...]
+
+
+class ExchangingPair(ExtragradientPair):
+    """A pair with an exchange in it: what `q_genx` returns, or a `chain` with one."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """What carries the dual vectors."""
+        return carried_by(self).exchange
+
+    @property
+    def rides(self) -> tuple[bool, ...]:
+        """For each exchange of an iteration, whether a number rides along."""
+        return carried_by(self).rides
 
     def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
         """Bytes that one worker sends and receives in an iteration, all exchanges.
@@ -51,12 +64,3 @@ class ExchangingPair(ExtragradientPair):
                 for rides in self.rides
             ]
         )
-
-
-def exchanging(
-    pair: ExtragradientPair, exchange: Exchange, rides: tuple[bool, ...]
-) -> ExchangingPair:
-    """A pair as one that contains an exchange."""
-    found = ExchangingPair(*pair)
-    found.exchange, found.rides = exchange, rides
-    return found

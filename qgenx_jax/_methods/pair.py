@@ -9,7 +9,7 @@ Behind both is one function, `step(updates, state, params, *, half_step)`.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +125,9 @@ class ExtragradientPair(NamedTuple):
         return isinstance(self.extrapolation, OracleFree)
 
 
+Pair = TypeVar("Pair", bound=ExtragradientPair)
+
+
 class Observer(ExtragradientPair):
     """A pair that changes nothing and keeps an average of the points it sees."""
 
@@ -132,9 +135,10 @@ class Observer(ExtragradientPair):
 class _HalfStepUpdate:
     """One side of a pair: `step` at a fixed half-step, in turn with the other side."""
 
-    def __init__(self, step: Step, half_step: int):
+    def __init__(self, step: Step, half_step: int, carried: Any = None):
         self.step = step
         self.half_step = half_step
+        self.carried = carried
 
     def __call__(
         self,
@@ -164,17 +168,19 @@ class _HalfStepUpdate:
 def make_pair(
     init: Callable[[Params], State],
     step: Step,
+    kind: type[Pair] = ExtragradientPair,
     *,
     oracle_free: bool = False,
-    kind: type[ExtragradientPair] = ExtragradientPair,
-) -> ExtragradientPair:
+    carried: Any = None,
+) -> Pair:
     """The pair of one step function.
 
     Args:
         init: makes the shared state.
         step: both half-steps; `half_step` may be traced unless `oracle_free`.
+        kind: ExtragradientPair, or a class that adds to it.
         oracle_free: whether the extrapolation takes None for updates.
-        kind: ExtragradientPair, or Observer.
+        carried: what such a class reads off the pair, see `carried_by`.
     """
 
     def init_fn(params: Params) -> BeforeExtrapolation:
@@ -185,8 +191,17 @@ def make_pair(
     side = OracleFree if oracle_free else HalfStepTransformation
     return kind(
         side(init_fn, _HalfStepUpdate(step, EXTRAPOLATION)),
-        HalfStepTransformation(init_fn, _HalfStepUpdate(step, UPDATE)),
+        HalfStepTransformation(init_fn, _HalfStepUpdate(step, UPDATE, carried)),
     )
+
+
+def carried_by(pair: ExtragradientPair) -> Any:
+    """What `make_pair` was given to be carried.
+
+    By the update, and not by an attribute of the pair, which is lost where JAX or a
+    user makes a new tuple of its two sides.
+    """
+    return getattr(pair.update.update, "carried", None)
 
 
 def refuse_vector(updates: DualVector | None) -> None:

@@ -23,7 +23,7 @@ from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
 from qgenx_jax._exchange.traffic import Link
 from qgenx_jax._methods import step_size as step_sizes
-from qgenx_jax._methods.exchanging import ExchangingPair, exchanging
+from qgenx_jax._methods.exchanging import Carried, ExchangingPair
 from qgenx_jax._methods.pair import UPDATE, make_pair, pick, refuse_vector
 from qgenx_jax._random import KeyOrSeed
 from qgenx_jax._types import (
@@ -241,9 +241,9 @@ def q_genx(
         exchange=jax.eval_shape(worker_mean.init),
     )
     oracle_free = variant != "dual_extrapolation"
-    pair = make_pair(init_fn, step_fn, oracle_free=oracle_free)
     rides = (rule.needs_sum,) if oracle_free else (False, rule.needs_sum)
-    return exchanging(pair, worker_mean, rides)
+    made = {"oracle_free": oracle_free, "carried": Carried(worker_mean, rides)}
+    return make_pair(init_fn, step_fn, ExchangingPair, **made)
 
 
 def _distance_from(per_worker: Params | None) -> Callable[[DualVector], Array]:

@@ -1,5 +1,6 @@
 """Steps on several CPU devices of one process, each after the one before."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from jax.sharding import Mesh
 
 
 class Paced:
-    """A compiled step that is not started before its last run has ended.
+    """A compiled step that starts when all paced steps before it have ended.
 
     JAX hands steps to devices ahead of time. XLA's CPU client runs all devices of a
     process on one pool of threads, as many as there are cores or devices, and a thread
@@ -17,28 +18,33 @@ class Paced:
     can hold all threads, and the others never come. After 40 s XLA ends the process.
     One step at a time has the threads that it needs.
 
-    It has what a function from `jax.jit` has: `lower`, `trace`, `eval_shape`.
+    It has what a function from `jax.jit` has: `lower`, `trace`, `eval_shape`. Within
+    another program it is traced as any function, and that program paces itself.
     """
 
+    _last: "jax.Array | None" = None
+    """A result of the step that was started last in this process."""
+
     def __init__(self, run: Callable[..., Any]):
-        self._run = run
-        self._last: jax.Array | None = None
         self.__wrapped__ = run
         self.__name__ = getattr(run, "__name__", type(self).__name__)
 
-    def __call__(self, *args: Any) -> Any:
-        """The step, once what it was started with before is there."""
-        leaves = jax.tree.leaves(args)
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
-            return self._run(*args)
-        if self._last is not None and not self._last.is_deleted():
-            self._last.block_until_ready()
-        # whoever ran something else in between hands on what that has not finished yet
-        jax.block_until_ready([x for x in leaves if isinstance(x, jax.Array)])
-        found = self._run(*args)
-        # all results of a run are there at once: the smallest stands for them
-        arrays = [x for x in jax.tree.leaves(found) if isinstance(x, jax.Array)]
-        self._last = min(arrays, key=lambda x: x.size, default=None)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The step, once what was started before is there."""
+        leaves = jax.tree.leaves((args, kwargs))
+        if not _traced(leaves):
+            last, Paced._last = Paced._last, None
+            # an error of that step is told to whoever asks for its results
+            with contextlib.suppress(Exception):
+                if last is not None and not last.is_deleted():
+                    last.block_until_ready()
+            # what a user's own program makes of them may not have ended, either
+            jax.block_until_ready([x for x in leaves if isinstance(x, jax.Array)])
+        found = self.__wrapped__(*args, **kwargs)
+        results = [x for x in jax.tree.leaves(found) if isinstance(x, jax.Array)]
+        if results and not _traced(results):
+            # all results of a run are there at once: the smallest stands for them
+            Paced._last = min(results, key=lambda x: x.size)
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -46,6 +52,10 @@ class Paced:
         if name.startswith("__"):  # a copy asks for those before it has any attribute
             raise AttributeError(name)
         return getattr(self.__wrapped__, name)
+
+
+def _traced(leaves: list[Any]) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
 def paced(run: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:

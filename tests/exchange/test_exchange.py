@@ -1,5 +1,7 @@
 """Exchanges in whole programs: several of them, many workers, further mesh axes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,3 +153,41 @@ def test_an_empty_tree_is_exchanged(collective):
         out_axes=None,
     )
     assert mapped(jnp.ones(3)) == ({}, {}, None)
+
+
+EMPTY = {"a": jnp.zeros((2, 0)), "b": jnp.zeros((2, 0))}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("quantizer", [None, qgenx.uniform(4), qgenx.min_max(3)])
+@pytest.mark.parametrize("bucket_size", [8, None])
+def test_vectors_of_no_coordinates_come_back(quantizer, bucket_size):
+    """By every collective, on one axis and on two."""
+    if quantizer is not None:
+        quantizer = dataclasses.replace(quantizer, bucket_size=bucket_size)
+    for collective in ("once", "reduce_scatter"):
+        exchange = qgenx.exchange(AXIS, quantizer, collective=collective)
+        run = lambda tree, exchange=exchange: exchange.send(tree, exchange.init())[0][0]  # noqa: E731
+        found = jax.vmap(run, axis_name=AXIS, out_axes=None)(EMPTY)
+        assert {name: x.shape for name, x in found.items()} == {"a": (0,), "b": (0,)}
+    names = ("host", "chip")
+    exchange = qgenx.exchange(names, quantizer, collective="hierarchical")
+    run = lambda tree: exchange.mean(tree, exchange.init())[0]  # noqa: E731
+    for name in reversed(names):
+        run = jax.vmap(run, axis_name=name, out_axes=None)
+    found = run(jax.tree.map(lambda x: x[None], EMPTY))
+    assert {name: x.shape for name, x in found.items()} == {"a": (0,), "b": (0,)}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
+@pytest.mark.parametrize(
+    "quantizer", [qgenx.uniform(4), qgenx.uniform(1), qgenx.min_max(8)]
+)
+def test_a_vector_may_have_more_than_2_to_the_31_coordinates(quantizer, collective):
+    """Places in it are not counted in int32; traced, not run."""
+    exchange = qgenx.exchange(AXIS, quantizer, collective=collective)
+    run = lambda x: exchange.mean(x, exchange.init())[0]  # noqa: E731
+    x = jax.ShapeDtypeStruct((4, 2**31 + 8), "float32")
+    mapped = jax.vmap(run, axis_name=AXIS, out_axes=None)
+    assert jax.eval_shape(mapped, x).shape == (2**31 + 8,)

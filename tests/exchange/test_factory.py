@@ -228,3 +228,40 @@ def test_what_a_state_gathers_per_worker_is_laid_out_and_handed_on():
     assert not jnp.array_equal(
         jax.random.key_data(after.key), jax.random.key_data(state.key)
     )
+
+
+def test_two_links_and_an_exchange_as_an_axis_are_refused():
+    with pytest.raises(ValueError, match="link must be left out with collective=Link"):
+        qgenx.exchange(AXIS, BITS, collective=qgenx.Link(), link=qgenx.Link())
+    with pytest.raises(ValueError, match="axis_name must be the name of an axis"):
+        qgenx.exchange(qgenx.exchange(AXIS, BITS), BITS)
+
+
+def test_what_is_made_anew_of_the_same_functions_keeps_its_exchange():
+    """As `_replace` and `jax.tree.map` do; an attribute would be lost."""
+    mean = qgenx.quantized_mean(AXIS, BITS)
+    pair = qgenx.q_genx(AXIS, BITS)
+    for kept in (mean._replace(init=mean.init), jax.tree.map(lambda f: f, mean)):
+        assert kept.exchange is mean.exchange
+    for kept in (pair._replace(update=pair.update), jax.tree.map(lambda f: f, pair)):
+        assert kept.traffic(jnp.zeros(9), 3) == pair.traffic(jnp.zeros(9), 3)
+    kept = qgenx.chain(mean._replace(init=mean.init), qgenx.extra_sgd(0.1))
+    assert kept.exchange is mean.exchange
+
+
+def test_hyperparameters_are_injected_beside_an_exchange():
+    """A ready one and a predicate are no hyperparameters: `static_args` says so."""
+
+    def create(exchange, rate):
+        return optax.chain(qgenx.quantized_mean(exchange), optax.sgd(rate))
+
+    exchange = qgenx.exchange(None, None)
+    optimizer = optax.inject_hyperparams(create, static_args="exchange")(exchange, 0.5)
+    x = jnp.ones(3)
+    updates, _ = optimizer.update(x, optimizer.init(x), x)
+    np.testing.assert_array_equal(updates, -0.5 * x)
+    static = ("axis_name", "quantizer", "exact", "key")
+    inject = optax.inject_hyperparams(qgenx.quantized_mean, static_args=static)
+    mean = inject(None, BITS, exact=qgenx.no_leaves)
+    updates, _ = mean.update(x, mean.init(x), x)
+    np.testing.assert_array_equal(updates, x)  # ones are on a level

@@ -111,3 +111,49 @@ def test_a_paced_step_has_what_a_compiled_function_has():
         getattr(run, "no_such_thing")  # noqa: B009
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
         pickle.dumps(run)  # as a compiled function: refused, not for ever
+
+
+def counted(failing=False):
+    """A paced step of two devices; with `failing`, where a batch is negative."""
+
+    def fail(x):
+        if x.min() < 0:
+            raise ArithmeticError("a batch is negative")
+        return x
+
+    def step(x, state, batch):
+        if failing:
+            shape = jax.ShapeDtypeStruct(batch.shape, batch.dtype)
+            batch = jax.pure_callback(fail, shape, batch, vmap_method="sequential")
+        return x, state, batch
+
+    return qgenx.map_workers(step, AXIS, mesh=mesh_of(2))
+
+
+@pytest.mark.quick
+def test_what_is_traced_is_not_waited_for():
+    run = counted()
+    x, batch = jnp.zeros(3), jnp.ones((2, 3))
+    jax.eval_shape(lambda: run(x, (), batch))
+    jax.lax.scan(lambda carry, _: (carry, run(x, (), batch)[2]), 0, length=2)
+    assert run(x, (), batch)[2].shape == (2, 3)
+
+
+@pytest.mark.quick
+def test_a_step_that_failed_does_not_fail_the_next():
+    run = counted(failing=True)
+    x, good = jnp.zeros(3), jnp.ones((2, 3))
+    run(x, (), good)
+    with pytest.raises(Exception, match="negative"):
+        jax.block_until_ready(run(x, (), -good))
+    for _ in range(2):
+        jax.block_until_ready(run(x, (), good))
+
+
+@pytest.mark.quick
+def test_two_steps_wait_for_one_another():
+    first, second = counted(), counted()
+    x, batch = jnp.zeros(3), jnp.ones((2, 3))
+    before = first(x, (), batch)
+    second(x, (), batch)
+    assert all(leaf.is_ready() for leaf in jax.tree.leaves(before))
