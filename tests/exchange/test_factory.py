@@ -263,5 +263,5 @@ def test_hyperparameters_are_injected_beside_an_exchange():
     static = ("axis_name", "quantizer", "exact", "key")
     inject = optax.inject_hyperparams(qgenx.quantized_mean, static_args=static)
     mean = inject(None, BITS, exact=qgenx.no_leaves)
-    updates, _ = mean.update(x, mean.init(x), x)
-    np.testing.assert_array_equal(updates, x)  # ones are on a level
+    updates, _ = mean.update(7 * x, mean.init(x), x)
+    np.testing.assert_array_equal(updates, 7 * x)  # of 7 steps: on a level
