@@ -7,8 +7,6 @@ import re
 import pytest
 
 pytestmark = pytest.mark.quick
-
-pytestmark = pytest.mark.quick
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = ROOT / "qgenx_jax"
 GROUND = ("_types", "_checks", "_trees", "_random")
@@ -120,7 +118,23 @@ def test_collectives_are_in_one_file(path):
         assert not found, f"{path} calls {found}: say it by _workers/collectives.py"
 
 
-FAMILIES = "uniform|exponential|min_max|user_levels|MinMax|Sign|Uniform|Levels"
+def names_of_families():
+    """Classes, public functions and rows of FAMILIES, of the files that have them."""
+    for path in (LIBRARY / "_codec" / "families").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                yield node.name
+            elif isinstance(node, ast.Assign):
+                for row in filter(lambda x: isinstance(x, ast.Subscript), node.targets):
+                    assert isinstance(row.slice, ast.Constant)
+                    yield row.slice.value
+
+
+FAMILIES = {name for name in names_of_families() if not name.startswith("_")}
+
+
+def test_the_names_of_families_are_found():
+    assert {"uniform", "min_max", "MinMax", "levels", "user_levels"} <= FAMILIES
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(LIBRARY)))
@@ -129,13 +143,44 @@ def test_decisions_on_a_family_are_in_its_file(path):
     if file.startswith("families.") or room == "__init__":
         return
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Name):
-            assert not re.fullmatch(FAMILIES, node.id), f"{path}:{node.lineno}"
+        if isinstance(node, ast.Name) and node.id != "levels":  # a file, and a field
+            assert node.id not in FAMILIES, f"{path}:{node.lineno}"
         if isinstance(node, ast.Compare):
             for side in (node.left, *node.comparators):
-                if isinstance(side, ast.Constant) and isinstance(side.value, str):
-                    found = re.fullmatch(FAMILIES + "|levels", side.value)
+                if isinstance(side, ast.Constant):
+                    found = side.value in FAMILIES
                     assert not found, f"{path}:{node.lineno} asks for a family"
+
+
+TESTED_BY = {
+    "_types": (),  # aliases: nothing happens there
+    "_checks": ("codec", "exchange", "methods", "workers"),  # test_bad_input, test_axes
+}
+"""Files of the library without a test file of their name, and folders of tests."""
+
+
+def twin_of(path):
+    """Where the tests of a file of the library are: in the folder of its room."""
+    *rooms, file = path.relative_to(LIBRARY).with_suffix("").parts
+    if rooms == ["_codec", "families"]:  # one table has a row for each
+        rooms, file = ["_codec"], "families"
+    folder = ROOT.joinpath("tests", *(room.lstrip("_") for room in rooms))
+    return folder / f"test_{file.lstrip('_')}.py"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.stem != "__init__"],
+    ids=lambda p: str(p.relative_to(LIBRARY)),
+)
+def test_every_file_has_its_tests(path):
+    twin = twin_of(path)
+    if path.stem in TESTED_BY:
+        assert not twin.exists(), f"{path.stem} is no exception any more"
+        for folder in TESTED_BY[path.stem]:
+            assert list((ROOT / "tests" / folder).glob("test_*.py"))
+    else:
+        assert twin.exists(), f"{path} wants {twin.relative_to(ROOT)}"
 
 
 @pytest.mark.parametrize(

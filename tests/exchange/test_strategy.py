@@ -1,0 +1,142 @@
+"""What every strategy does: a table of strategies, and numbers that ride along."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+from qgenx_jax._codec.coder import Raw
+from qgenx_jax._codec.quantizer import coder_of
+from qgenx_jax._exchange import strategy
+from qgenx_jax._exchange.parts import Part
+from qgenx_jax._exchange.strategies import ONE_AXIS
+from qgenx_jax._exchange.strategy import Wanted
+from tests.lib.helpers import AXIS, vectors
+
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
+
+WORKERS, SIZE = 3, 21
+FLOAT = np.dtype("float32")
+EXACT = Part(None, SIZE, FLOAT, Raw(FLOAT), Raw(FLOAT))
+CODER = coder_of(qgenx.uniform(8, bucket_size=8), FLOAT)
+CODED = Part("all", SIZE, FLOAT, CODER, CODER)
+
+
+def run(way, parts, wanted):
+    """(means, own, scalars, own without a collective), with a row for each worker."""
+    flats = jnp.asarray(vectors(WORKERS, SIZE))
+    keys = jax.random.split(jax.random.key(0), WORKERS)
+
+    def worker(flat, key):
+        given = parts, [flat] * len(parts), [key] * len(parts)
+        found = way.mean(*given, wanted, AXIS)
+        alone = way.own(*given, AXIS)
+        means, own, alone = (
+            x if x is None else [jnp.concatenate(pieces) for pieces in x]
+            for x in (found.means, found.own, alone)
+        )
+        return means, own, found.scalars, alone
+
+    return np.asarray(flats), jax.jit(jax.vmap(worker, axis_name=AXIS))(flats, keys)
+
+
+def first_two(own):
+    return jnp.concatenate(own[0])[:2]
+
+
+@pytest.mark.parametrize("name", ONE_AXIS)
+def test_exact_parts_have_their_mean_on_all_workers(name):
+    flats, (means, own, numbers, alone) = run(
+        ONE_AXIS[name], [EXACT], Wanted(True, first_two)
+    )
+    expected = np.broadcast_to(flats.mean(axis=0, dtype=np.float64), flats.shape)
+    np.testing.assert_allclose(means[0], expected, rtol=1e-6, atol=1e-7)
+    for found in (own[0], alone[0]):
+        np.testing.assert_array_equal(found, flats)
+    # (K, m) on each of K workers
+    np.testing.assert_array_equal(numbers, [flats[:, :2]] * WORKERS)
+
+
+@pytest.mark.parametrize("name", [x for x in ONE_AXIS if x != "exact"])
+def test_own_vectors_are_those_that_are_averaged(name):
+    """To the step of the second rounding, where there is one."""
+    flats, (means, own, numbers, alone) = run(
+        ONE_AXIS[name], [CODED], Wanted(True, first_two)
+    )
+    np.testing.assert_array_equal(own[0], alone[0])
+    np.testing.assert_array_equal(numbers, [np.asarray(own[0])[:, :2]] * WORKERS)
+    step = np.abs(flats).max() / 127
+    assert 0 < np.abs(own[0] - flats).max() < 1.01 * step
+    for mean in means[0]:
+        np.testing.assert_array_equal(mean, means[0][0])
+    once = np.asarray(own[0]).mean(axis=0)
+    bar = 1e-6 if name == "all_gather" else 1.01 * step
+    np.testing.assert_allclose(means[0][0], once, rtol=0, atol=bar)
+
+
+@pytest.mark.parametrize("name", ONE_AXIS)
+def test_nothing_else_is_made_where_it_is_not_wanted(name):
+    parts = [EXACT] if name == "exact" else [CODED]
+    _, (_, own, numbers, _) = run(ONE_AXIS[name], parts, Wanted())
+    assert numbers is None
+    assert own is None or name == "exact"  # there they are the vectors themselves
+
+
+@pytest.mark.parametrize("name", ONE_AXIS)
+def test_phases_account_for_parts_and_numbers(name):
+    way, parts = ONE_AXIS[name], [EXACT] if name == "exact" else [CODED, EXACT]
+    plain, ridden = (way.phases(parts, WORKERS, n) for n in (0, 8))
+    assert way.name == name
+    for phase in (*plain, *ridden):
+        groups = sum(phase.sent_by_group.values())
+        assert groups + phase.sent_exact + phase.sent_scalar == phase.sent_bytes
+        assert phase.workers == WORKERS
+    assert sum(phase.sent_scalar for phase in plain) == 0
+    assert [x.collective for x in plain] == [x.collective for x in ridden]
+    # each number reaches each of the others once, or twice around a ring
+    sent = sum(phase.sent_scalar for phase in ridden)
+    assert sent == 8 * (WORKERS - 1) * (2 if name == "exact" else 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (1, "int32"),
+        (2.5, "float32"),
+        (jnp.bfloat16(0.5), "float32"),
+        (np.float32([1, 2]), "float32"),
+        (jnp.array(3, "int32"), "int32"),
+    ],
+    ids=str,
+)
+def test_numbers_keep_their_dtype_or_are_widened(value, dtype):
+    found = strategy.scalars(value)
+    assert found.shape == np.shape(value)
+    np.testing.assert_array_equal(found, np.asarray(value, np.float64))
+    assert found.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "value", [np.ones((1, 1)), "1", None, 1j * np.ones(2), [1.0], np.array([True])]
+)
+def test_what_is_no_number_is_refused(value):
+    rule = r"scalar must return one real number, or a short vector.*: sum up what it re"
+    with pytest.raises(ValueError, match=rule):
+        strategy.scalars(value)
+
+
+@pytest.mark.parametrize("numbers", [None, np.arange(6, dtype=FLOAT).reshape(3, 2)])
+def test_gather_gives_everyones_bytes_in_the_order_of_workers(numbers):
+    rng = np.random.default_rng(0)
+    sent = [rng.integers(0, 256, (WORKERS, n), dtype=np.uint8) for n in (5, 0, 8)]
+
+    def worker(sent, mine):
+        return strategy.gather(sent, mine, AXIS)
+
+    gathered, scalars = jax.vmap(worker, axis_name=AXIS)(sent, numbers)
+    for k in range(WORKERS):
+        np.testing.assert_array_equal(gathered[k], np.concatenate(sent, axis=1))
+        if numbers is not None:
+            np.testing.assert_array_equal(scalars[k], numbers)
+    assert numbers is not None or scalars is None
