@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from experiments.checks import mutation
+
 pytestmark = pytest.mark.quick
 ROOT = pathlib.Path(__file__).parent.parent
 LIBRARY = ROOT / "qgenx_jax"
@@ -159,22 +161,13 @@ TESTED_BY = {
 """Files of the library without a test file of their name, and folders of tests."""
 
 
-def twin_of(path):
-    """Where the tests of a file of the library are: in the folder of its room."""
-    *rooms, file = path.relative_to(LIBRARY).with_suffix("").parts
-    if rooms == ["_codec", "families"]:  # one table has a row for each
-        rooms, file = ["_codec"], "families"
-    folder = ROOT.joinpath("tests", *(room.lstrip("_") for room in rooms))
-    return folder / f"test_{file.lstrip('_')}.py"
-
-
 @pytest.mark.parametrize(
     "path",
     [path for path in FILES if path.stem != "__init__"],
     ids=lambda p: str(p.relative_to(LIBRARY)),
 )
 def test_every_file_has_its_tests(path):
-    twin = twin_of(path)
+    twin = ROOT / mutation.twin(path.relative_to(LIBRARY).with_suffix("").as_posix())
     if path.stem in TESTED_BY:
         assert not twin.exists(), f"{path.stem} is no exception any more"
         for folder in TESTED_BY[path.stem]:

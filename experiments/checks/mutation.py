@@ -1,6 +1,7 @@
-"""Mutations of the library's arithmetic, and whether the tests notice them.
+r"""Mutations of the library's arithmetic, and whether the tests notice them.
 
-    python -m experiments.checks.mutation --files _rounding problems:132 --limit 40
+    python -m experiments.checks.mutation \
+        --files _codec/rounding problems/affine:132 --limit 40
 
 copies the tree to a temporary folder and changes one node of one file at a time: an
 operator, a comparison, a constant, a rounding, a sign. A mutant is caught if a test of
@@ -28,39 +29,75 @@ from experiments.common.processes import ROOT
 
 LIBRARY, PIPE = "qgenx_jax", subprocess.PIPE
 
-# rooms, and the tests that concern them, fastest first; doctests of a room come before
-TABLE = """
-_packing codec/packing, _fusion codec/fusion, _payload codec/quantizer codec/bad_input
-_cost exchange/traffic exchange/strategies
-_scales codec/scales codec/quantizer, _records codec/quantizer codec/families
-_pallas pallas, _pallas_recode pallas_recode, _passes codec/coder
-_coders exchange/groups exchange/reduce_scatter
-_levels codec/bad_input codec/levels codec/families
-_families codec/bad_input codec/families codec/quantizer
+# what else concerns a file of the library, besides its twin and its doctests
+ALSO = """
+_checks codec/bad_input exchange/bad_input methods/bad_input workers/axes
 _random codec/bits exchange/exchange codec/families
-_groups exchange/bad_input exchange/groups
-_rounding codec/scales codec/quantizer codec/families
-_quantize codec/bad_input exchange/groups codec/families codec/quantizer
-_collectives exchange/all_reduce exchange/groups exchange/exchange exchange/all_gather
-_trees trees exchange/layout exchange/groups exchange/all_gather
-_exchange exchange/bad_input exchange/groups exchange/exchange exchange/all_gather
-_operators problems/games
-_wire exchange/reduce_scatter contracts/traffic
-_traffic exchange/traffic contracts/traffic
-_reduce_scatter exchange/reduce_scatter
-_strategies exchange/strategies exchange/hierarchical exchange/reduce_scatter
-_hierarchical exchange/hierarchical contracts/traffic
-_step_size methods/step_size methods/q_genx
-_averaging methods/averaging methods/bad_input
-_qgenx methods/step_size methods/q_genx, _extragradient methods/extragradient
-_accumulate methods/bad_input methods/accumulate, problems problems/affine
-_workers workers/axes workers/collectives workers/map_workers
+_trees exchange/layout exchange/groups exchange/all_gather
+_codec/bits codec/families
+_codec/coder exchange/groups exchange/reduce_scatter
+_codec/levels codec/bad_input codec/families
+_codec/quantizer codec/bad_input exchange/groups codec/families
+_codec/records codec/quantizer codec/families
+_codec/rounding codec/scales codec/quantizer codec/families
+_codec/scales codec/quantizer
+_codec/families/min_max codec/bad_input codec/scales codec/quantizer
+_codec/families/uniform codec/bad_input codec/scales codec/quantizer
+_codec/families/with_levels codec/bad_input codec/levels codec/quantizer
+_exchange/exchange exchange/bad_input exchange/groups exchange/all_gather
+_exchange/factory exchange/bad_input
+_exchange/groups exchange/bad_input
+_exchange/hierarchical contracts/traffic
+_exchange/layout exchange/groups exchange/all_gather
+_exchange/parts exchange/reduce_scatter exchange/hierarchical
+_exchange/reduce_scatter contracts/traffic
+_exchange/strategies exchange/bad_input exchange/hierarchical exchange/reduce_scatter
+_exchange/strategy exchange/all_gather
+_exchange/traffic exchange/strategies contracts/traffic
+_methods/accumulate methods/bad_input
+_methods/averaging methods/bad_input
+_methods/chain methods/bad_input
+_methods/inner methods/bad_input
+_methods/pair methods/bad_input methods/extragradient
+_methods/q_genx methods/step_size
+_methods/readers methods/bad_input
+_methods/step_size methods/q_genx
+_workers/collectives exchange/all_reduce exchange/exchange exchange/all_gather
 """
-rows = map(str.split, re.split(r"[,\n]\s*", TABLE.strip()))
-ROOMS = {
-    room: [re.sub(r"(\w+)$", r"test_\1.py", f"tests/{name}") for name in tests]
-    for room, *tests in rows
-}
+
+
+def twin(room: str) -> str:
+    """The test file of a file of the library: the same name in the same folder."""
+    *folders, file = room.split("/")
+    if folders == ["_codec", "families"]:  # one table has a row for each
+        folders, file = ["_codec"], "families"
+    parts = ["tests", *(x.lstrip("_") for x in folders), f"test_{file.lstrip('_')}.py"]
+    return "/".join(parts)
+
+
+def rooms() -> dict[str, list[str]]:
+    """The files of the library, as "_codec/packing", and the tests that concern them.
+
+    Files that none does are left out.
+    """
+    rows = map(str.split, ALSO.strip().splitlines())
+    also = {
+        room: [re.sub(r"(\w+)$", r"test_\1.py", f"tests/{name}") for name in tests]
+        for room, *tests in rows
+    }
+    found = {}
+    for path in sorted((ROOT / LIBRARY).rglob("*.py")):
+        room = path.relative_to(ROOT / LIBRARY).with_suffix("").as_posix()
+        own = [twin(room)] if (ROOT / twin(room)).exists() else []
+        tests = own + also.pop(room, [])
+        if path.stem != "__init__" and tests:
+            found[room] = tests
+    if also:
+        raise SystemExit(f"ALSO has no file of the library in {', '.join(also)}")
+    return found
+
+
+ROOMS = rooms()
 
 SWAPS = """
 Add:Sub Sub:Add Mult:Add Div:Mult FloorDiv:Mult Mod:FloorDiv Pow:Mult LShift:RShift

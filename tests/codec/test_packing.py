@@ -39,3 +39,27 @@ def test_b_bits_cost_b_bits(bits):
     assert packing.packed_size(1024, bits) == 128 * bits
     waste = 8 * packing.packed_size(1001, bits) - 1001 * bits
     assert 0 <= waste < 8 * bits, f"{waste} bits wasted at {bits} bits"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (5,), (2, 0), (2, 3)], ids=str)
+def test_bytes_are_numpys_and_come_back(dtype, shape):
+    with jax.enable_x64(dtype == "float64"):
+        x = np.random.default_rng(0).normal(size=shape) * 9
+        x = x.astype(jnp.dtype(dtype))
+        found = packing.to_bytes(jnp.asarray(x))
+        np.testing.assert_array_equal(found, np.frombuffer(x.tobytes(), np.uint8))
+        again = packing.from_bytes(found, shape, x.dtype)
+        assert again.dtype == x.dtype
+        np.testing.assert_array_equal(again, x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_words_are_the_floats_of_numpys_bytes(dtype):
+    """Each bit: of NaN, infinities and subnormal numbers, too."""
+    with jax.enable_x64(dtype == "float64"):
+        rng = np.random.default_rng(0)
+        data = rng.integers(0, 256, (3, 5 * np.dtype(dtype).itemsize), dtype=np.uint8)
+        found = jax.jit(lambda x: packing.words(x, np.dtype(dtype)))(data)
+        assert (found.shape, found.dtype) == ((3, 5), dtype)
+        np.testing.assert_array_equal(np.asarray(found).view(np.uint8), data)
