@@ -19,6 +19,8 @@ QUANTIZING = (AllGather(), ReduceScatter())
 """Those that a link chooses between."""
 ONE_AXIS: dict[str, Strategy] = {x.name: x for x in (AllReduce(), *QUANTIZING)}
 COLLECTIVES = ("once", "auto", *ONE_AXIS, "hierarchical")
+ENCODES_AGAIN = ("auto", "reduce_scatter", "hierarchical")
+"""Those that may encode a mean again, by `second`."""
 
 
 def check(
@@ -53,7 +55,7 @@ def check(
             given[0],
             "pass quantizer=None for an exact exchange",
         )
-    if second is not None and collective in ("once", "exact", "all_gather"):
+    if second is not None and collective not in ENCODES_AGAIN:
         raise _checks.refuse(
             "second",
             f"must be left out with {collective!r}, where no mean is encoded again",
