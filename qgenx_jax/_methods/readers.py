@@ -9,7 +9,13 @@ from jax.core import Tracer
 from qgenx_jax import _checks, _trees
 from qgenx_jax._methods.alternating import AlternatingState
 from qgenx_jax._methods.extragradient import ExtragradientState
-from qgenx_jax._methods.pair import UPDATE, BeforeExtrapolation, BeforeUpdate, pick
+from qgenx_jax._methods.pair import (
+    EXTRAPOLATION,
+    UPDATE,
+    BeforeExtrapolation,
+    BeforeUpdate,
+    pick,
+)
 from qgenx_jax._methods.q_genx import QGenXState
 from qgenx_jax._types import Params, State
 
@@ -117,4 +123,4 @@ def _half_step(state: State) -> Any:
             _checks.Text("a bare ExtragradientState"),
             "pass the whole state of the pair, or of alternating",
         )
-    return UPDATE if isinstance(outer, BeforeUpdate) else 1 - UPDATE
+    return UPDATE if isinstance(outer, BeforeUpdate) else EXTRAPOLATION
