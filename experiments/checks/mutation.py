@@ -44,16 +44,16 @@ _codec/scales codec/quantizer
 _codec/families/min_max codec/bad_input codec/scales codec/quantizer
 _codec/families/uniform codec/bad_input codec/scales codec/quantizer
 _codec/families/with_levels codec/bad_input codec/levels codec/quantizer
+_exchange/choice exchange/bad_input exchange/hierarchical exchange/reduce_scatter
 _exchange/exchange exchange/bad_input exchange/groups exchange/all_gather
 _exchange/factory exchange/bad_input
 _exchange/groups exchange/bad_input
-_exchange/hierarchical contracts/traffic
 _exchange/layout exchange/groups exchange/all_gather
 _exchange/parts exchange/reduce_scatter exchange/hierarchical
-_exchange/reduce_scatter contracts/traffic
-_exchange/strategies exchange/bad_input exchange/hierarchical exchange/reduce_scatter
+_exchange/strategies/hierarchical contracts/traffic
+_exchange/strategies/reduce_scatter contracts/traffic
 _exchange/strategy exchange/all_gather
-_exchange/traffic exchange/strategies contracts/traffic
+_exchange/traffic exchange/choice contracts/traffic
 _methods/accumulate methods/bad_input
 _methods/averaging methods/bad_input
 _methods/chain methods/bad_input
@@ -71,6 +71,8 @@ def twin(room: str) -> str:
     *folders, file = room.split("/")
     if folders == ["_codec", "families"]:  # one table has a row for each
         folders, file = ["_codec"], "families"
+    if folders == ["_exchange", "strategies"]:  # one each, beside the others
+        folders = ["_exchange"]
     parts = ["tests", *(x.lstrip("_") for x in folders), f"test_{file.lstrip('_')}.py"]
     return "/".join(parts)
 

@@ -7,11 +7,9 @@ The files, each importing only from those before it:
 - `parts`: a flat vector with its coders, and its chunks
 - `traffic`: bytes counted beforehand, and what a link takes for them
 - `strategy`: what every strategy does
-- `all_reduce`: exact
-- `all_gather`: quantized, one phase
-- `reduce_scatter`: quantized, two phases
-- `hierarchical`: exact within a host, one of these two between hosts
-- `strategies`: the table of them, and the choice
+- `strategies`: one file for each: `all_reduce`, exact; `all_gather`, quantized in one
+  phase; `reduce_scatter`, in two; `hierarchical`, exact within a host
+- `choice`: the table of them, and which one an exchange goes by
 - `exchange`: the exchange itself, and its state
 - `factory`: how users make one
 - `quantized_mean`: one as an optax transformation

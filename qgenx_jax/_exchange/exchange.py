@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
-from qgenx_jax._exchange import groups, strategies, strategy, traffic
+from qgenx_jax._exchange import choice, groups, strategy, traffic
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
@@ -213,7 +213,7 @@ class Exchange:
 
     def _strategy(self, ways: Sequence[Part], sizes: Sequence[int]) -> Strategy:
         is_exact = not any(self.quantizers.values())
-        return strategies.choose(self.collective, self.link, ways, is_exact, sizes)
+        return choice.choose(self.collective, self.link, ways, is_exact, sizes)
 
     def _parts(self, layout: Layout, levels: Mapping[str, Array]) -> tuple[Part, ...]:
         return parts(layout, self.quantizers, self.second, levels)

@@ -6,7 +6,7 @@ from typing import Any
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._exchange import groups, strategies
+from qgenx_jax._exchange import choice, groups
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
@@ -103,7 +103,7 @@ def exchange(
         collective, link = "auto", collective
     quantizers = groups.quantizers_of(quantizer, labels)
     own_second = groups.second_of(second, quantizers)
-    strategies.check(collective, link, axis_name, quantizers, second)
+    choice.check(collective, link, axis_name, quantizers, second)
     if exact is not None:
         what = "of a leaf's path and shape, or None"
         _checks.function("exact", exact, what, "for instance qgenx_jax.small_leaves")

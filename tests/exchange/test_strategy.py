@@ -9,8 +9,8 @@ import qgenx_jax as qgenx
 from qgenx_jax._codec.coder import Raw
 from qgenx_jax._codec.quantizer import coder_of
 from qgenx_jax._exchange import strategy
+from qgenx_jax._exchange.choice import ONE_AXIS
 from qgenx_jax._exchange.parts import Part
-from qgenx_jax._exchange.strategies import ONE_AXIS
 from qgenx_jax._exchange.strategy import Wanted
 from tests.lib.helpers import AXIS, vectors
 

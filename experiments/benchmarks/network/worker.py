@@ -21,7 +21,7 @@ import qgenx_jax as qgenx
 from experiments.benchmarks.network import gan, processes
 from qgenx_jax._codec import fusion
 from qgenx_jax._exchange.parts import parts
-from qgenx_jax._exchange.reduce_scatter import decode_chunks, encode_chunks
+from qgenx_jax._exchange.strategies.reduce_scatter import decode_chunks, encode_chunks
 from qgenx_jax._workers import collectives
 
 AXIS = "data"

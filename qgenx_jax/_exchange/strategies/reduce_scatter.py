@@ -24,8 +24,8 @@ import jax.numpy as jnp
 
 from qgenx_jax import _trees
 from qgenx_jax._codec.coder import Coder, fill
-from qgenx_jax._exchange.all_gather import AllGather
 from qgenx_jax._exchange.parts import Part, Pieces, cut
+from qgenx_jax._exchange.strategies.all_gather import AllGather
 from qgenx_jax._exchange.strategy import Found, Wanted, gather
 from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName

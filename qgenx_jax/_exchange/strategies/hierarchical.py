@@ -14,9 +14,9 @@ import numpy as np
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.coder import Raw
-from qgenx_jax._exchange.all_gather import AllGather
 from qgenx_jax._exchange.parts import Part, Pieces, cut, shares
-from qgenx_jax._exchange.reduce_scatter import ReduceScatter
+from qgenx_jax._exchange.strategies.all_gather import AllGather
+from qgenx_jax._exchange.strategies.reduce_scatter import ReduceScatter
 from qgenx_jax._exchange.strategy import Found, Wanted
 from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName

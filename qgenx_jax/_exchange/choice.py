@@ -6,11 +6,11 @@ from typing import Any
 
 from qgenx_jax import _checks
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._exchange.all_gather import AllGather
-from qgenx_jax._exchange.all_reduce import AllReduce
-from qgenx_jax._exchange.hierarchical import Hierarchical
 from qgenx_jax._exchange.parts import Part, shares
-from qgenx_jax._exchange.reduce_scatter import ReduceScatter
+from qgenx_jax._exchange.strategies.all_gather import AllGather
+from qgenx_jax._exchange.strategies.all_reduce import AllReduce
+from qgenx_jax._exchange.strategies.hierarchical import Hierarchical
+from qgenx_jax._exchange.strategies.reduce_scatter import ReduceScatter
 from qgenx_jax._exchange.strategy import Strategy
 from qgenx_jax._exchange.traffic import Link, traffic
 from qgenx_jax._types import AxisName
