@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
@@ -31,8 +30,10 @@ class ExchangeState(NamedTuple):
     """State of an exchange.
 
     Attributes:
-        key: PRNG key, the same on all workers; split at every send. What rounds is this
-            key with the tree's paths and shapes and the worker's index folded in.
+        key: a PRNG key's words (`jax.random.key_data`), uint32, the same on all
+            workers; split at every send. What rounds is this key with the tree's paths
+            and shapes and the worker's index folded in. The words are those of the
+            exchange's `generator`; a typed key may take their place, and stays typed.
         levels: of each group whose quantizer is `user_levels`, an array (s + 1,), to be
             replaced by other ones at will (where those break the rules of
             `user_levels`, means are NaN); the group of a single quantizer is "all".
@@ -61,6 +62,9 @@ class Exchange:
             others.
         exact: chooses leaves that travel as their own bytes; None for none.
         key: the key or seed that states begin with.
+        generator: whose keys the states' words are, as `jax.random.key_impl` has it:
+            that of a typed key, else what JAX's `jax_default_prng_impl` was when the
+            exchange was made.
     """
 
     axis_name: AxisName
@@ -71,11 +75,15 @@ class Exchange:
     second: Mapping[str, Quantizer | None]
     exact: LeafPredicate | None
     key: Any
+    generator: Any
 
     def init(self) -> ExchangeState:
-        """The state before the first send; it shares no buffer with the key given."""
-        key = jnp.array(_random.canonical_key(self.key), copy=True)
-        return ExchangeState(key, self._initial_levels())
+        """The state before the first send; it shares no buffer with the key given.
+
+        It is a tree of plain arrays, whatever kind of key was given.
+        """
+        key = _random.canonical_key(self.key, self.generator)
+        return ExchangeState(_random.words(key), self._initial_levels())
 
     def send(
         self,
@@ -183,7 +191,7 @@ class Exchange:
         """How the tree travels, the strategy, and parts, vectors and keys for it."""
         made = "make it by init of this very exchange"
         _checks.instance_of("state", state, ExchangeState, made)
-        _random.canonical_key(state.key)
+        _random.canonical_key(state.key, self.generator, "state.key")
         sizes = axes.axis_sizes(self.axis_name)  # raises where it is not bound
         layout = self.layout(tree)
         axes.refuse_replicated("the tree to exchange", tree, self.axis_name)
@@ -197,7 +205,7 @@ class Exchange:
         self, layout: Layout, vectors: list[Array], state: ExchangeState
     ) -> list[Array]:
         """This worker's stream of rounding bits for each part."""
-        _, key = _random.next_key(state.key)
+        _, key = _random.next_key(state.key, self.generator)
         # two exchanges of one program, which may have equal keys, round differently
         key = jax.random.fold_in(key, layout.fingerprint)
         return [
@@ -209,7 +217,7 @@ class Exchange:
         """The state after an exchange; one that rounds nothing uses no key."""
         if not _rounds(way):
             return state
-        return state._replace(key=_random.next_key(state.key)[0])
+        return state._replace(key=_random.next_key(state.key, self.generator)[0])
 
     def _strategy(self, ways: Sequence[Part], sizes: Sequence[int]) -> Strategy:
         is_exact = not any(self.quantizers.values())

@@ -68,6 +68,7 @@ def exchange(
             default of `quantized_mean`; `no_leaves` and None quantize all.
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
             trees of other paths or shapes round differently also where keys are equal.
+            A typed key of any generator will do; states hold its words.
 
     Returns:
         An `Exchange` with `init()`, `send(tree, state, scalar=)`, `mean(tree, state)`,
@@ -110,7 +111,15 @@ def exchange(
     _random.canonical_key(key)
     link = DEFAULT if link is None else link
     return Exchange(
-        axis_name, quantizers, labels, str(collective), link, own_second, exact, key
+        axis_name,
+        quantizers,
+        labels,
+        str(collective),
+        link,
+        own_second,
+        exact,
+        key,
+        _random.generator_of(key),
     )
 
 

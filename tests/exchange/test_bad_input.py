@@ -134,7 +134,7 @@ EXCHANGES = {
     ),
     "state without a key": (
         lambda: send(state=lambda own: own._replace(key=None)),
-        KEY + "None: pass jax.random.key",
+        "state." + KEY + "None: pass jax.random.key",
     ),
     "scalar is no function": (
         lambda: send(scalar=1.0),

@@ -16,27 +16,6 @@ from tests.lib.helpers import AXIS, vectors
 plainly = pytest.mark.plainly
 
 
-@pytest.mark.quick
-@plainly
-def test_raw_keys_stay_raw():
-    raw = jax.random.PRNGKey(3)
-    exchange = qgenx.exchange(AXIS, qgenx.uniform(4), key=raw)
-    typed = qgenx.exchange(AXIS, qgenx.uniform(4), key=jax.random.key(3))
-    vector = jnp.asarray(vectors(1, 50)[0])
-
-    def run(exchange):
-        def one(_):
-            (mean, _, _), state = exchange.send(vector, exchange.init())
-            return mean, state.key
-
-        mapped = jax.vmap(one, axis_name=AXIS, out_axes=None)
-        return jax.jit(mapped)(jnp.arange(2))
-
-    (mean, key), (other, _) = run(exchange), run(typed)
-    assert key.dtype == jnp.uint32
-    np.testing.assert_array_equal(mean, other)
-
-
 @plainly
 @pytest.mark.parametrize("variant", ["dual_averaging", "optimistic"])
 def test_sixty_four_workers(variant):
