@@ -51,10 +51,11 @@ def cast_like(tree: Any, like: Any) -> Any:
 
 def find(tree: Any, kind: type | tuple[type, ...]) -> list[Any]:
     """The nodes of these types in a tree, outermost ones only."""
+    return find_if(tree, lambda node: isinstance(node, kind))
 
-    def wanted(node: Any) -> bool:
-        return isinstance(node, kind)
 
+def find_if(tree: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    """The nodes of which something holds in a tree, outermost ones only."""
     return [node for node in jax.tree.leaves(tree, is_leaf=wanted) if wanted(node)]
 
 

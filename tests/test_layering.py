@@ -27,6 +27,7 @@ STANDARD = {
     "contextlib",
     "dataclasses",
     "functools",
+    "heapq",
     "inspect",
     "itertools",
     "math",

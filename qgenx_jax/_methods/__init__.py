@@ -3,6 +3,8 @@
 The files, each importing only from those before it:
 
 - `pair`: the two half-steps, which share one state
+- `programs`: what an update reads, from its jaxpr
+- `skips`: whether a transformation may skip an update
 - `inner`: plain optax transformations within others
 - `step_size`: rules for gamma_t
 - `exchanging`: pairs that contain an exchange, and their bytes

@@ -26,6 +26,7 @@ class AccumulateState(NamedTuple):
     count: Array
     per_worker: Params
     inner: State
+    of_a_whole = True
 
 
 def accumulate(

@@ -29,6 +29,7 @@ class AlternatingState(NamedTuple):
 
     half_step: Array
     inner: State
+    of_a_whole = True
 
 
 def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArgs:
@@ -93,4 +94,6 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         delta = jax.tree.map(jnp.add, to_next, to_half)
         return delta, AlternatingState(state.half_step, inner)
 
-    return Whole(init_fn, update_fn)
+    whole = Whole(init_fn, update_fn)
+    whole.pair = pair
+    return whole

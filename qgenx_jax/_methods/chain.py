@@ -1,5 +1,6 @@
 """Plain transformations, a pair and observers put together as one pair."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -7,7 +8,7 @@ import optax
 from qgenx_jax import _checks
 from qgenx_jax._exchange.quantized_mean import QuantizedMean
 from qgenx_jax._methods.exchanging import Carried, ExchangingPair
-from qgenx_jax._methods.inner import check_plain, plain_update
+from qgenx_jax._methods.inner import Plain, check_plain
 from qgenx_jax._methods.pair import (
     ExtragradientPair,
     Observer,
@@ -39,7 +40,10 @@ def chain(
             `quantized_mean` before it if it is `q_genx`, which exchanges itself, with
             nothing but observers after it and no observers before it. A plain
             transformation after a pair would scale a difference of points, which is
-            silently wrong.
+            silently wrong. At init, or at the update where it cannot be known before,
+            if a plain transformation may skip an update (optax.MultiSteps,
+            optax.apply_if_finite, one's own), as its trace says: such go around the
+            whole.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -68,20 +72,22 @@ def chain(
         rule = "must exchange once, by quantized_mean or by q_genx"
         raise _checks.refuse("transformations", rule, found, "leave quantized_mean out")
     steps: list[tuple[bool, Step]] = []
-    for transformation in transformations:
+    inits: list[Callable[[Params], State]] = []
+    for index, transformation in enumerate(transformations):
         if isinstance(transformation, ExtragradientPair):
             steps.append((False, step_of(transformation)))
+            inits.append(_init_of(transformation))
         else:
-            steps.append((True, _lift(transformation)))
+            trusted = isinstance(transformation, QuantizedMean)
+            plain = Plain(_name(index), transformation, trusted=trusted)
+            steps.append((True, _lift(plain)))
+            inits.append(plain.init)
     oracle_free = any(
         t.is_oracle_free for t in transformations if isinstance(t, ExtragradientPair)
     )
 
     def init_fn(params: Params) -> tuple[State, ...]:
-        return tuple(
-            t.init(params).inner if isinstance(t, ExtragradientPair) else t.init(params)
-            for t in transformations
-        )
+        return tuple(init(params) for init in inits)
 
     def step_fn(
         updates: DualVector | None,
@@ -98,8 +104,8 @@ def chain(
             rule = f"must hold {len(steps)} states, one for each of the chain"
             way_out = "make the state by init of this very chain"
             raise _checks.refuse("state", rule, type(state).__name__, way_out)
-        for (plain, step), inner in zip(steps, state, strict=True):
-            if not (plain and updates is None):  # no vector, nothing to transform
+        for (is_plain, step), inner in zip(steps, state, strict=True):
+            if not (is_plain and updates is None):  # no vector, nothing to transform
                 updates, inner = step(
                     updates, inner, params, half_step=half_step, **extra
                 )
@@ -127,7 +133,7 @@ def _kind(index: int, transformation: Any) -> str:
     if isinstance(transformation, ExtragradientPair):
         return "pair"
     check_plain(
-        f"transformation {index}",
+        _name(index),
         transformation,
         "pass what a factory returns, or a whole pair; alternating and accumulate go "
         "around the chain",
@@ -135,9 +141,16 @@ def _kind(index: int, transformation: Any) -> str:
     return "plain"
 
 
-def _lift(transformation: optax.GradientTransformation) -> Step:
+def _name(index: int) -> str:
+    return f"transformation {index}"
+
+
+def _init_of(pair: ExtragradientPair) -> Callable[[Params], State]:
+    return lambda params: pair.init(params).inner
+
+
+def _lift(plain: Plain) -> Step:
     """A plain transformation as a step that is the same at both half-steps."""
-    update = plain_update(transformation)
 
     def step_fn(
         updates: DualVector,
@@ -148,6 +161,6 @@ def _lift(transformation: optax.GradientTransformation) -> Step:
         **extra: Any,
     ) -> tuple[DualVector, State]:
         del half_step
-        return update(updates, state, params, **extra)
+        return plain.update(updates, state, params, **extra)
 
     return step_fn

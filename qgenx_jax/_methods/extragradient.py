@@ -6,7 +6,7 @@ import jax
 import optax
 
 from qgenx_jax import _checks, _trees
-from qgenx_jax._methods.inner import check_plain, plain_update
+from qgenx_jax._methods.inner import Plain, check_plain
 from qgenx_jax._methods.pair import ExtragradientPair, make_pair, pick
 from qgenx_jax._methods.step_size import not_negative
 from qgenx_jax._types import DualVector, HalfStep, Params, State
@@ -36,16 +36,19 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
     parameters at X_{t+1/2} from outside is undone by the update, which starts from X_t.
 
     Args:
-        base: any optax transformation. It gets the point that the vector was taken at
-            as its `params`.
+        base: any optax transformation that hands on every vector (optax.MultiSteps,
+            optax.apply_if_finite and the like go around the whole). It gets the point
+            that the vector was taken at as its `params`.
 
     Returns:
         The pair; no exchange in it, so chain `quantized_mean` before it to train across
         workers: `qgenx_jax.chain(quantized_mean(...), extragradient(...))`.
 
     Raises:
-        ValueError: if base is not a transformation; at the update, if the vector or the
-            state does not have the structure and the shapes of the parameters.
+        ValueError: if base is not a transformation; at init, or at the update where it
+            cannot be known before, if base may skip an update, as its trace says; at
+            the update, if the vector or the state does not have the structure and the
+            shapes of the parameters.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -58,7 +61,11 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
     """
     way_out = "pass what a factory returns, for instance optax.adam(1e-3)"
     check_plain("base", base, way_out)
-    base_update = plain_update(base)
+    return _extrapolated(Plain("base", base))
+
+
+def _extrapolated(base: Plain) -> ExtragradientPair:
+    """`extragradient` of a base that has been checked."""
 
     def init_fn(params: Params) -> ExtragradientState:
         return ExtragradientState(_trees.copy(params), base.init(params))
@@ -77,7 +84,7 @@ def extragradient(base: optax.GradientTransformation) -> ExtragradientPair:
         way_out = "pass the dual vector at these params"
         _checks.same_structure("updates", updates, "params", params, way_out)
         _checks.inexact_leaves("updates", updates)
-        moves, base_state = base_update(updates, state.base, params, **extra)
+        moves, base_state = base.update(updates, state.base, params, **extra)
         anchor = pick(half_step, lambda: _trees.copy(params), lambda: state.anchor)
 
         def from_anchor() -> Params:
@@ -125,7 +132,8 @@ def extra_adam(
     _check_decay("b1", b1)
     _check_decay("b2", b2)
     _checks.at_least_zero("eps", eps, "optax.adam has 1e-8")
-    return extragradient(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps))
+    adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    return _extrapolated(Plain("base", adam, trusted=True))
 
 
 def extra_sgd(
@@ -153,7 +161,8 @@ def extra_sgd(
     learning_rate = _rate(learning_rate)
     if momentum is not None:
         _check_decay("momentum", momentum)
-    return extragradient(optax.sgd(learning_rate, momentum))
+    sgd = optax.sgd(learning_rate, momentum)
+    return _extrapolated(Plain("base", sgd, trusted=True))
 
 
 def _rate(learning_rate: optax.ScalarOrSchedule) -> optax.ScalarOrSchedule:
