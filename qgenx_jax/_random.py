@@ -32,7 +32,8 @@ def generator_of(key: KeyOrSeed) -> Any:
     """
     if is_typed(key):
         return jax.random.key_impl(key)
-    return jax.config.jax_default_prng_impl
+    config: Any = jax.config  # its flags are not known to type checkers
+    return config.jax_default_prng_impl
 
 
 def canonical_key(

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax._methods.inner import check_plain, plain_update
+from qgenx_jax._methods.inner import Plain, check_plain
 from tests.lib.helpers import traced
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
@@ -59,7 +59,7 @@ def test_the_update_is_the_transformations_own():
     """Heavy-ball momentum, in NumPy."""
     rate, decay = 0.25, 0.5
     base = optax.sgd(rate, momentum=decay)
-    update, state, trace = plain_update(base), base.init(X), np.zeros(2)
+    update, state, trace = Plain("base", base).update, base.init(X), np.zeros(2)
     for vector in np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32):
         moves, state = update(jnp.asarray(vector), state, X)
         trace = vector + decay * trace
@@ -71,15 +71,15 @@ def test_extra_arguments_reach_those_that_know_them():
         return jax.tree.map(lambda x: by * x, updates), state
 
     knows = optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), scaled)
-    found, _ = plain_update(knows)(X, optax.EmptyState(), X, by=3, other=1)
+    found, _ = Plain("base", knows).update(X, optax.EmptyState(), X, by=3, other=1)
     np.testing.assert_array_equal(found, [3, -6])
     ignores = optax.scale(2.0)
-    found, _ = plain_update(ignores)(X, ignores.init(X), X, by=3)
+    found, _ = Plain("base", ignores).update(X, ignores.init(X), X, by=3)
     np.testing.assert_array_equal(found, [2, -4])
 
 
 def test_a_state_of_another_transformation_or_other_parameters_is_refused():
-    update = plain_update(optax.adam(0.1))
+    update = Plain("base", optax.adam(0.1)).update
     rule = r"state must be, for a transformation inside, of the structure .*: make the"
     for state in (optax.sgd(0.1).init(X), optax.adam(0.1).init({"x": X}), None):
         with pytest.raises(ValueError, match=rule):
@@ -95,6 +95,6 @@ def test_a_state_made_from_values_is_taken_as_it_is():
     base = optax.GradientTransformation(init, lambda updates, s, p=None: (updates, s))
     state = init(X)
     assert len(state) == 3
-    found, after = jax.jit(plain_update(base))(X, state, X)
+    found, after = jax.jit(Plain("base", base).update)(X, state, X)
     np.testing.assert_array_equal(found, X)
     assert len(after) == 3
