@@ -86,9 +86,10 @@ def accumulate(
             return inner.update(mean, inner_state, params, **extra)
 
         def wait(inner_state: State) -> tuple[Params, State]:
-            moves = jax.eval_shape(exchange, inner_state)[0]
+            moves, after = jax.eval_shape(exchange, inner_state)
             zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), moves)
-            return zeros, inner_state
+            # what an exchange leaves out, a frozen leaf, varies by its type alone
+            return axes.vary_like(zeros, moves), axes.vary_like(inner_state, after)
 
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= every_k

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks
+from qgenx_jax._methods import moves
 from qgenx_jax._methods.inner import Whole
 from qgenx_jax._methods.pair import (
     EXTRAPOLATION,
@@ -30,6 +31,7 @@ class AlternatingState(NamedTuple):
     half_step: Array
     inner: State
     of_a_whole = True
+    judge = staticmethod(moves.refuse_changed)
 
 
 def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArgs:
@@ -87,12 +89,12 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
             delta, inner = step(
                 updates, state.inner, params, half_step=state.half_step, **extra
             )
-            return delta, AlternatingState(1 - state.half_step, inner)
+            return moves.marked(delta), AlternatingState(1 - state.half_step, inner)
         to_next, inner = step(updates, state.inner, params, half_step=UPDATE, **extra)
         x_next: Params = jax.tree.map(jnp.add, params, to_next)
         to_half, inner = step(None, inner, x_next, half_step=EXTRAPOLATION, **extra)
         delta = jax.tree.map(jnp.add, to_next, to_half)
-        return delta, AlternatingState(state.half_step, inner)
+        return moves.marked(delta), AlternatingState(state.half_step, inner)
 
     whole = Whole(init_fn, update_fn)
     whole.pair = pair

@@ -175,7 +175,7 @@ class Program:
             return Value(0, 0)
         if name == "div" and known[0] is not None and known[0] == 0:
             return Value(0, 0)
-        neutral = _NEUTRAL.get(name)
+        neutral = NEUTRAL.get(name)
         if neutral is not None:
             for mine, other in (ins, ins[::-1]):
                 is_second = name != "sub" or mine is ins[1]
@@ -274,4 +274,4 @@ _ON_NUMBERS: dict[str, Callable] = {
     "eq": lambda a, b: a == b,
     "ne": lambda a, b: a != b,
 }
-_NEUTRAL = {"add": 0, "add_any": 0, "sub": 0, "mul": 1}
+NEUTRAL = {"add": 0, "add_any": 0, "sub": 0, "mul": 1}

@@ -25,24 +25,40 @@ from qgenx_jax._types import Array, AxisName, Params, State
 PER_WORKER = "per_worker"
 
 
+class UnboundAxis(ValueError):
+    """What is to run on every worker runs on none.
+
+    Args:
+        axis_name: the name that is not bound, or a tuple with such a name.
+
+    Attributes:
+        names: the axes of it.
+    """
+
+    def __init__(self, axis_name: AxisName):
+        refusal = _checks.refuse(
+            "axis_name",
+            "must be the name of an axis that is bound where the exchange runs",
+            axis_name,
+            "call it inside jax.shard_map, jax.pmap or jax.vmap with that axis_name, "
+            "for instance through qgenx_jax.map_workers",
+        )
+        super().__init__(*refusal.args)
+        self.names = set(axis_name if isinstance(axis_name, tuple) else (axis_name,))
+
+
 def axis_size(axis_name: AxisName) -> int:
     """K, the number of workers; 1 for None.
 
     Raises:
-        ValueError: if no axis of that name is bound.
+        UnboundAxis: a ValueError, if no axis of that name is bound.
     """
     if axis_name is None:
         return 1
     try:
         return lax.axis_size(axis_name)
     except NameError as error:
-        raise _checks.refuse(
-            "axis_name",
-            "must be the name of an axis that is bound where the exchange runs",
-            axis_name,
-            "call it inside jax.shard_map, jax.pmap or jax.vmap with that axis_name, "
-            "for instance through qgenx_jax.map_workers",
-        ) from error
+        raise UnboundAxis(axis_name) from error
 
 
 def varying(x: Any) -> frozenset:
@@ -102,6 +118,16 @@ def local_params(tree: Params, axis_name: AxisName) -> Params:
         return lax.pcast(x, missing, to="varying") if missing else x
 
     return jax.tree.map(localise, tree)
+
+
+def vary_like(tree: Any, like: Any) -> Any:
+    """The same values, by their types varying over all axes that another tree's do."""
+
+    def one(x: Any, y: Any) -> Any:
+        missing = tuple(sorted(varying(y) - varying(x), key=str))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(one, tree, like)
 
 
 def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:

@@ -1,6 +1,7 @@
 """Running a step on every worker: on the devices of a mesh, or by vmap on one."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -89,7 +90,8 @@ def map_workers(
 
         def one_worker(params: Params, shared: list, per_worker: list, inputs: Any):
             state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
-            result = step(params, state, *inputs)
+            with told_of_branches(axis_name):
+                result = step(params, state, *inputs)
             params, state, *outputs = _checked(result, params, state, axis_name)
             shared, per_worker = _partition(own, jax.tree.leaves(state))
             return params, shared, per_worker, outputs
@@ -109,6 +111,32 @@ def map_workers(
 
     run = jax.jit(mapped, donate_argnums=(0, 1) if donate else ())
     return paced(run, where.mesh)
+
+
+@contextlib.contextmanager
+def told_of_branches(axis_name: AxisName) -> Iterator[None]:
+    """Says of a `lax.cond` what it means here that JAX finds its branches to differ.
+
+    Raises:
+        ValueError: in place of JAX's TypeError, where what varies over workers differs.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if "manual axis types do not match" not in str(error):
+            raise
+        raise _checks.refuse(
+            "step",
+            "must decide alike on all workers whether it updates, and after the "
+            "exchange",
+            _checks.Text(
+                "a lax.cond, one branch of which gives what is equal on all workers, "
+                f"and the other what varies over {axis_name!r}"
+            ),
+            "put what may skip an update (optax.apply_if_finite, conditionally_mask) "
+            "after quantized_mean, not around it, or qgenx_jax.skip_not_finite around "
+            "all; in a cond of your own, jax.lax.pcast one branch",
+        ) from error
 
 
 def _alone_without_axis(mesh: Mesh | None, workers: int | None) -> Where:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from qgenx_jax import _checks
+from qgenx_jax import _checks, _trees
 from qgenx_jax._types import Array, AxisName, Params, State
 from qgenx_jax._workers.axes import (
     is_per_worker,
@@ -148,7 +148,19 @@ def init(
             "pass what a factory returns, for instance optax.adam(1e-3)",
         )
     where = where_workers_run(mesh, axis_name, workers)
+    _judged(optimizer, params)
     return _laid_out(optimizer.init, params, where)
+
+
+def _judged(optimizer: HasInit, params: Params) -> None:
+    """Lets what stands inside an optimizer refuse what stands around it.
+
+    Such a thing's state has a class attribute `judge`, a function of the optimizer, the
+    parameters' and the whole state's shapes.
+    """
+    shapes = jax.eval_shape(lambda params: (params, optimizer.init(params)), params)
+    for node in _trees.find_if(shapes[1], lambda node: hasattr(type(node), "judge")):
+        type(node).judge(optimizer, *shapes)
 
 
 def lay_out(

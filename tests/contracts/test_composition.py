@@ -1,0 +1,29 @@
+"""Nothing composes to a silent wrong answer: docs/composition.md, cell by cell."""
+
+import pytest
+
+from tests.lib import composition_table, compositions, ways
+
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
+HOW = "see what changed, then python -m tests.lib.composition_table"
+
+
+@pytest.mark.parametrize("row", compositions.ROWS)
+def test_what_optax_has_is_right_or_refused(row):
+    assert_on_the_page(composition_table.vectors_row(row))
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+def test_a_step_runs_in_every_way(way):
+    assert_on_the_page(composition_table.ways_row(way))
+
+
+def assert_on_the_page(line):
+    lines = composition_table.PAGE.read_text().splitlines()
+    assert line in lines, f"not as docs/composition.md says; {HOW}"
+
+
+def test_every_refusal_on_the_page_has_a_cell():
+    text = composition_table.PAGE.read_text()
+    for letter in composition_table.NOTES:
+        assert f"refused ({letter})" in text, f"nothing is refused by note {letter}"

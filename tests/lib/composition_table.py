@@ -1,0 +1,137 @@
+"""docs/composition.md, from what every cell does.
+
+A cell that is neither right nor refused by one of `NOTES` cannot be
+written. The page is made by `python -m tests.lib.composition_table`.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable
+
+PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "composition.md"
+
+NOTES = {
+    "a": "must hand on every vector, as half-steps go on with every call",
+    "b": "must hand on the moves of alternating as they are",
+    "c": "must be equal on all workers",
+    "d": "must vary over the worker axis",
+    "e": "must decide alike on all workers",
+}
+"""The rules by which cells are refused, as their errors have them."""
+
+TEXT = """# What composes with what
+
+Every cell is run by `tests/contracts/test_composition.py`, on two devices of a mesh and
+by `vmap`; `python -m tests.lib.composition_table` writes this page. **right**: after
+eight calls the parameters are those of the same thing written in optax alone, for one
+process that is given the means of the workers' vectors. **refused**: by an error of
+this library's, before anything runs, that names what to write instead. No other outcome
+can be written here.
+
+## Transformations of vectors
+
+{vectors}
+
+Before an exchange each worker's own vector is transformed, with a state that is the
+same on all workers: what keeps something of a worker's vector there is refused. Noise
+that is added there is the same on all workers, as its key is.
+
+## Wrappers of optimizers
+
+{wrappers}
+
+"masked, a part" hands on the bias' vector as it is, which nobody has exchanged where it
+goes around the exchange; "partition, frozen" has `optax.set_to_zero` for the bias.
+
+## Ways to run a step
+
+With an exact exchange, beside optax alone; with 4 bits, beside `map_workers` on a mesh.
+
+{ways}
+
+## Refusals
+
+{notes}
+"""
+
+
+def mark(verdicts: Iterable[str]) -> str:
+    """What a table says of a cell; one verdict for each place where it was run."""
+    found = dict.fromkeys(map(_mark, verdicts))
+    return ", by `vmap` ".join(found)
+
+
+def _mark(verdict: str) -> str:
+    if not verdict.startswith("refused: "):
+        assert verdict in ("right", "–"), verdict
+        return verdict
+    rule = re.sub(r"'data'.*", "", verdict)
+    letters = [letter for letter, note in NOTES.items() if note in rule]
+    assert letters, f"a rule without a note: {verdict}"
+    return f"refused ({letters[0]})"
+
+
+def line(name: str, cells: Iterable[str]) -> str:
+    return f"| {' | '.join([name, *cells])} |"
+
+
+def table(
+    corner: str, headings: list[str], names: Iterable[str], row: Callable[[str], str]
+) -> str:
+    rule = line("---", ["---"] * len(headings))
+    return "\n".join([line(corner, headings), rule, *map(row, names)])
+
+
+def vectors_row(name: str) -> str:
+    from tests.lib import compositions as cells
+
+    places = cells.AROUND if cells.ROWS[name].around else cells.IN_PLACE
+    return line(
+        f"`{name}`" if " " not in name else name,
+        [
+            mark(cells.verdict(name, place, on) for on in ("mesh", "vmap"))
+            for place in places
+        ],
+    )
+
+
+def ways_row(name: str) -> str:
+    from tests.lib import ways
+
+    return line(name, [mark([ways.verdict(name, what)]) for what in ways.COLUMNS])
+
+
+def page() -> str:
+    """The whole page, from cells that are run now."""
+    from tests.lib import compositions as cells
+    from tests.lib import ways
+
+    kinds = {False: cells.IN_PLACE, True: cells.AROUND}
+    tables = [
+        table(
+            corner,
+            [place.heading for place in kinds[around].values()],
+            [name for name, row in cells.ROWS.items() if row.around == around],
+            vectors_row,
+        )
+        for around, corner in ((False, "optax"), (True, "optax, around"))
+    ]
+    return TEXT.format(
+        vectors=tables[0],
+        wrappers=tables[1],
+        ways=table("", ways.COLUMNS, ways.WAYS, ways_row),
+        notes="\n".join(f"- ({letter}) ... {note}" for letter, note in NOTES.items()),
+    )
+
+
+if __name__ == "__main__":
+    import jax
+
+    from tests.lib.helpers import compiling_plainly, xla_flags
+
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_platforms", "cpu")
+    os.environ["XLA_FLAGS"] = xla_flags(plain=False)
+    with compiling_plainly():
+        PAGE.write_text(page())
