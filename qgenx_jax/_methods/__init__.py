@@ -3,7 +3,6 @@
 The files, each importing only from those before it:
 
 - `pair`: the two half-steps, which share one state
-- `programs`: what an update reads, from its jaxpr
 - `moves`: whether an optimizer hands on what `alternating` makes
 - `skips`: whether a transformation may skip an update
 - `inner`: plain optax transformations within others

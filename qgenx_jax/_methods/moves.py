@@ -15,9 +15,9 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from qgenx_jax import _checks
-from qgenx_jax._methods.programs import NEUTRAL, Operation, Program
 from qgenx_jax._types import Params, State
 from qgenx_jax._workers.axes import UnboundAxis
+from qgenx_jax._workers.programs import NEUTRAL, Operation, Program
 
 MARK = "qgenx_jax: a move of alternating"
 _KEPT = {

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax._methods.programs import Program, Value
 from qgenx_jax._types import Array
+from qgenx_jax._workers.programs import Program, Value
 
 CALLS = 1024
 """Calls for which a truth value that only counts is looked at."""

@@ -2,9 +2,14 @@
 
 The files, each importing only from those before it:
 
+- `programs`: what a traced function reads, and what it hands on
+- `transposes`: gradients that a step has summed over the workers
 - `axes`: the axis over workers, what varies over it, what is each worker's own
 - `collectives`: everything that travels, by `jax.lax`
+- `gradients`: of a worker's own loss
 - `placement`: where workers run, and states laid out over them
 - `pacing`: steps on simulated devices, each after the one before
+- `running`: a worker's program on all of them
+- `handed`: what a step hands to the next one
 - `map_workers`: a step on every worker
 """

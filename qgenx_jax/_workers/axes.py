@@ -145,31 +145,25 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
                 "was averaged by an exchange before, or was summed over the workers by "
                 "jax.grad, in full precision",
                 _checks.Text(jax.typeof(leaf)),
-                "differentiate with respect to "
-                f"qgenx_jax.local_params(params, {axis_name!r}), which "
-                "qgenx_jax.iterate(..., axis_name=...) does, and exchange once; for "
-                "microbatches use qgenx_jax.accumulate around the exchange",
+                f"differentiate by qgenx_jax.value_and_grad(loss, {axis_name!r}), or "
+                f"with respect to qgenx_jax.local_params(params, {axis_name!r}), and "
+                "exchange once; what averages gradients itself (flax's DynamicScale) "
+                "is given no axis_name; for microbatches use qgenx_jax.accumulate "
+                "around the exchange, not optax.MultiSteps",
             )
 
 
-def refuse_differing(argument: str, tree: Any, axis_name: AxisName) -> None:
-    """Checks that no leaf varies over the workers, where JAX tracks that.
+def differing(tree: Any, axis_name: AxisName) -> list[tuple[Any, ...]]:
+    """The paths of leaves that vary over the workers, as far as JAX tracks that.
 
-    Leaves below `per_worker` may.
-
-    Raises:
-        ValueError: for the first leaf that does, with its path.
+    Those below `per_worker` are to, and are left out.
     """
     over = tracked(axis_name)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if over & varying(leaf) and not is_per_worker(path):
-            raise _checks.refuse(
-                _checks.leaf_name(path, argument),
-                "must be equal on all workers",
-                _checks.Text("one that differs"),
-                f"exchange every gradient over {axis_name!r} before an optimizer uses "
-                "it (qgenx_jax.quantized_mean), zero gradients too",
-            )
+    return [
+        path
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if over & varying(leaf) and not is_per_worker(path)
+    ]
 
 
 def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:

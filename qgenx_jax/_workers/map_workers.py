@@ -1,18 +1,18 @@
 """Running a step on every worker: on the devices of a mesh, or by vmap on one."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName, Params, State
-from qgenx_jax._workers.axes import is_per_worker, refuse_differing
+from qgenx_jax._workers.axes import is_per_worker
+from qgenx_jax._workers.handed import checked
 from qgenx_jax._workers.pacing import paced
 from qgenx_jax._workers.placement import Where, where_workers_run
+from qgenx_jax._workers.running import runner
 
 
 def map_workers(
@@ -31,8 +31,10 @@ def map_workers(
         axis_name: name of the axis over workers; with a mesh also a tuple of axes;
             None, without mesh and workers, for one worker alone, to debug on one device
             what is written for many: K = 1, and nothing is mapped.
-        mesh: one worker per index of the mesh axis `axis_name` (`jax.shard_map`). On
-            simulated devices of a CPU a call waits for the one before.
+        mesh: one worker per index of the mesh axis `axis_name` (`jax.shard_map`);
+            without it and `workers`, the mesh set by `jax.set_mesh`. Its axes may be
+            Auto or Explicit. On simulated devices of a CPU a call waits for the one
+            before.
             Parameters that lie on the mesh already (`jax.device_put` with a replicated
             `NamedSharding`) spare a second compilation, at the second call.
         workers: K workers on one device (`jax.vmap`); for small problems and tests.
@@ -48,7 +50,8 @@ def map_workers(
         does not see: it gets, and returns, its own entry.
 
     Raises:
-        ValueError: if neither mesh nor workers is given; if the mesh has no such axis
+        ValueError: if neither mesh nor workers is given, and no mesh is set, or another
+            one; if the mesh has no such axis
             or K does not go into it; when called, if an input's leading axis is not K,
             or if step returns no tuple, or params or state of another structure, shape
             or dtype than it got, or that differ between workers.
@@ -90,9 +93,8 @@ def map_workers(
 
         def one_worker(params: Params, shared: list, per_worker: list, inputs: Any):
             state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
-            with told_of_branches(axis_name):
-                result = step(params, state, *inputs)
-            params, state, *outputs = _checked(result, params, state, axis_name)
+            result = checked(step, params, state, inputs, axis_name)
+            params, state, *outputs = result
             shared, per_worker = _partition(own, jax.tree.leaves(state))
             return params, shared, per_worker, outputs
 
@@ -104,39 +106,13 @@ def map_workers(
             "worker",
             "make the state by qgenx_jax.init, for this number of workers",
         )
-        run = _runner(one_worker, where)
+        run = runner(one_worker, where)
         params, shared, per_worker, outputs = run(params, shared, per_worker, inputs)
         state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
         return (params, state, *outputs)
 
     run = jax.jit(mapped, donate_argnums=(0, 1) if donate else ())
     return paced(run, where.mesh)
-
-
-@contextlib.contextmanager
-def told_of_branches(axis_name: AxisName) -> Iterator[None]:
-    """Says of a `lax.cond` what it means here that JAX finds its branches to differ.
-
-    Raises:
-        ValueError: in place of JAX's TypeError, where what varies over workers differs.
-    """
-    try:
-        yield
-    except TypeError as error:
-        if "manual axis types do not match" not in str(error):
-            raise
-        raise _checks.refuse(
-            "step",
-            "must decide alike on all workers whether it updates, and after the "
-            "exchange",
-            _checks.Text(
-                "a lax.cond, one branch of which gives what is equal on all workers, "
-                f"and the other what varies over {axis_name!r}"
-            ),
-            "put what may skip an update (optax.apply_if_finite, conditionally_mask) "
-            "after quantized_mean, not around it, or qgenx_jax.skip_not_finite around "
-            "all; in a cond of your own, jax.lax.pcast one branch",
-        ) from error
 
 
 def _alone_without_axis(mesh: Mesh | None, workers: int | None) -> Where:
@@ -149,118 +125,6 @@ def _alone_without_axis(mesh: Mesh | None, workers: int | None) -> Where:
             'for instance "data"; None, without a mesh, is one worker alone',
         )
     return Where(None, (), None, 1, 1)
-
-
-def _checked(
-    result: Any, params: Params, state: State, axis_name: AxisName
-) -> tuple[Any, ...]:
-    """What a step returned, if it can be handed to the next step."""
-    if not isinstance(result, tuple) or len(result) < 2:
-        raise _checks.refuse(
-            "step",
-            "must return a tuple (params, state, *outputs)",
-            _checks.Text(type(result).__name__),
-            "return the state that update gave back, too",
-        )
-    found, wanted = jax.tree.structure(result[1]), jax.tree.structure(state)
-    if found != wanted:
-        raise _checks.refuse(
-            "step",
-            f"must return a state of the structure it got, {wanted}",
-            found,
-            "make one call a whole iteration (qgenx_jax.iterate), or drive the pair by "
-            "qgenx_jax.alternating",
-        )
-    pairs = {"params": (result[0], params), "state": (result[1], state)}
-    for name, (after, before) in pairs.items():
-        argument, given = f"the step's {name}", f"the {name} it got"
-        way_out = f"return {name} like those, for the next step"
-        _checks.same_structure(argument, after, given, before, way_out)
-        _checks.same_dtypes(argument, after, given, before, way_out)
-        refuse_differing(argument, after, axis_name)
-    return result
-
-
-def _runner(one_worker: Callable, where: Where) -> Callable:
-    """`one_worker` on all workers, in shard_map, in vmap, or in vmap in shard_map.
-
-    JAX does not track what varies in vmap. So where lanes of vmap are in a shard_map,
-    and where vmap fails, a step is looked at as if each worker had its own device: then
-    it does, and the checks of this library say what is wrong, and of which leaf.
-    """
-    if where.lane is None and where.mesh is None:
-        return _alone(one_worker)
-    if where.lane is None:
-        return _sharded(_alone(one_worker), where.mesh, where.axes)
-    sizes = {} if where.mesh is None else dict(where.mesh.shape)
-    axes = where.axes if isinstance(where.axes, tuple) else (where.axes,)
-    sizes[where.lane] = where.lanes
-    as_devices = _sharded(
-        _alone(one_worker),
-        AbstractMesh(
-            tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes)
-        ),
-        (*axes, where.lane),
-    )
-    lanes = _vmapped(one_worker, where)
-
-    def alone(*arguments: Any) -> tuple:
-        try:
-            return lanes(*arguments)
-        except ValueError as error:
-            if "out_axes" in str(error):
-                jax.eval_shape(as_devices, *arguments)
-            raise
-
-    def shared(*arguments: Any) -> tuple:
-        jax.eval_shape(as_devices, *arguments)
-        run = _sharded(lanes, where.mesh, where.axes, tracked=False)
-        return run(*arguments)
-
-    return alone if where.mesh is None else shared
-
-
-def _vmapped(one_worker: Callable, where: Where) -> Callable:
-    """One copy of params and shared state, an entry per worker of everything else."""
-    run = jax.vmap(
-        one_worker,
-        in_axes=(None, None, 0, 0),
-        out_axes=(None, None, 0, 0),
-        axis_name=where.lane,
-        axis_size=where.lanes,
-    )
-
-    def call(params: Params, shared: list, per_worker: list, inputs: Any) -> tuple:
-        # inside, a per-worker leaf keeps a worker axis, of length 1
-        per_worker = [x[:, None] for x in per_worker]
-        params, shared, per_worker, outputs = run(params, shared, per_worker, inputs)
-        return params, shared, [x[:, 0] for x in per_worker], outputs
-
-    return call
-
-
-def _alone(one_worker: Callable) -> Callable:
-    """One worker on a device: in shard_map an entry keeps its axis, of length 1."""
-
-    def call(params: Params, shared: list, per_worker: list, inputs: Any) -> tuple:
-        inputs = jax.tree.map(lambda x: jnp.squeeze(x, 0), inputs)
-        params, shared, per_worker, outputs = one_worker(
-            params, shared, per_worker, inputs
-        )
-        outputs = jax.tree.map(lambda x: jnp.expand_dims(x, 0), outputs)
-        return params, shared, per_worker, outputs
-
-    return call
-
-
-def _sharded(
-    run: Callable, mesh: Any, axes: AxisName, *, tracked: bool = True
-) -> Callable:
-    everywhere, one_each = PartitionSpec(), PartitionSpec(axes)
-    specs = (everywhere, everywhere, one_each, one_each)
-    return jax.shard_map(
-        run, mesh=mesh, in_specs=specs, out_specs=specs, check_vma=tracked
-    )
 
 
 def _partition(own: list[bool], leaves: list) -> tuple[list, list]:

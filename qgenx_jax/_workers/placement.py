@@ -41,13 +41,16 @@ def where_workers_run(
     """The place of K workers, checked."""
     if workers is not None:
         workers = _checks.whole_number("workers", workers, 1, None)
+    if mesh is None and workers is None:
+        mesh = _mesh_that_is_set()
     if mesh is None:
         if workers is None:
             raise _checks.refuse(
                 "mesh and workers",
                 "must not both be missing",
                 (mesh, workers),
-                "give mesh= to use one device per worker, workers= to use vmap",
+                "give mesh= to use one device per worker, workers= to use vmap, or set "
+                "a mesh by jax.set_mesh, outside of jax.jit",
             )
         if isinstance(axis_name, tuple):
             rule = "must be one name where there is no mesh"
@@ -97,6 +100,41 @@ def where_workers_run(
     return Where(mesh, axis, lane, workers // devices, workers)
 
 
+def _mesh_that_is_set() -> Mesh | None:
+    """That of `jax.set_mesh`; None without one, and where a program is being traced."""
+    try:
+        mesh = jax.sharding.get_mesh()
+    except ValueError:
+        return None
+    return None if mesh.empty else mesh
+
+
+def kinds_of_axes(mesh: Mesh) -> tuple[AxisType, ...]:
+    """How JAX treats a mesh's axes here: as `jax.set_mesh` says, or all as Auto.
+
+    Raises:
+        ValueError: if another mesh is set, or a function over these devices runs.
+    """
+    context = jax.sharding.get_abstract_mesh()
+    if context.empty:
+        return (AxisType.Auto,) * len(mesh.axis_names)
+    if tuple(context.shape.items()) != tuple(mesh.shape.items()):
+        raise _checks.refuse(
+            "mesh",
+            f"must be the one that jax.set_mesh has set, {context.shape}",
+            _checks.Text(mesh.shape),
+            "set this one, or none",
+        )
+    if AxisType.Manual in context.axis_types:
+        raise _checks.refuse(
+            "the mapped step",
+            "must not be called inside a jax.shard_map",
+            _checks.Text(f"a call where {context.manual_axes} are mapped"),
+            "call there what runs on one worker",
+        )
+    return context.axis_types
+
+
 class HasInit(Protocol):
     """Anything with optax's init: a transformation, or an extra-gradient pair."""
 
@@ -120,8 +158,8 @@ def init(
         optimizer: an optax transformation or an extra-gradient pair.
         params: the parameters.
         mesh: places the state on this mesh: per-worker leaves over `axis_name`, the
-            others replicated.
-        axis_name: the axis over workers, or a tuple of axes; needed with `mesh`.
+            others replicated. Without it and `workers`, the one set by `jax.set_mesh`.
+        axis_name: the axis over workers, or a tuple of axes; needed with a mesh.
         workers: K, where there is no mesh, or where several workers share a device of
             it (see `map_workers`).
 
@@ -222,5 +260,7 @@ def _laid_out(make: Callable[[Any], State], argument: Any, where: Where) -> Stat
     if mesh is None:
         return jax.jit(tiled)(argument)
     specs = state_specs(jax.eval_shape(tiled, argument), where.axes)
+    if AxisType.Explicit in kinds_of_axes(mesh):
+        return jax.jit(jax.sharding.auto_axes(tiled, out_sharding=specs))(argument)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     return jax.jit(tiled, out_shardings=shardings)(argument)

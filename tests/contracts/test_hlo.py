@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 import qgenx_jax as qgenx
-from qgenx_jax._workers import axes
+from qgenx_jax._workers import axes, running
 from tests.lib.helpers import AXIS, mesh_of
 from tests.lib.hlo import collectives
 
@@ -112,12 +112,15 @@ def test_one_call_of_alternating_exchanges_once(variant):
     assert_only_quantized_traffic(hlo, buffers, COORDINATES)
 
 
-def test_the_guard_is_what_keeps_float_sums_out(monkeypatch):
-    """Replicated parameters: the guard raises; without it the program moves floats."""
+def test_the_guards_are_what_keeps_float_sums_out(monkeypatch):
+    """Replicated parameters: the guards raise; without them floats are moved."""
     pair = q_genx("optimistic")
     with pytest.raises(ValueError, match="must vary over the worker axis"):
         compiled_step(pair, local=False)
     monkeypatch.setattr(axes, "refuse_replicated", lambda *args: None)
+    with pytest.raises(ValueError, match="must not take a gradient"):
+        compiled_step(pair, local=False)
+    monkeypatch.setattr(running, "refuse_summed", lambda *args: None)
     hlo = compiled_step(pair, local=False)
     with pytest.raises(AssertionError, match="collectives of gradient size"):
         assert_only_quantized_traffic(hlo, [payload_bytes(number=True)], COORDINATES)

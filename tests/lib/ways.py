@@ -156,6 +156,16 @@ def with_a_model_axis(optimizer: Any) -> Any:
     return shard_map_by_hand(optimizer, mesh)
 
 
+def under_set_mesh(optimizer: Any, kind: AxisType) -> Any:
+    """The mesh that is set, and no mesh is given to anything."""
+    mesh = jax.make_mesh(
+        (WORKERS, 2), (AXIS, "model"), (kind,) * 2, devices=jax.devices()[:4]
+    )
+    with jax.set_mesh(mesh):
+        run = qgenx.map_workers(worker_step(optimizer), AXIS)
+        return loop(run, START, qgenx.init(optimizer, START, axis_name=AXIS))
+
+
 def pmap_by_hand(optimizer: Any) -> Any:
     run = jax.pmap(worker_step(optimizer), axis_name=AXIS)
 
@@ -250,6 +260,10 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "`jax.checkpoint` of the operator": rematerialized,
     "`shard_map` by hand": shard_map_by_hand,
     "beside a model axis": with_a_model_axis,
+    "`jax.set_mesh`, Auto axes": functools.partial(under_set_mesh, kind=AxisType.Auto),
+    "`jax.set_mesh`, Explicit axes": functools.partial(
+        under_set_mesh, kind=AxisType.Explicit
+    ),
     "`pmap` by hand": pmap_by_hand,
     "`vmap` by hand": vmap_by_hand,
     "`flax.serialization` between calls": through_bytes,

@@ -160,7 +160,7 @@ def test_axes_and_meshes_of_another_kind_are_refused():
         qgenx.map_workers(lambda p, s: (p, s), AXIS, mesh=3)
 
 
-DIFFERS = "the step's {} must be equal on all workers, got one that differs: exchange"
+DIFFERS = "the step's {} must be equal on all workers, got one that differs: {}"
 STEPS = {
     "params alone": (lambda x, s, b: x, "step must return a tuple .*, got .*: return"),
     "nothing": (lambda x, s, b: None, "step must return a tuple .*, got NoneType: ret"),
@@ -176,8 +176,11 @@ STEPS = {
         lambda x, s, b: (x, s[:1]),
         r"the step's state must have the shape \(3,\) .*, got \(1,\): return state",
     ),
-    "exchanged by nobody": (lambda x, s, b: (x - b, s), DIFFERS.format("params")),
-    "state exchanged by nobody": (lambda x, s, b: (x, s + b), DIFFERS.format("state")),
+    "exchanged by nobody": (lambda x, s, b: (x - b, s), DIFFERS.format("params", "if")),
+    "state exchanged by nobody": (
+        lambda x, s, b: (x, s + b),
+        DIFFERS.format("state", "what"),
+    ),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from qgenx_jax._methods.programs import Program
+from qgenx_jax._workers.programs import Program
 
 pytestmark = pytest.mark.quick
 

@@ -1,0 +1,120 @@
+"""The derivative of a worker's own loss, and of nothing that all workers share."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from qgenx_jax import _checks
+from qgenx_jax._types import AxisName
+from qgenx_jax._workers import axes
+from qgenx_jax._workers.programs import Program
+
+
+def value_and_grad(
+    loss: Callable[..., Any],
+    axis_name: AxisName,
+    *,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+) -> Callable[..., Any]:
+    """`jax.value_and_grad` of each worker's own loss: what an exchange averages.
+
+        worker k:   (loss_k(x), grad loss_k(x))      no sum over workers in either
+
+    Parameters are equal on all workers, and in shard_map `jax.grad` sums their
+    gradients over the workers, in full precision; this differentiates with respect to
+    `local_params`. A loss that is averaged over the workers (`jax.lax.pmean`) is
+    refused: its gradient would be 1/K of a worker's own on a mesh, and not by vmap.
+    Sums over the workers inside a loss, as of batch statistics, are right in both.
+
+    Args:
+        loss: `loss(*arguments) -> scalar`, of one worker's data.
+        axis_name: the axis over workers, or a tuple of axes; None for one worker.
+        argnums: which arguments to differentiate with respect to, as in jax.grad.
+        has_aux: whether the loss returns (scalar, aux).
+
+    Returns:
+        A function of the loss's arguments that returns (value, gradient), or
+        ((value, aux), gradient), each worker's own.
+
+    Raises:
+        ValueError: if the axis is not bound, or the loss does not vary over the
+            workers: average values after, and exchange gradients.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax, qgenx_jax as qgenx
+        >>> loss = lambda params, x: jnp.mean((params - x) ** 2)
+        >>> optimizer = optax.chain(qgenx.quantized_mean("data", None), optax.sgd(0.25))
+        >>> def step(params, state, x):
+        ...     value, gradient = qgenx.value_and_grad(loss, "data")(params, x)
+        ...     updates, state = optimizer.update(gradient, state, params)
+        ...     return optax.apply_updates(params, updates), state, value
+        >>> run = qgenx.map_workers(step, "data", workers=2)
+        >>> state = qgenx.init(optimizer, jnp.zeros(()), workers=2)
+        >>> run(jnp.zeros(()), state, jnp.array([1.0, 3.0]))[0]
+        Array(1., dtype=float32)
+    """
+    _checks.function("loss", loss, "of parameters and a batch", "pass the loss")
+    if axis_name is not None:
+        _checks.axis_name(axis_name)
+    which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        result = loss(*arguments, **keywords)
+        value = result[0] if has_aux and isinstance(result, tuple) else result
+        if not axes.tracked(axis_name) <= axes.varying(value):
+            raise _refusal(axis_name)
+        return result
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        arguments = tuple(
+            axes.local_params(x, axis_name) if i in which else x
+            for i, x in enumerate(arguments)
+        )
+        if axis_name is not None and not axes.tracked(axis_name):
+            run = functools.partial(loss, **keywords)
+            _refuse_averaged(run, arguments, axis_name, has_aux)
+        differentiate = jax.value_and_grad(checked, argnums, has_aux=has_aux)
+        return differentiate(*arguments, **keywords)
+
+    return call
+
+
+def _refuse_averaged(
+    loss: Callable[..., Any], arguments: tuple, axis_name: AxisName, has_aux: bool
+) -> None:
+    """Where JAX tracks nothing: whether a loss reads its data through sums alone."""
+    names = set(axis_name if isinstance(axis_name, tuple) else (axis_name,))
+
+    def value_of(*arguments: Any) -> Any:
+        result = loss(*arguments)
+        return result[0] if has_aux and isinstance(result, tuple) else result
+
+    program = Program(jax.make_jaxpr(value_of)(*arguments))
+    shared = {
+        number
+        for operation in program.operations
+        if operation.name in ("psum", "pmean", "psum_invariant")
+        and names <= {*operation.equation.params.get("axes", ())}
+        for number in operation.outs
+    }
+    if not shared:
+        return
+    own = {i for i, value in enumerate(program.values[: len(program.inputs)])}
+    for operation in program.operations:
+        if own.intersection(operation.ins):
+            own.update(set(operation.outs) - shared)
+    if not own.intersection(program.outputs):
+        raise _refusal(axis_name)
+
+
+def _refusal(axis_name: AxisName) -> ValueError:
+    return _checks.refuse(
+        "loss",
+        f"must be a worker's own, and vary over the worker axis {axis_name!r}",
+        _checks.Text("one that is the same on all workers"),
+        "leave jax.lax.pmean to the values that are printed, outside of the loss; the "
+        "exchange averages the gradients",
+    )
