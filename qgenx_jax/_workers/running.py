@@ -109,12 +109,13 @@ def _specs(axes: AxisName) -> tuple[PartitionSpec, ...]:
 def _in_context(run: Callable, where: Where) -> Callable:
     """A shard_map over Auto axes, also where `jax.set_mesh` has set Explicit ones."""
 
-    run = _looked_through(run, where.axes)
+    run, mesh = _looked_through(run, where.axes), where.mesh
+    assert mesh is not None
 
     def call(*arguments: Any) -> tuple:
-        if AxisType.Explicit not in kinds_of_axes(where.mesh):
+        if AxisType.Explicit not in kinds_of_axes(mesh):
             return run(*arguments)
-        by_hand = jax.sharding.auto_axes(run, out_sharding=_specs(where.axes))
+        by_hand: Any = jax.sharding.auto_axes(run, out_sharding=_specs(where.axes))
         return by_hand(*arguments)
 
     return call
