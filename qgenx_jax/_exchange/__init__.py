@@ -9,6 +9,7 @@ The files, each importing only from those before it:
 - `strategy`: what every strategy does
 - `strategies`: one file for each: `all_reduce`, exact; `all_gather`, quantized in one
   phase; `reduce_scatter`, in two; `hierarchical`, exact within a host
+- `shards`: a strategy for each set of axes that shards of a model vary over
 - `choice`: the table of them, and which one an exchange goes by
 - `exchange`: the exchange itself, and its state
 - `factory`: how users make one

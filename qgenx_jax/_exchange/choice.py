@@ -6,6 +6,7 @@ from typing import Any
 
 from qgenx_jax import _checks
 from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange import shards
 from qgenx_jax._exchange.parts import Part, shares
 from qgenx_jax._exchange.strategies.all_gather import AllGather
 from qgenx_jax._exchange.strategies.all_reduce import AllReduce
@@ -76,7 +77,7 @@ def choose(
     is_exact: bool,
     sizes: Sequence[int],
 ) -> Strategy:
-    """The strategy that a name stands for.
+    """The strategy that a name stands for, for each set of axes that parts vary over.
 
     Args:
         collective: the name.
@@ -88,6 +89,16 @@ def choose(
     Raises:
         ValueError: for "hierarchical" on one axis.
     """
+    return shards.by_axes(_named(collective, link, parts, is_exact, sizes), parts)
+
+
+def _named(
+    collective: str,
+    link: Link,
+    parts: Sequence[Part],
+    is_exact: bool,
+    sizes: Sequence[int],
+) -> Strategy:
     if collective == "hierarchical":
         if len(sizes) < 2:
             rule = (
@@ -115,7 +126,7 @@ def faster(
     """
 
     def seconds(strategy: AllGather | ReduceScatter) -> float:
-        phases = strategy.phases(parts, workers, 0)
+        phases = shards.by_axes(strategy, parts).phases(parts, workers, 0)
         return link.seconds(traffic(strategy.name, workers, phases, 0))
 
     return min(QUANTIZING, key=seconds)

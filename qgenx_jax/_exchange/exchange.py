@@ -183,7 +183,9 @@ class Exchange:
         Raises:
             ValueError: as `send` does for the tree.
         """
-        return groups.layout(tree, self.quantizers, self.labels, self.exact)
+        return groups.layout(
+            tree, self.quantizers, self.labels, self.exact, self.axis_name
+        )
 
     def _prepared(
         self, tree: DualVector, state: ExchangeState
@@ -198,7 +200,11 @@ class Exchange:
         groups.check_levels(state.levels, self._initial_levels())
         ways = self._parts(layout, state.levels)
         way, vectors = self._strategy(ways, sizes), layout.flatten(tree)
-        keys = self._keys(layout, vectors, state) if _rounds(way) else [state.key]
+        keys = (
+            self._keys(layout, vectors, state)
+            if _rounds(way)
+            else [state.key] * len(vectors)
+        )
         return layout, way, ways, vectors, keys
 
     def _keys(

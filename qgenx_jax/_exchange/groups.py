@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._exchange.layout import Layout
-from qgenx_jax._types import Array, LeafPredicate
+from qgenx_jax._exchange.layout import Layout, held
+from qgenx_jax._types import Array, AxisName, LeafPredicate
 
 Labels: TypeAlias = Callable[[Any], Any] | Any
 """A tree of labels, a prefix of the vectors' tree, or a function that makes it."""
@@ -79,8 +78,11 @@ def layout(
     quantizers: Mapping[str, Quantizer | None],
     labels: Labels | None,
     exact: LeafPredicate | None,
+    axis_name: AxisName = None,
 ) -> Layout:
     """How the leaves of a tree travel: by their labels, and by what stays exact.
+
+    And by the axes, besides those over workers, that they vary over, see `held`.
 
     Raises:
         ValueError: if a leaf is not a real floating-point array, a label has no
@@ -88,14 +90,16 @@ def layout(
     """
     _checks.floating_leaves("the tree to exchange", tree)
     with_path, treedef = jax.tree_util.tree_flatten_with_path(tree)
-    paths, leaves, labels_of = [], [], []
+    paths, leaves, labels_of, over = [], [], [], []
     own_labels = _labels_of(tree, labels, quantizers)
     for (path, x), group in zip(with_path, own_labels, strict=True):
         paths.append(jax.tree_util.keystr(path))
-        leaves.append(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)))
+        leaf, axes_of = held(x, axis_name)
+        leaves.append(leaf)
+        over.append(axes_of)
         stays = quantizers[group] is None or _stays(exact, paths[-1], leaves[-1])
         labels_of.append(None if stays else group)
-    found = Layout(treedef, tuple(paths), tuple(leaves), tuple(labels_of))
+    found = Layout(treedef, tuple(paths), tuple(leaves), tuple(labels_of), tuple(over))
     for group, quantizer in quantizers.items():
         if quantizer is not None and found.leaves and group not in own_labels:
             rule = f"must give {group!r}, which has a quantizer, at least one leaf"

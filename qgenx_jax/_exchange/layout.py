@@ -1,7 +1,8 @@
 """Between a tree and the flat vectors that travel: one for each group of leaves.
 
 Leaves with a label are quantized together, as one vector for each label. The others
-travel exact, as one vector for each dtype.
+travel exact, as one vector for each dtype. Leaves that vary over other axes of a mesh
+than the workers' (shards of a model) share no vector with those that do not.
 """
 
 import dataclasses
@@ -14,10 +15,38 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.sharding import NamedSharding
 
 from qgenx_jax import _trees
 from qgenx_jax._codec import fusion
-from qgenx_jax._types import Array
+from qgenx_jax._types import Array, AxisName
+from qgenx_jax._workers import axes
+
+
+def held(x: Any, axis_name: AxisName) -> tuple[jax.ShapeDtypeStruct, frozenset]:
+    """What a device has of a leaf, and the axes it varies over, besides the workers'.
+
+    In shard_map these are what JAX tracks. Of an array, or of a shape, that a
+    `NamedSharding` places, a device has what that leaves of it, by axes other than the
+    workers'.
+    """
+    workers = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+    shape, over = jnp.shape(x), axes.varying(x).difference(workers)
+    placed = None if isinstance(x, Tracer) else getattr(x, "sharding", None)
+    if isinstance(placed, NamedSharding):
+        spec = [*map(_names, placed.spec), *[()] * len(shape)][: len(shape)]
+        cut = [[name for name in names if name not in workers] for names in spec]
+        parts = [math.prod(placed.mesh.shape[name] for name in names) for names in cut]
+        shape = tuple(n // count for n, count in zip(shape, parts, strict=True))
+        over = over.union(*cut)
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(x)), over
+
+
+def _names(entry: Any) -> tuple:
+    """The axes that an entry of a PartitionSpec names."""
+    is_one = isinstance(entry, str)
+    return (entry,) if is_one else entry if isinstance(entry, tuple) else ()
 
 
 def small_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
@@ -59,6 +88,7 @@ class Flat(NamedTuple):
         size: coordinates.
         dtype: of the vector: of exact leaves their own, else float32 or float64.
         wide: dtype that sums of it are kept in, float32 or float64.
+        over: axes it varies over, besides the workers'.
     """
 
     label: str | None
@@ -66,6 +96,7 @@ class Flat(NamedTuple):
     size: int
     dtype: np.dtype
     wide: np.dtype
+    over: frozenset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +108,14 @@ class Layout:
         paths: path of each leaf, in order, as `jax.tree_util.keystr` prints it.
         leaves: shape and dtype of each leaf.
         labels: of each leaf its group, None if it travels exact.
+        over: of each leaf the axes it varies over, besides the workers'.
     """
 
     treedef: Any
     paths: tuple[str, ...]
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     labels: tuple[str | None, ...]
+    over: tuple[frozenset, ...]
 
     @property
     def coordinates(self) -> int:
@@ -98,12 +131,11 @@ class Layout:
     @functools.cached_property
     def vectors(self) -> tuple[Flat, ...]:
         """The groups in the order of their first leaves, then exact leaves by dtype."""
-        members: dict[tuple[str | None, Any], list[int]] = {}
-        for index, (leaf, label) in enumerate(
-            zip(self.leaves, self.labels, strict=True)
-        ):
+        members: dict[tuple[str | None, Any, frozenset], list[int]] = {}
+        each = zip(self.leaves, self.labels, self.over, strict=True)
+        for index, (leaf, label, over) in enumerate(each):
             # leaves that are quantized are cast to one dtype, exact ones keep theirs
-            kind = (label, leaf.dtype if label is None else None)
+            kind = (label, leaf.dtype if label is None else None, over)
             members.setdefault(kind, []).append(index)
         quantized = [kind for kind in members if kind[0] is not None]
         exact = [kind for kind in members if kind[0] is None]
@@ -113,7 +145,7 @@ class Layout:
             size = sum(self.leaves[i].size for i in of)
             wide = _trees.widest(_trees.accumulator_dtype(self.leaves[i]) for i in of)
             dtype = wide if kind[1] is None else np.dtype(kind[1])
-            found.append(Flat(kind[0], tuple(of), size, dtype, wide))
+            found.append(Flat(kind[0], tuple(of), size, dtype, wide, kind[2]))
         return tuple(found)
 
     def flatten(self, tree: Any) -> list[Array]:

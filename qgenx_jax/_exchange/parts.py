@@ -24,6 +24,7 @@ class Part(NamedTuple):
         dtype: in which it is added up, float32 or float64.
         coder: of a worker's own vector.
         second: of a mean, where that is encoded again.
+        over: axes it varies over, besides the workers'.
     """
 
     group: str | None
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     dtype: np.dtype
     coder: Coder
     second: Coder
+    over: frozenset = frozenset()
 
     def chunk(self, count: int) -> int:
         """Coordinates of one of `count` equal chunks, the last ones padded.
@@ -88,7 +90,7 @@ def parts(
             coder = coder_of(quantizer, flat.dtype, levels.get(flat.label))
             again = seconds.get(flat.label)
             second = coder if again is None else coder_of(again, flat.dtype)
-        found.append(Part(flat.label, flat.size, flat.wide, coder, second))
+        found.append(Part(flat.label, flat.size, flat.wide, coder, second, flat.over))
     return tuple(found)
 
 

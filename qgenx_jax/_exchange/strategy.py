@@ -21,11 +21,12 @@ class Wanted(NamedTuple):
 
     Attributes:
         own: whether this worker's own decoded vectors are.
-        scalars: from those, one for each part, what rides along, () or (m,); or None.
+        scalars: from those, one for each part, what rides along, () or (m,), or None;
+            or None.
     """
 
     own: bool = False
-    scalars: Callable[[Sequence[Pieces]], Array] | None = None
+    scalars: Callable[[Sequence[Pieces]], Array | None] | None = None
 
 
 class Found(NamedTuple):

@@ -186,17 +186,28 @@ class Link:
         """
         way_out = "pass exchange.traffic(params, workers=K)"
         _checks.instance_of("traffic", traffic, Traffic, way_out)
-        each = len(traffic.phases) // traffic.exchanges
-        inside = {i for i in range(len(traffic.phases)) if i % each in (0, each - 1)}
+        inside = _inside(traffic)
         total = 0.0
         for index, phase in enumerate(traffic.phases):
-            is_inside = traffic.collective == "hierarchical" and index in inside
-            link = fast if is_inside and fast is not None else self
+            link = fast if index in inside and fast is not None else self
             rounds = 2 if phase.collective == "all_reduce" else 1
             total += link.latency * rounds * (phase.workers - 1)
             total += phase.sent_bytes / link.bytes_per_second
             total += self.encode * phase.encoded + self.decode * phase.decoded
         return total
+
+
+def _inside(traffic: Traffic) -> set[int]:
+    """The phases among the workers of a host, of "hierarchical" the first and last.
+
+    Of several exchanges, or of one for each set of axes, each begins with the only
+    reduce-scatter that it has.
+    """
+    if traffic.collective != "hierarchical":
+        return set()
+    names = [phase.collective for phase in traffic.phases]
+    firsts = [i for i, name in enumerate(names) if name == "reduce_scatter"]
+    return {*firsts, *(i - 1 for i in firsts[1:]), len(names) - 1}
 
 
 DEFAULT = Link()

@@ -8,7 +8,7 @@ All V are quantized. V_{k,t+1/2} is worker k's dual vector at X_{t+1/2}; V_{k,t}
 0 (dual averaging), its vector at X_t (dual extrapolation), or V_{k,t-1/2} (optimistic).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange import shards
 from qgenx_jax._exchange.exchange import Exchange, ExchangeState
 from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
 from qgenx_jax._exchange.groups import Labels
@@ -197,10 +198,18 @@ def q_genx(
         workers = axis_size(worker_mean.axis_name)
         static_extrapolation = isinstance(half_step, int) and half_step != UPDATE
         sends_number = rule.needs_sum and not static_extrapolation
+
+        def squared_distance(own: DualVector) -> Array:
+            """||V_{k,t} - V||^2 of a worker's own vector, where None stands for 0."""
+            if state.per_worker is not None:
+                own = _trees.cast_like(own, state.per_worker)
+                own = jax.tree.map(lambda a, b: a[0] - b, state.per_worker, own)
+            return shards.sum_of_squares(own, worker_mean.axis_name)
+
         (mean, own, numbers), exchange_state = worker_mean.send(
             updates,
             state.exchange,
-            scalar=_distance_from(state.per_worker) if sends_number else None,
+            scalar=squared_distance if sends_number else None,
         )
         mean = _trees.cast_like(mean, state.dual)
 
@@ -244,20 +253,6 @@ def q_genx(
     rides = (rule.needs_sum,) if oracle_free else (False, rule.needs_sum)
     made = {"oracle_free": oracle_free, "carried": Carried(worker_mean, rides)}
     return make_pair(init_fn, step_fn, ExchangingPair, **made)
-
-
-def _distance_from(per_worker: Params | None) -> Callable[[DualVector], Array]:
-    """V -> ||V_{k,t} - V||^2 for a worker's own V_{k,t}, where None stands for 0."""
-
-    def distance(own: DualVector) -> Array:
-        if per_worker is None:
-            return _trees.sum_of_squares(own)
-        own = _trees.cast_like(own, per_worker)
-        return _trees.sum_of_squares(
-            jax.tree.map(lambda a, b: a[0] - b, per_worker, own)
-        )
-
-    return distance
 
 
 def _times(gamma: chex.Numeric, tree: Params) -> Params:

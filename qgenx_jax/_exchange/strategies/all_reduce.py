@@ -30,8 +30,8 @@ class AllReduce(NamedTuple):
         workers = axes.axis_size(axis_name)
         own = self.own(parts, vectors, keys, axis_name)
         row = None
-        if wanted.scalars is not None:
-            mine = wanted.scalars(own)
+        mine = None if wanted.scalars is None else wanted.scalars(own)
+        if mine is not None:
             here = jnp.arange(workers) == axes.axis_index(axis_name)
             row = jnp.where(here.reshape(-1, *(1 for _ in mine.shape)), mine, 0)
         flat = [vector for (vector,) in own]
