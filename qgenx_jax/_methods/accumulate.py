@@ -87,8 +87,7 @@ def accumulate(
 
         def wait(inner_state: State) -> tuple[Params, State]:
             moves = jax.eval_shape(exchange, inner_state)[0]
-            zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), moves)
-            return zeros, inner_state
+            return jax.tree.map(axes.zeros_like, moves), inner_state
 
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= every_k

@@ -17,10 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
 
 from qgenx_jax import _checks
-from qgenx_jax._types import Array, AxisName, Params, State
+from qgenx_jax._types import Array, AxisName, Params
 
 PER_WORKER = "per_worker"
 
@@ -48,6 +47,12 @@ def axis_size(axis_name: AxisName) -> int:
 def varying(x: Any) -> frozenset:
     """The axes that JAX knows a value to vary over; empty where it does not track."""
     return frozenset(jax.typeof(x).mat.varying)
+
+
+def zeros_like(x: Any) -> Array:
+    """Zeros of the shape and dtype of an array, that are known to vary as it does."""
+    zeros, over = jnp.zeros(x.shape, x.dtype), tuple(sorted(varying(x), key=str))
+    return lax.pcast(zeros, over, to="varying") if over else zeros
 
 
 def axis_index(axis_name: AxisName) -> Array:
@@ -180,27 +185,3 @@ def is_per_worker(path: tuple[Any, ...]) -> bool:
     """Whether a leaf at this path of a state differs between workers."""
     names = (getattr(key, "name", getattr(key, "key", None)) for key in path)
     return PER_WORKER in names
-
-
-def state_specs(state: State, axis_name: AxisName) -> Any:
-    """PartitionSpecs of a state: over the worker axis below `per_worker`, else none.
-
-    Args:
-        state: an optimizer's state, or its shapes.
-        axis_name: the mesh axis over workers.
-
-    Returns:
-        A tree like the state: in_specs and out_specs for `jax.shard_map`.
-
-    Example:
-        >>> import jax.numpy as jnp, qgenx_jax as qgenx
-        >>> qgenx.state_specs({"count": 0, "per_worker": jnp.zeros((4, 9))}, "data")
-        {'count': P(), 'per_worker': P('data',)}
-    """
-    _checks.axis_name(axis_name)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: (
-            PartitionSpec(axis_name) if is_per_worker(path) else PartitionSpec()
-        ),
-        state,
-    )

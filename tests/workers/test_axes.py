@@ -18,15 +18,6 @@ def gradient_operator(x, target):
     return jax.grad(lambda p: 0.5 * jnp.sum((p["x"] - target) ** 2))(x)
 
 
-def test_state_specs_find_what_differs_between_workers():
-    pair = qgenx.alternating(qgenx.q_genx(AXIS, qgenx.uniform(8)))
-    state = jax.eval_shape(pair.init, {"x": jnp.zeros(5)})
-    specs = qgenx.state_specs(state, AXIS)
-    assert specs.inner.per_worker == {"x": P(AXIS)}
-    others = specs._replace(inner=specs.inner._replace(per_worker=None))
-    assert set(jax.tree.leaves(others, is_leaf=lambda s: isinstance(s, P))) == {P()}
-
-
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_local_params_keeps_gradients_the_workers_own(check_vma):
     targets = jnp.asarray(vectors(3, 5))
