@@ -36,7 +36,7 @@ from qgenx_jax._types import (
     Params,
     State,
 )
-from qgenx_jax._workers.axes import axis_size
+from qgenx_jax._workers import axes
 
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
 
@@ -120,7 +120,7 @@ def q_genx(
         ValueError: for an unknown variant or collective, a gamma0 or step size that is
             not positive, a key that is none; at the update, where the axis is not
             bound, the vector's structure is not that of the parameters, or it does not
-            vary over the workers.
+            vary over the workers, or the parameters do.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -195,7 +195,7 @@ def q_genx(
             return _trees.cast_like(state.extrapolation, params), state
         way_out = "pass the dual vector at these params"
         _checks.same_structure("updates", updates, "params", params, way_out)
-        workers = axis_size(worker_mean.axis_name)
+        workers = axes.axis_size(worker_mean.axis_name)
         static_extrapolation = isinstance(half_step, int) and half_step != UPDATE
         sends_number = rule.needs_sum and not static_extrapolation
 
@@ -211,6 +211,7 @@ def q_genx(
             state.exchange,
             scalar=squared_distance if sends_number else None,
         )
+        axes.refuse_shards(params, worker_mean.axis_name)
         mean = _trees.cast_like(mean, state.dual)
 
         def extrapolated() -> tuple[Params, QGenXState]:

@@ -131,6 +131,30 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
             )
 
 
+def refuse_shards(params: Params, axis_name: AxisName) -> None:
+    """Checks that no parameter varies over the workers, where JAX tracks that.
+
+    Gradients with respect to shards are those of different coordinates: their mean over
+    workers is none of anything.
+
+    Raises:
+        ValueError: for the first one that does, with its path.
+    """
+    over = tracked(axis_name)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if over & varying(leaf):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "params"),
+                f"must be equal on all workers, but varies over {axis_name!r}",
+                _checks.Text(jax.typeof(leaf)),
+                "hand over the parameters that local_params was given, not its result, "
+                "with in_specs of jax.sharding.PartitionSpec(); shards over the "
+                "workers (FSDP) are not to be averaged with one another: the gradient "
+                "through lax.all_gather is the sum over workers already, so divide it "
+                "by their number, without an exchange",
+            )
+
+
 def refuse_differing(argument: str, tree: Any, axis_name: AxisName) -> None:
     """Checks that no leaf varies over the workers, where JAX tracks that.
 
