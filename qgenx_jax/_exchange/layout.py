@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax import _trees
+from qgenx_jax import _checks, _trees
 from qgenx_jax._codec import fusion
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import axes, specs
@@ -135,8 +135,21 @@ class Layout:
         return tuple(found)
 
     def flatten(self, tree: Any) -> list[Array]:
-        """The flat vectors (size,) of a tree."""
+        """The flat vectors (size,) of a tree.
+
+        Raises:
+            ValueError: if a leaf is known to be cut over an axis left to jit.
+        """
         leaves = jax.tree.leaves(tree)
+        for path, leaf in zip(self.paths, leaves, strict=True):
+            if any(specs.names_of(jax.typeof(leaf).sharding.spec)):
+                raise _checks.refuse(
+                    f"leaf {path} of the tree to exchange",
+                    "must not be cut over an axis of type Explicit",
+                    _checks.Text(jax.typeof(leaf)),
+                    "give its PartitionSpec to qgenx_jax.exchange(..., specs=), which "
+                    "quantizes each shard where it lies",
+                )
         return [
             _trees.concatenate(
                 [jnp.ravel(leaves[i]).astype(flat.dtype) for i in flat.leaves],

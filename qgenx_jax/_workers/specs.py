@@ -1,7 +1,7 @@
 """How a state lies on a mesh: over the workers, and as its parameters lie there."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import jax
@@ -80,7 +80,11 @@ def cut_axes(x: Any, axis_name: AxisName) -> tuple[tuple, ...]:
     workers = axis_name if isinstance(axis_name, tuple) else (axis_name,)
     placed = None if isinstance(x, Tracer) else getattr(x, "sharding", None)
     spec = placed.spec if isinstance(placed, NamedSharding) else ()
-    each = [(n,) if isinstance(n, str) else n for n in spec]
-    cut = [n if isinstance(n, tuple) else () for n in each]
-    cut += [()] * (jnp.ndim(x) - len(cut))
+    cut = [*names_of(spec), *[()] * (jnp.ndim(x) - len(spec))]
     return tuple(tuple(n for n in names if n not in workers) for names in cut)
+
+
+def names_of(spec: Iterable[Any]) -> list[tuple]:
+    """For each entry of a PartitionSpec the axes that it names."""
+    each = [(x,) if isinstance(x, str) else x for x in spec]
+    return [x if isinstance(x, tuple) else () for x in each]
