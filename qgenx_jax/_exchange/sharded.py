@@ -16,7 +16,9 @@ from jax.sharding import AxisType, PartitionSpec
 from qgenx_jax import _checks
 from qgenx_jax._exchange import strategy
 from qgenx_jax._exchange.exchange import Exchange, ExchangeState
+from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._types import Array, DualVector
+from qgenx_jax._workers import axes
 from qgenx_jax._workers.specs import names_of
 
 
@@ -53,7 +55,9 @@ class ShardedExchange(Exchange):
 
         of_own = None if self.collective == "hierarchical" else specs
         out_specs = ((specs, of_own, PartitionSpec()), PartitionSpec())
-        return _nested(run, (specs, names), out_specs)(tree, state, number, settings)
+        return self._nested(run, (specs, names), out_specs)(
+            tree, state, number, settings
+        )
 
     def mean(
         self, tree: DualVector, state: ExchangeState, **settings: Any
@@ -64,7 +68,8 @@ class ShardedExchange(Exchange):
         def run(tree: Any, state: Any, settings: Any) -> Any:
             return plain(tree, state, **settings)
 
-        return _nested(run, cuts, (cuts[0], PartitionSpec()))(tree, state, settings)
+        out_specs = (cuts[0], PartitionSpec())
+        return self._nested(run, cuts, out_specs)(tree, state, settings)
 
     def quantize(
         self, tree: DualVector, state: ExchangeState, **settings: Any
@@ -75,7 +80,16 @@ class ShardedExchange(Exchange):
         def run(tree: Any, state: Any, settings: Any) -> Any:
             return plain(tree, state, **settings)
 
-        return _nested(run, cuts, cuts[0])(tree, state, settings)
+        return self._nested(run, cuts, cuts[0])(tree, state, settings)
+
+    def layout(self, tree: DualVector) -> Layout:
+        """See `Exchange.layout`; specs say what is cut also where JAX does not."""
+        found = super().layout(tree)
+        specs = jax.tree.leaves(broadcast(self.specs, tree), is_leaf=_is_spec)
+        workers = names_of([self.axis_name])[0]
+        cut = (frozenset().union(*names_of(spec)).difference(workers) for spec in specs)
+        over = tuple(x | y for x, y in zip(found.over, cut, strict=True))
+        return dataclasses.replace(found, over=over)
 
     def _cuts(self, tree: DualVector) -> tuple[Any, frozenset]:
         """The leaves' specs, and the axes they name, of those that are left to jit.
@@ -92,7 +106,28 @@ class ShardedExchange(Exchange):
         each = broadcast(self.specs, tree)
         found = jax.tree.map(lambda spec: _among(spec, known), each, is_leaf=_is_spec)
         named = map(names_of, jax.tree.leaves(found, is_leaf=_is_spec))
-        return found, frozenset(n for spec in named for names in spec for n in names)
+        return found, frozenset().union(*(names for spec in named for names in spec))
+
+    def _nested(
+        self, run: Callable, cuts: tuple[Any, frozenset], out_specs: Any
+    ) -> Callable[..., Any]:
+        """A function of a tree, and of what all shards have, mapped over shards."""
+        specs, names = cuts
+        if not names:
+            return run
+        tracked = self.axis_name is None or bool(axes.tracked(self.axis_name))
+
+        def call(tree: Any, *others: Any) -> Any:
+            mapped = jax.shard_map(
+                run,
+                in_specs=(specs, *[PartitionSpec()] * len(others)),
+                out_specs=out_specs,
+                axis_names=set(names),
+                check_vma=tracked,  # inside as around it
+            )
+            return mapped(tree, *others)
+
+        return call
 
 
 def sharded(exchange: Exchange, specs: Any) -> ShardedExchange:
@@ -137,23 +172,3 @@ def _among(spec: PartitionSpec, known: set) -> PartitionSpec:
     """A spec without axes that are not known."""
     each = [tuple(n for n in names if n in known) for names in names_of(spec)]
     return PartitionSpec(*(names or None for names in each))
-
-
-def _nested(
-    run: Callable, cuts: tuple[Any, frozenset], out_specs: Any
-) -> Callable[..., Any]:
-    """A function of a tree, and of what all shards have, mapped over shards."""
-    specs, names = cuts
-    if not names:
-        return run
-
-    def call(tree: Any, *others: Any) -> Any:
-        mapped = jax.shard_map(
-            run,
-            in_specs=(specs, *[PartitionSpec()] * len(others)),
-            out_specs=out_specs,
-            axis_names=set(names),
-        )
-        return mapped(tree, *others)
-
-    return call

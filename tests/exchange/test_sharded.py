@@ -17,7 +17,7 @@ pytestmark = pytest.mark.plainly
 
 WORKERS, MODEL = 2, 2
 SPECS = {"bias": P(), "down": P("model", None), "up": P(None, "model")}
-SHAPES = {"bias": (64,), "down": (48, 32), "up": (32, 48)}
+SHAPES = {"bias": (40,), "down": (48, 32), "up": (32, 48)}
 SIZE = sum(np.prod(shape) for shape in SHAPES.values())
 BY_JIT, BY_HAND = {AXIS}, {AXIS, "model"}
 WAYS = [(8, "all_gather"), (8, "reduce_scatter"), (None, "exact")]
@@ -121,20 +121,58 @@ def test_numbers_are_of_the_whole_vector():
     assert all(n <= 2 for _, dtype, n in moved if dtype == "f32"), moved
 
 
+def on_one_device(exchange):
+    def run(tree):
+        mean, state = exchange.mean(tree, exchange.init())
+        return mean, exchange.quantize(tree, exchange.init()), state
+
+    return jax.vmap(run, axis_name=AXIS)(trees())
+
+
 def test_on_one_device_there_is_nothing_to_map_over():
-    for collective in ("all_gather", "reduce_scatter"):
-        cut, plain = exchange_of(4, collective), exchange_of(4, collective, None)
+    plain, copies = (
+        exchange_of(4, "all_gather", None),
+        exchange_of(4, "all_gather", P()),
+    )
+    assert_trees_identical(on_one_device(copies), on_one_device(plain), "all copies")
+    mean, own, _ = on_one_device(exchange_of(8, "all_gather"))
+    for name, x in mean.items():
+        np.testing.assert_allclose(x[0], own[name].mean(0), atol=1e-6)
+        np.testing.assert_allclose(own[name], trees()[name], atol=0.1)
 
-        def run(tree, exchange):
-            mean, state = exchange.mean(tree, exchange.init())
-            own = exchange.quantize(tree, exchange.init())
-            return mean, own, state
 
-        found, expected = (
-            jax.vmap(functools.partial(run, exchange=x), axis_name=AXIS)(trees())
-            for x in (cut, plain)
-        )
-        assert_trees_identical(found, expected, collective)
+def untracked(exchange, axis_names):
+    rows = {name: P(AXIS, *spec) for name, spec in SPECS.items()}
+    by_hand = axis_names == BY_HAND
+
+    def worker(tree):
+        own = jax.tree.map(lambda x: x[0], tree)
+        return exchange.send(own, exchange.init())[0][0]
+
+    mapped = jax.shard_map(
+        worker,
+        mesh=mesh(),
+        in_specs=(rows if by_hand else P(AXIS),),
+        out_specs=SPECS if by_hand else P(),
+        axis_names=axis_names,
+        check_vma=False,
+    )
+    _, placed = program(exchange, BY_JIT)
+    return jax.jit(mapped)(placed)
+
+
+@pytest.mark.parametrize("axis_names", [BY_JIT, BY_HAND], ids=["by jit", "by hand"])
+def test_copies_stay_copies_where_jax_does_not_track_what_varies(axis_names):
+    """With check_vma=False specs say what JAX does not."""
+    mean = untracked(exchange_of(4, "all_gather"), axis_names)
+    for name, x in mean.items():
+        np.testing.assert_allclose(x, trees()[name].mean(0), atol=1.0)
+    assert qgenx.check_replicas(mean)
+
+
+def test_untracked_copies_drift_without_specs():
+    with pytest.raises(ValueError, match=r"leaf \['bias'\] of tree must be equal"):
+        qgenx.check_replicas(untracked(exchange_of(4, "all_gather", None), BY_HAND))
 
 
 @pytest.mark.parametrize("variant", ["dual_extrapolation", "optimistic"])
