@@ -155,7 +155,8 @@ class Exchange:
         update or of an iteration, which knows what rides along.
 
         Args:
-            tree: the tree, or its shapes and dtypes.
+            tree: the tree, or its shapes and dtypes; of what a `NamedSharding` cuts
+                over other axes than the workers' a shard is counted.
             workers: K, or the sizes of the axes, which "hierarchical" needs.
             scalar_bytes: of what `scalar` of `send` returns, 4 for each float32 number.
 
