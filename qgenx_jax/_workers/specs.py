@@ -45,8 +45,10 @@ def specs_like(
     known: Collection | None = None,
 ) -> Any:
     """`state_specs`, in which only axes that are `known` are named; None for all."""
-    with_path = jax.tree_util.tree_leaves_with_path(params)
-    cuts = {path: (jnp.shape(x), cut_axes(x, axis_name)) for path, x in with_path}
+    cuts = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        first = int(is_per_worker(path))  # where a whole state is its own parameters
+        cuts[path] = jnp.shape(x)[first:], cut_axes(x, axis_name)[first:]
 
     def spec_of(path: tuple[Any, ...], x: Any) -> PartitionSpec:
         first = [axis_name] if is_per_worker(path) else []

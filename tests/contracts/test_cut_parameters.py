@@ -152,6 +152,12 @@ def test_a_state_lies_as_its_parameters():
         for name, x in params.items()
     }
     placed = jax.tree.map(lambda x, s: jax.device_put(x, s.sharding), params, shapes)
+    others_made = {"params": placed, "state": q_genx(None, "optimistic").init(placed)}
+    laid_out = qgenx.lay_out(others_made, mesh(), AXIS)
+    assert laid_out["params"]["up"].sharding.spec == P(None, "model")
+    inner = laid_out["state"].inner
+    assert inner.anchor["up"].sharding.spec == P(None, "model")
+    assert inner.per_worker["up"].sharding.spec == P(AXIS, None, "model")
     for name, make in OPTIMIZERS.items():
         optimizer = make(qgenx.uniform(8))
         state = qgenx.init(optimizer, placed, mesh(), AXIS)
