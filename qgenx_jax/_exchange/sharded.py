@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from qgenx_jax import _checks
 from qgenx_jax._exchange import strategy
@@ -101,8 +101,7 @@ class ShardedExchange(Exchange):
         """
         _checks.floating_leaves("the tree to exchange", tree)
         mesh = jax.sharding.get_abstract_mesh()
-        kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
-        known = {name for name, kind in kinds if kind != AxisType.Manual}
+        known = set(mesh.axis_names) - axes.by_hand()
         each = broadcast(self.specs, tree)
         found = jax.tree.map(lambda spec: _among(spec, known), each, is_leaf=_is_spec)
         named = map(names_of, jax.tree.leaves(found, is_leaf=_is_spec))

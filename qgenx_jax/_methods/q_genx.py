@@ -17,7 +17,6 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._exchange import shards
 from qgenx_jax._exchange.exchange import Exchange, ExchangeState
 from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
 from qgenx_jax._exchange.groups import Labels
@@ -204,7 +203,7 @@ def q_genx(
             if state.per_worker is not None:
                 own = _trees.cast_like(own, state.per_worker)
                 own = jax.tree.map(lambda a, b: a[0] - b, state.per_worker, own)
-            return shards.sum_of_squares(own, worker_mean.axis_name)
+            return worker_mean.sum_of_squares(own)
 
         (mean, own, numbers), exchange_state = worker_mean.send(
             updates,

@@ -71,6 +71,11 @@ def tracked(axis_name: AxisName) -> frozenset:
     return frozenset() if axis_name is None else varying(lax.axis_index(axis_name))
 
 
+def by_hand() -> frozenset:
+    """The axes of the mesh that a shard_map maps over here; others are left to jit."""
+    return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
+
+
 def local_params(tree: Params, axis_name: AxisName) -> Params:
     """The same parameters as each worker's own, so that gradients stay each worker's.
 

@@ -175,8 +175,12 @@ def test_untracked_copies_drift_without_specs():
         qgenx.check_replicas(untracked(exchange_of(4, "all_gather", None), BY_HAND))
 
 
-@pytest.mark.parametrize("variant", ["dual_extrapolation", "optimistic"])
-def test_q_genx_steps_as_on_one_device(variant):
+@pytest.mark.parametrize(
+    ("variant", "axis_names"),
+    [("dual_extrapolation", BY_JIT), ("optimistic", BY_JIT), ("optimistic", BY_HAND)],
+    ids=["dual_extrapolation", "optimistic", "optimistic, by hand, untracked"],
+)
+def test_q_genx_steps_as_on_one_device(variant, axis_names):
     """The adaptive step size, too, which counts the whole vector."""
     exchange = exchange_of(None, "exact")
     start = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
@@ -197,15 +201,19 @@ def test_q_genx_steps_as_on_one_device(variant):
         for name, x in start.items()
     }
     state = qgenx.init(pair, placed, mesh(), AXIS)
-    specs = qgenx.state_specs(state, AXIS)
+    by_hand = axis_names == BY_HAND
+    specs = qgenx.state_specs(state, AXIS, placed if by_hand else None)
+    both = (SPECS if by_hand else P(), specs)
+    rows = {name: P(AXIS, *spec) for name, spec in SPECS.items()}
     step = step_of(pair)
     mapped = jax.jit(
         jax.shard_map(
             lambda p, s, t: step(p, s, jax.tree.map(lambda x: x[0], t)),
             mesh=mesh(),
-            in_specs=(P(), specs, P(AXIS)),
-            out_specs=(P(), specs),
-            axis_names=BY_JIT,
+            in_specs=(*both, rows if by_hand else P(AXIS)),
+            out_specs=both,
+            axis_names=axis_names,
+            check_vma=not by_hand,
         )
     )
     plain = qgenx.map_workers(step, AXIS, workers=WORKERS)
