@@ -12,6 +12,7 @@ The files, each importing only from those before it:
 - `shards`: a strategy for each set of axes that shards of a model vary over
 - `choice`: the table of them, and which one an exchange goes by
 - `exchange`: the exchange itself, and its state
+- `sharded`: one of leaves that jit cuts over other axes
 - `factory`: how users make one
 - `quantized_mean`: one as an optax transformation
 """

@@ -16,7 +16,7 @@ import jax
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
-from qgenx_jax._exchange import choice, groups, strategy, traffic
+from qgenx_jax._exchange import choice, groups, shards, strategy, traffic
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
@@ -155,7 +155,8 @@ class Exchange:
         update or of an iteration, which knows what rides along.
 
         Args:
-            tree: the tree, or its shapes and dtypes.
+            tree: the tree, or its shapes and dtypes; of what a `NamedSharding` cuts
+                over other axes than the workers' a shard is counted.
             workers: K, or the sizes of the axes, which "hierarchical" needs.
             scalar_bytes: of what `scalar` of `send` returns, 4 for each float32 number.
 
@@ -186,6 +187,11 @@ class Exchange:
         return groups.layout(
             tree, self.quantizers, self.labels, self.exact, self.axis_name
         )
+
+    def sum_of_squares(self, tree: DualVector) -> Array:
+        """||tree||_2^2 of a worker's vector, of all shards where a model is cut."""
+        bound = axes.by_hand()
+        return shards.sum_of_squares(tree, [x & bound for x in self.layout(tree).over])
 
     def _prepared(
         self, tree: DualVector, state: ExchangeState

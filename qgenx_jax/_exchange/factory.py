@@ -10,6 +10,7 @@ from qgenx_jax._exchange import choice, groups
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
+from qgenx_jax._exchange.sharded import sharded
 from qgenx_jax._exchange.traffic import DEFAULT, Link
 from qgenx_jax._types import AxisName, LeafPredicate
 
@@ -24,6 +25,7 @@ def exchange(
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = no_leaves,
     key: _random.KeyOrSeed = 0,
+    specs: Any = None,
 ) -> Exchange:
     """The exchange of dual vectors between workers, under a mapped axis.
 
@@ -69,6 +71,11 @@ def exchange(
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
             trees of other paths or shapes round differently also where keys are equal.
             A typed key of any generator will do; states hold its words.
+        specs: where `NamedSharding`s cut leaves over mesh axes that are left to jit
+            (`axis_names` of jax.shard_map names only the workers'), their
+            PartitionSpecs, a tree like the vectors' or a prefix: each shard is then
+            quantized where it lies. Without them the leaves are put together on every
+            device, in full precision.
 
     Returns:
         An `Exchange` with `init()`, `send(tree, state, scalar=)`, `mean(tree, state)`,
@@ -109,18 +116,18 @@ def exchange(
         what = "of a leaf's path and shape, or None"
         _checks.function("exact", exact, what, "for instance qgenx_jax.small_leaves")
     _random.canonical_key(key)
-    link = DEFAULT if link is None else link
-    return Exchange(
+    made = Exchange(
         axis_name,
         quantizers,
         labels,
         str(collective),
-        link,
+        DEFAULT if link is None else link,
         own_second,
         exact,
         key,
         _random.generator_of(key),
     )
+    return made if specs is None else sharded(made, specs)
 
 
 class _NotGiven:

@@ -15,13 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.sharding import NamedSharding
 
-from qgenx_jax import _trees
+from qgenx_jax import _checks, _trees
 from qgenx_jax._codec import fusion
 from qgenx_jax._types import Array, AxisName
-from qgenx_jax._workers import axes
+from qgenx_jax._workers import axes, specs
 
 
 def held(x: Any, axis_name: AxisName) -> tuple[jax.ShapeDtypeStruct, frozenset]:
@@ -32,21 +30,9 @@ def held(x: Any, axis_name: AxisName) -> tuple[jax.ShapeDtypeStruct, frozenset]:
     workers'.
     """
     workers = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-    shape, over = jnp.shape(x), axes.varying(x).difference(workers)
-    placed = None if isinstance(x, Tracer) else getattr(x, "sharding", None)
-    if isinstance(placed, NamedSharding):
-        spec = [*map(_names, placed.spec), *[()] * len(shape)][: len(shape)]
-        cut = [[name for name in names if name not in workers] for names in spec]
-        parts = [math.prod(placed.mesh.shape[name] for name in names) for names in cut]
-        shape = tuple(n // count for n, count in zip(shape, parts, strict=True))
-        over = over.union(*cut)
-    return jax.ShapeDtypeStruct(shape, jnp.result_type(x)), over
-
-
-def _names(entry: Any) -> tuple:
-    """The axes that an entry of a PartitionSpec names."""
-    is_one = isinstance(entry, str)
-    return (entry,) if is_one else entry if isinstance(entry, tuple) else ()
+    over = axes.varying(x).difference(workers)
+    shape, cut = specs.shard_of(x, axis_name)
+    return jax.ShapeDtypeStruct(shape, jnp.result_type(x)), over | cut
 
 
 def small_leaves(path: str, leaf: jax.ShapeDtypeStruct) -> bool:
@@ -149,8 +135,21 @@ class Layout:
         return tuple(found)
 
     def flatten(self, tree: Any) -> list[Array]:
-        """The flat vectors (size,) of a tree."""
+        """The flat vectors (size,) of a tree.
+
+        Raises:
+            ValueError: if a leaf is known to be cut over an axis left to jit.
+        """
         leaves = jax.tree.leaves(tree)
+        for path, leaf in zip(self.paths, leaves, strict=True):
+            if any(specs.names_of(jax.typeof(leaf).sharding.spec)):
+                raise _checks.refuse(
+                    f"leaf {path} of the tree to exchange",
+                    "must not be cut over an axis of type Explicit",
+                    _checks.Text(jax.typeof(leaf)),
+                    "give its PartitionSpec to qgenx_jax.exchange(..., specs=), which "
+                    "quantizes each shard where it lies",
+                )
         return [
             _trees.concatenate(
                 [jnp.ravel(leaves[i]).astype(flat.dtype) for i in flat.leaves],

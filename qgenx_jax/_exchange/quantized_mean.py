@@ -13,6 +13,7 @@ from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import small_leaves
 from qgenx_jax._exchange.traffic import Link, Traffic
 from qgenx_jax._types import AxisName, LeafPredicate
+from qgenx_jax._workers import axes
 
 
 def quantized_mean(
@@ -51,7 +52,8 @@ def quantized_mean(
         what carries the updates, and `traffic(params, workers)` the bytes of an update.
 
     Raises:
-        ValueError: as `exchange` does, and at the update as `Exchange.send` does.
+        ValueError: as `exchange` does, and at the update as `Exchange.send` does, or if
+            params are given that vary over the workers.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -94,8 +96,9 @@ class _Update(NamedTuple):
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, Any]:
-        del params, extra
+        del extra
         mean, state = self.exchange.mean(updates, state)
+        axes.refuse_shards(params, self.exchange.axis_name)
         return _trees.cast_like(mean, updates), state
 
 

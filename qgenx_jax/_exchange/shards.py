@@ -101,19 +101,23 @@ class ByAxes(NamedTuple):
         return tuple(found)
 
 
-def sum_of_squares(tree: Any, axis_name: AxisName) -> Array:
+def sum_of_squares(tree: Any, over: Sequence[frozenset]) -> Array:
     """||tree||_2^2 of a worker's whole tree, equal on all shards of a model.
 
-    The squares of leaves that vary over other axes than the workers' are summed over
-    those, a number for each set of axes.
+    The squares of leaves that are cut are summed over the axes they are cut over, a
+    number for each set of axes.
+
+    Args:
+        tree: this worker's.
+        over: for each leaf these axes, bound here.
     """
     groups: dict[frozenset, list[Any]] = {}
-    for leaf in jax.tree.leaves(tree):
-        groups.setdefault(_beyond(leaf, axis_name), []).append(leaf)
+    for leaf, names in zip(jax.tree.leaves(tree), over, strict=True):
+        groups.setdefault(names, []).append(leaf)
     sums = []
-    for over, leaves in groups.items():
-        total, names = _trees.sum_of_squares(leaves), tuple(sorted(over, key=str))
-        sums.append(collectives.all_reduce(total, names) if names else total)
+    for names, leaves in groups.items():
+        total, axis_name = _trees.sum_of_squares(leaves), tuple(sorted(names, key=str))
+        sums.append(collectives.all_reduce(total, axis_name or None))
     if len(sums) == 1:
         return sums[0]
     dtype = _trees.widest(x.dtype for x in sums)

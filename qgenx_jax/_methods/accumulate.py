@@ -87,9 +87,9 @@ def accumulate(
 
         def wait(inner_state: State) -> tuple[Params, State]:
             moves, after = jax.eval_shape(exchange, inner_state)
-            zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), moves)
             # what an exchange leaves out, a frozen leaf, varies by its type alone
-            return axes.vary_like(zeros, moves), axes.vary_like(inner_state, after)
+            zeros = jax.tree.map(axes.zeros_like, moves)
+            return zeros, axes.vary_like(inner_state, after)
 
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= every_k

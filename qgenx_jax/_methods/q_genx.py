@@ -17,7 +17,6 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._exchange import shards
 from qgenx_jax._exchange.exchange import Exchange, ExchangeState
 from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
 from qgenx_jax._exchange.groups import Labels
@@ -36,7 +35,7 @@ from qgenx_jax._types import (
     Params,
     State,
 )
-from qgenx_jax._workers.axes import axis_size
+from qgenx_jax._workers import axes
 
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
 
@@ -120,7 +119,7 @@ def q_genx(
         ValueError: for an unknown variant or collective, a gamma0 or step size that is
             not positive, a key that is none; at the update, where the axis is not
             bound, the vector's structure is not that of the parameters, or it does not
-            vary over the workers.
+            vary over the workers, or the parameters do.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -195,7 +194,7 @@ def q_genx(
             return _trees.cast_like(state.extrapolation, params), state
         way_out = "pass the dual vector at these params"
         _checks.same_structure("updates", updates, "params", params, way_out)
-        workers = axis_size(worker_mean.axis_name)
+        workers = axes.axis_size(worker_mean.axis_name)
         static_extrapolation = isinstance(half_step, int) and half_step != UPDATE
         sends_number = rule.needs_sum and not static_extrapolation
 
@@ -204,13 +203,14 @@ def q_genx(
             if state.per_worker is not None:
                 own = _trees.cast_like(own, state.per_worker)
                 own = jax.tree.map(lambda a, b: a[0] - b, state.per_worker, own)
-            return shards.sum_of_squares(own, worker_mean.axis_name)
+            return worker_mean.sum_of_squares(own)
 
         (mean, own, numbers), exchange_state = worker_mean.send(
             updates,
             state.exchange,
             scalar=squared_distance if sends_number else None,
         )
+        axes.refuse_shards(params, worker_mean.axis_name)
         mean = _trees.cast_like(mean, state.dual)
 
         def extrapolated() -> tuple[Params, QGenXState]:

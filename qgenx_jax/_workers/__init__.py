@@ -7,6 +7,8 @@ The files, each importing only from those before it:
 - `axes`: the axis over workers, what varies over it, what is each worker's own
 - `collectives`: everything that travels, by `jax.lax`
 - `gradients`: of a worker's own loss
+- `replicas`: whether copies are equal
+- `specs`: over which axes of a mesh the leaves of a state are cut
 - `placement`: where workers run, and states laid out over them
 - `pacing`: steps on simulated devices, each after the one before
 - `running`: a worker's program on all of them

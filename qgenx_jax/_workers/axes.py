@@ -17,10 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
 
 from qgenx_jax import _checks
-from qgenx_jax._types import Array, AxisName, Params, State
+from qgenx_jax._types import Array, AxisName, Params
 
 PER_WORKER = "per_worker"
 
@@ -66,6 +65,12 @@ def varying(x: Any) -> frozenset:
     return frozenset(jax.typeof(x).mat.varying)
 
 
+def zeros_like(x: Any) -> Array:
+    """Zeros of the shape and dtype of an array, that are known to vary as it does."""
+    zeros, over = jnp.zeros(x.shape, x.dtype), tuple(sorted(varying(x), key=str))
+    return lax.pcast(zeros, over, to="varying") if over else zeros
+
+
 def axis_index(axis_name: AxisName) -> Array:
     """k, this worker's index, int32; 0 for None."""
     return jnp.int32(0) if axis_name is None else lax.axis_index(axis_name)
@@ -80,6 +85,11 @@ def axis_sizes(axis_name: AxisName) -> tuple[int, ...]:
 def tracked(axis_name: AxisName) -> frozenset:
     """The worker axes, where JAX tracks variation over them (shard_map, check_vma)."""
     return frozenset() if axis_name is None else varying(lax.axis_index(axis_name))
+
+
+def by_hand() -> frozenset:
+    """The axes of the mesh that a shard_map maps over here; others are left to jit."""
+    return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def local_params(tree: Params, axis_name: AxisName) -> Params:
@@ -153,6 +163,30 @@ def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:
             )
 
 
+def refuse_shards(params: Params, axis_name: AxisName) -> None:
+    """Checks that no parameter varies over the workers, where JAX tracks that.
+
+    Gradients with respect to shards are those of different coordinates: their mean over
+    workers is none of anything.
+
+    Raises:
+        ValueError: for the first one that does, with its path.
+    """
+    over = tracked(axis_name)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if over & varying(leaf):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "params"),
+                f"must be equal on all workers, but varies over {axis_name!r}",
+                _checks.Text(jax.typeof(leaf)),
+                "hand over the parameters that local_params was given, not its result, "
+                "with in_specs of jax.sharding.PartitionSpec(); shards over the "
+                "workers (FSDP) are not to be averaged with one another: the gradient "
+                "through lax.all_gather is the sum over workers already, so divide it "
+                "by their number, without an exchange",
+            )
+
+
 def differing(tree: Any, axis_name: AxisName) -> list[tuple[Any, ...]]:
     """The paths of leaves that vary over the workers, as far as JAX tracks that.
 
@@ -200,27 +234,3 @@ def is_per_worker(path: tuple[Any, ...]) -> bool:
     """Whether a leaf at this path of a state differs between workers."""
     names = (getattr(key, "name", getattr(key, "key", None)) for key in path)
     return PER_WORKER in names
-
-
-def state_specs(state: State, axis_name: AxisName) -> Any:
-    """PartitionSpecs of a state: over the worker axis below `per_worker`, else none.
-
-    Args:
-        state: an optimizer's state, or its shapes.
-        axis_name: the mesh axis over workers.
-
-    Returns:
-        A tree like the state: in_specs and out_specs for `jax.shard_map`.
-
-    Example:
-        >>> import jax.numpy as jnp, qgenx_jax as qgenx
-        >>> qgenx.state_specs({"count": 0, "per_worker": jnp.zeros((4, 9))}, "data")
-        {'count': P(), 'per_worker': P('data',)}
-    """
-    _checks.axis_name(axis_name)
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: (
-            PartitionSpec(axis_name) if is_per_worker(path) else PartitionSpec()
-        ),
-        state,
-    )

@@ -3,6 +3,7 @@
     gather            (...) on each          -> (K, ...) on all
     all_to_all        (K, ...) on each       -> (K, ...), row k from worker k
     all_reduce        (...) on each          -> (...) on all, the sum
+    extremes          (...) on each          -> (...) on all, the least and the largest
     reduce_scatter    (K, ...) on each       -> (...), the sum of everyone's row k on k
 
 For one worker alone, without an axis (None), nothing is sent.
@@ -12,6 +13,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -116,6 +118,14 @@ def _stages(axis_name: AxisName) -> list[tuple]:
 def all_reduce(tree: Any, axis_name: AxisName) -> Any:
     """The sum over workers, in a tree's dtypes: one all-reduce for each leaf."""
     return tree if axis_name is None else lax.psum(tree, axis_name)
+
+
+def extremes(x: Array, axis_name: AxisName) -> tuple[Array, Array]:
+    """The least and the largest of unsigned integers over workers: one all-reduce."""
+    if axis_name is None:
+        return x, x
+    most, least = lax.pmax(jnp.stack([x, ~x]), axis_name)
+    return ~least, most
 
 
 def reduce_scatter(rows: Array, axis_name: AxisName) -> Array:

@@ -45,6 +45,8 @@ def map_workers(
 
     Returns:
         The mapped function, of the same signature. Params and state are replicated,
+        also over further axes of the mesh (what is cut there is put together on every
+        device: a cut model wants a jax.shard_map of its own, see docs/guarantees.md),
         except leaves under `per_worker`, which have a leading axis of length K. Every
         input and every further output has a leading axis of length K, which a worker
         does not see: it gets, and returns, its own entry.

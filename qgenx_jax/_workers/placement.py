@@ -10,11 +10,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._types import Array, AxisName, Params, State
-from qgenx_jax._workers.axes import (
-    is_per_worker,
-    refuse_reserved_name,
-    state_specs,
-)
+from qgenx_jax._workers.axes import is_per_worker, refuse_reserved_name
+from qgenx_jax._workers.specs import specs_like
 
 
 class Where(NamedTuple):
@@ -154,9 +151,13 @@ def init(
 ) -> State:
     """The optimizer's state, with its per-worker leaves laid out over the workers.
 
+    Of parameters that `NamedSharding`s cut over further axes of the mesh, what is like
+    them in the state (moments, averages) is cut alike. Of their shapes
+    (`jax.ShapeDtypeStruct`) the state is one of shapes, placed, to restore into.
+
     Args:
         optimizer: an optax transformation or an extra-gradient pair.
-        params: the parameters.
+        params: the parameters, or their shapes.
         mesh: places the state on this mesh: per-worker leaves over `axis_name`, the
             others replicated. Without it and `workers`, the one set by `jax.set_mesh`.
         axis_name: the axis over workers, or a tuple of axes; needed with a mesh.
@@ -256,11 +257,18 @@ def _laid_out(make: Callable[[Any], State], argument: Any, where: Where) -> Stat
     def tiled(argument: Any) -> State:
         return jax.tree_util.tree_map_with_path(tile, make(argument))
 
-    mesh = where.mesh
+    mesh, shapes = where.mesh, jax.eval_shape(tiled, argument)
+    of_shapes = _trees.find(argument, jax.ShapeDtypeStruct)
     if mesh is None:
-        return jax.jit(tiled)(argument)
-    specs = state_specs(jax.eval_shape(tiled, argument), where.axes)
+        return shapes if of_shapes else jax.jit(tiled)(argument)
+    specs = specs_like(shapes, where.axes, argument, mesh.axis_names)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    if of_shapes:
+        return jax.tree.map(_placed, shapes, shardings)
     if AxisType.Explicit in kinds_of_axes(mesh):
         return jax.jit(jax.sharding.auto_axes(tiled, out_sharding=specs))(argument)
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     return jax.jit(tiled, out_shardings=shardings)(argument)
+
+
+def _placed(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -11,7 +11,6 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from qgenx_jax._exchange import shards
 from tests.lib.hlo import collectives
 
 pytestmark = pytest.mark.plainly
@@ -151,7 +150,7 @@ def test_a_number_equal_on_all_shards_stays_so_where_all_leaves_are_cut():
     tree = {name: trees()[name] for name in specs}
 
     def norm(own):
-        return shards.sum_of_squares(own, WORKERS)
+        return exchange.sum_of_squares(own)
 
     run = sent(exchange, specs, norm)
     _, numbers, _ = run(tree)  # P(): JAX has seen that they do not vary
@@ -162,9 +161,11 @@ def test_a_number_equal_on_all_shards_stays_so_where_all_leaves_are_cut():
 
 
 def test_squares_are_counted_once_however_a_tree_is_cut():
+    exchange = exchange_of(8, "all_gather")
+
     def worker(tree):
         own = jax.tree.map(lambda x: x[0], tree)
-        return shards.sum_of_squares(own, WORKERS)[None]
+        return exchange.sum_of_squares(own)[None]
 
     in_specs = ({name: P(WORKERS, *spec) for name, spec in SPECS.items()},)
     mapped = jax.shard_map(worker, mesh=mesh(), in_specs=in_specs, out_specs=P(WORKERS))

@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -106,6 +107,13 @@ def is_per_worker(name):
     return "per_worker" in name or name.endswith("['own']")
 
 
+def compare_replicas(found):
+    """What is equal passes, and what only this process knows is found to differ."""
+    assert qgenx.check_replicas({"found": found, "same": np.ones(3)})
+    with pytest.raises(ValueError, match=r"\['seed'\] of .* process 0 \| process 1"):
+        qgenx.check_replicas({"same": 3, "seed": data_of(jax.process_index())})
+
+
 def main(coordinator, processes, process, file):
     """One process: joins the others, runs, writes the device's own shards."""
     jax.config.update("jax_platforms", "cpu")
@@ -123,7 +131,9 @@ def main(coordinator, processes, process, file):
     assert jax.local_device_count() == 1
     mesh = Mesh(np.array(jax.devices()), (AXIS,))
     shards = {}
-    for name, array in results(mesh).items():
+    found = results(mesh)
+    compare_replicas(found)
+    for name, array in found.items():
         assert array.is_fully_replicated != is_per_worker(name), name
         (shard,) = array.addressable_shards
         shards[name] = np.asarray(shard.data)

@@ -68,3 +68,14 @@ def test_permutes_are_for_processes_on_cpus(
     text = jax.jit(mapped).trace(rows).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.collective_permute") == permutes
     assert text.count("stablehlo.all_to_all") == (permutes == 0)
+
+
+@pytest.mark.quick
+def test_extremes_of_unsigned_numbers():
+    rows = jnp.asarray([[3, 0], [2**32 - 1, 0], [7, 0]], jnp.uint32)
+    run = jax.vmap(lambda x: collectives.extremes(x, AXIS), axis_name=AXIS)
+    least, most = run(rows)
+    assert least.tolist() == [[3, 0]] * 3
+    assert most.tolist() == [[2**32 - 1, 0]] * 3
+    alone = collectives.extremes(rows, None)
+    assert all((x == rows).all() for x in alone)

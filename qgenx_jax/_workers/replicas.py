@@ -1,0 +1,194 @@
+"""Whether copies that are to be equal are equal, to the last bit."""
+
+import functools
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from qgenx_jax import _checks
+from qgenx_jax._types import Array, AxisName
+from qgenx_jax._workers import axes, collectives
+
+
+def check_replicas(tree: Any, axis_name: AxisName = None) -> bool | Array:
+    """Checks that a tree is equal on all workers, to the last bit.
+
+    Where JAX tracks what varies it has shown so before anything ran. Copies may drift
+    with `check_vma=False`, where hosts read different files or draw different numbers,
+    and by a faulty chip. Compared are 32 bits of each leaf, which costs a reading of it
+    and a few bytes between devices: cheap enough for every hundredth step.
+
+    Args:
+        tree: parameters and state, say. What lies below `per_worker` may differ.
+        axis_name: inside a function mapped over workers their axis, or a tuple of axes.
+            None outside: then all copies of whatever `NamedSharding`s say is replicated
+            are compared, on all processes, and of other arrays those of the processes.
+            All processes have to call it.
+
+    Returns:
+        True outside, where it raises otherwise. Inside a truth value, equal on all
+        workers, to be returned by the step, or to spoil what it returns:
+        `jnp.where(qgenx.check_replicas(params, "data"), loss, jnp.nan)`.
+
+    Raises:
+        ValueError: outside, with the path of the first leaf whose copies differ, and
+            where; if the axis is not bound, or missing inside a compiled function.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, qgenx_jax as qgenx
+        >>> qgenx.check_replicas({"kernel": jnp.ones((4, 4))})
+        True
+        >>> agree = lambda x: qgenx.check_replicas(x, "data")
+        >>> jax.vmap(agree, axis_name="data")(jnp.array([1.0, 1.0, 1.5]))
+        Array([False, False, False], dtype=bool)
+    """
+    if axis_name is not None:
+        return _agree(tree, axis_name)
+    with_path = jax.tree_util.tree_leaves_with_path(tree)
+    if any(isinstance(leaf, Tracer) for _, leaf in with_path):
+        raise _checks.refuse(
+            "axis_name",
+            "must be given inside a compiled function",
+            None,
+            'pass that of the workers, for instance "data", or check what the compiled '
+            "function returns",
+        )
+    jax.block_until_ready(tree)
+    copies = _copies(with_path)
+    for (path, _), holders in zip(with_path, copies, strict=True):
+        if len(holders) > 1:
+            places = " | ".join(map(_listed, holders))
+            raise _checks.refuse(
+                _checks.leaf_name(path, "tree"),
+                "must be equal wherever there is a copy of it",
+                _checks.Text(f"{len(holders)} different ones, on {places}"),
+                "leave check_vma of jax.shard_map on, which finds what makes them "
+                "differ, and give all processes the same seed and files; "
+                "jax.device_put(jax.device_get(x), x.sharding) takes one of the copies",
+            )
+    return True
+
+
+def _listed(who: Sequence[Any]) -> str:
+    """Those who hold the same, the first of them."""
+    rest = f" and {len(who) - 4} more" if len(who) > 4 else ""
+    return ", ".join(map(str, who[:4])) + rest
+
+
+def _agree(tree: Any, axis_name: AxisName) -> Array:
+    """Whether leaves are equal along an axis, equal on all workers and shards."""
+    _checks.axis_name(axis_name)
+    axes.axis_size(axis_name)
+    differ = jnp.zeros((), bool)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not axes.is_per_worker(path):
+            found = fingerprint(leaf)
+            least, most = collectives.extremes(found, axis_name)
+            differ = differ | (least != most)
+    others = tuple(sorted(axes.varying(differ), key=str))
+    if others:  # shards of a model
+        differ = collectives.all_reduce(jnp.int32(differ), others) > 0
+    return ~differ
+
+
+def _copies(with_path: Sequence[tuple[Any, Any]]) -> list[list[list[Any]]]:
+    """For each leaf those who hold equal copies, of the first shard that has others."""
+    leaves = [leaf for _, leaf in with_path]
+    holders: list[dict[str, dict[int, list[Any]]]] = [{} for _ in leaves]
+
+    def add(leaf: int, shard: Any, bits: Any, who: Any) -> None:
+        holders[leaf].setdefault(str(shard), {}).setdefault(int(bits), []).append(who)
+
+    meshes: dict[Mesh, list[int]] = {}
+    alone = []
+    for i, leaf in enumerate(leaves):
+        sharding = getattr(leaf, "sharding", None)
+        if not isinstance(sharding, NamedSharding):
+            alone.append(i)
+        elif isinstance(sharding.mesh, Mesh) and sharding.mesh.size > 1:
+            meshes.setdefault(sharding.mesh, []).append(i)
+    for mesh, of in meshes.items():
+        table = _on_devices(mesh, [leaves[i] for i in of])
+        for i, bits in zip(of, table.T, strict=True):
+            where = leaves[i].sharding.devices_indices_map(leaves[i].shape)
+            for device, x in zip(mesh.devices.flat, bits, strict=True):
+                add(i, where[device], x, device)
+    alone = [i for i in alone if not axes.is_per_worker(with_path[i][0])]
+    if alone and jax.process_count() > 1:
+        table = _on_hosts([leaves[i] for i in alone])
+        for process, bits in enumerate(table):
+            for i, x in zip(alone, bits, strict=True):
+                add(i, "all of it", x, f"process {process}")
+    return [_first_that_differ(shards.values()) for shards in holders]
+
+
+def _first_that_differ(shards: Iterable[dict[int, list[Any]]]) -> list[list[Any]]:
+    groups = ([*copies.values()] for copies in shards)
+    return next((found for found in groups if len(found) > 1), [])
+
+
+def _on_devices(mesh: Mesh, leaves: Sequence[Any]) -> np.ndarray:
+    """Fingerprints of what each device of a mesh holds, (devices, leaves)."""
+    read = _reader(mesh, tuple(leaf.sharding.spec for leaf in leaves))
+    (shard, *_) = read(*leaves).addressable_shards
+    return np.asarray(shard.data)
+
+
+@functools.lru_cache(maxsize=8)
+def _reader(mesh: Mesh, specs: tuple[PartitionSpec, ...]) -> Any:
+    def read(*leaves: Array) -> Array:
+        found = jnp.stack([fingerprint(leaf) for leaf in leaves])
+        return collectives.gather(found, mesh.axis_names)
+
+    everywhere = PartitionSpec()
+    return jax.jit(
+        jax.shard_map(
+            read, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False
+        )
+    )
+
+
+def _on_hosts(leaves: Sequence[Any]) -> np.ndarray:
+    """Fingerprints of what each process holds, (processes, leaves)."""
+    plain = [jax.random.key_data(x) if _is_key(x) else x for x in leaves]
+    found = [zlib.crc32(np.ascontiguousarray(np.asarray(x)).tobytes()) for x in plain]
+    mine = np.asarray(found, np.uint32)
+    return np.asarray(multihost_utils.process_allgather(mine))
+
+
+def fingerprint(x: Any) -> Array:
+    """32 bits, of all bits of an array and where they stand, uint32."""
+    words = _words(jnp.asarray(x)).ravel()
+    places = jax.lax.iota(jnp.uint32, words.size) * np.uint32(0x9E3779B9)
+    return jnp.sum(_mixed(_mixed(words + np.uint32(1)) ^ places), dtype=jnp.uint32)
+
+
+def _mixed(x: Array) -> Array:
+    """A bijection of 32 bits: the last steps of MurmurHash3."""
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _is_key(x: Any) -> bool:
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _words(x: Array) -> Array:
+    """An array's bits as uint32, narrow ones widened."""
+    if _is_key(x):
+        x = jax.random.key_data(x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        x = jnp.stack([x.real, x.imag])
+    if jax.dtypes.itemsize_bits(x.dtype) < 8 or x.dtype == bool:
+        x = x.astype(jnp.float32)  # which has all of their values
+    kind = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+    return jax.lax.bitcast_convert_type(x, kind).astype(jnp.uint32)
