@@ -225,6 +225,41 @@ def test_q_genx_steps_as_on_one_device(variant, axis_names):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_hierarchical_moves_shards_within_a_host_too():
+    workers = ("host", "chip")
+    auto = (AxisType.Auto,) * 3
+    mesh = jax.make_mesh((2, 2, MODEL), (*workers, "model"), auto)
+    quantizer = qgenx.uniform(8, bucket_size=64)
+    way = {"collective": "hierarchical", "specs": SPECS}
+    exchange = qgenx.exchange(workers, quantizer, **way)
+    trees_of_4 = {name: np.concatenate([x, 2 * x]) for name, x in trees().items()}
+
+    def worker(tree):
+        own = jax.tree.map(lambda x: x[0], tree)
+        (mean, own, _), _ = exchange.send(own, exchange.init())
+        assert own is None
+        return mean
+
+    mapped = jax.shard_map(
+        worker,
+        mesh=mesh,
+        in_specs=(P(workers),),
+        out_specs=P(),
+        axis_names=set(workers),
+    )
+    placed = {
+        name: jax.device_put(x, NamedSharding(mesh, P(workers, *SPECS[name])))
+        for name, x in trees_of_4.items()
+    }
+    run = jax.jit(mapped)
+    for name, x in run(placed).items():
+        np.testing.assert_allclose(x, trees_of_4[name].mean(0), atol=0.1)
+    moved = collectives(run.lower(placed).compile().as_text())
+    # two halves of leaves, once for each direction within a host
+    wide = [n for op, dtype, n in moved if dtype == "f32" and op == "all-gather"]
+    assert sorted(wide) == [40, 2 * 32 * 48 // MODEL], moved
+
+
 @pytest.mark.quick
 def test_specs_that_are_none_or_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="specs must be a tree of PartitionSpecs, got"):
