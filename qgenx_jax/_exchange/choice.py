@@ -75,16 +75,21 @@ def choose(
     link: Link,
     parts: Sequence[Part],
     is_exact: bool,
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
 ) -> Strategy:
     """The strategy that a name stands for, for each set of axes that parts vary over.
+
+    Where nothing leaves a worker ("auto", K = 1), or a host ("hierarchical", one host),
+    nothing is rounded: there is no byte to save. Of "reduce_scatter" with K = 1 there
+    is no second phase: the mean has been encoded.
 
     Args:
         collective: the name.
         link: what "auto" and the inner way of "hierarchical" are chosen by.
         parts: how the vectors travel.
         is_exact: whether nothing is to be quantized.
-        sizes: of the axes over workers.
+        sizes: of the axes over workers; None for one worker without an axis, which
+            quantizes all the same.
 
     Raises:
         ValueError: for "hierarchical" on one axis.
@@ -97,24 +102,31 @@ def _named(
     link: Link,
     parts: Sequence[Part],
     is_exact: bool,
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
 ) -> Strategy:
+    exact = ONE_AXIS["exact"]
     if collective == "hierarchical":
-        if len(sizes) < 2:
+        if sizes is None or len(sizes) < 2:
             rule = (
                 "must be the sizes of the axes, the fast one last, for 'hierarchical'"
             )
             way_out = "pass for instance workers=(4, 8)"
-            raise _checks.refuse("workers", rule, tuple(sizes), way_out)
+            raise _checks.refuse("workers", rule, tuple(sizes or ()), way_out)
         slow, fast = math.prod(sizes[:-1]), sizes[-1]
+        if slow == 1:
+            return Hierarchical(exact, fast)
         return Hierarchical(faster(shares(parts, fast), slow, link), fast)
+    workers = 1 if sizes is None else math.prod(sizes)
+    if collective == "reduce_scatter" and workers == 1:
+        collective = "all_gather"
     if collective in ONE_AXIS:
         return ONE_AXIS[collective]
     if is_exact:
-        return ONE_AXIS["exact"]
+        return exact
     if collective == "once":
         return ONE_AXIS["all_gather"]
-    return faster(parts, math.prod(sizes), link)
+    is_alone = sizes is not None and workers == 1
+    return exact if is_alone else faster(parts, workers, link)
 
 
 def faster(

@@ -233,7 +233,8 @@ class Exchange:
 
     def _strategy(self, ways: Sequence[Part], sizes: Sequence[int]) -> Strategy:
         is_exact = not any(self.quantizers.values())
-        return choice.choose(self.collective, self.link, ways, is_exact, sizes)
+        named = None if self.axis_name is None else sizes
+        return choice.choose(self.collective, self.link, ways, is_exact, named)
 
     def _parts(self, layout: Layout, levels: Mapping[str, Array]) -> tuple[Part, ...]:
         return parts(layout, self.quantizers, self.second, levels)

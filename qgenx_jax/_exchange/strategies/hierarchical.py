@@ -15,9 +15,8 @@ import numpy as np
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.coder import Raw
 from qgenx_jax._exchange.parts import Part, Pieces, cut, shares
-from qgenx_jax._exchange.strategies.all_gather import AllGather
 from qgenx_jax._exchange.strategies.reduce_scatter import ReduceScatter
-from qgenx_jax._exchange.strategy import Found, Wanted
+from qgenx_jax._exchange.strategy import Found, Strategy, Wanted
 from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import axes, collectives
@@ -27,11 +26,11 @@ class Hierarchical(NamedTuple):
     """The strategy "hierarchical", see `Strategy`.
 
     Attributes:
-        inner: of the mean over the slow axes.
+        inner: of the mean over the slow axes; exact where there is one host.
         fast: N, workers along the last axis.
     """
 
-    inner: AllGather | ReduceScatter
+    inner: Strategy
     fast: int
     name: str = "hierarchical"
 
