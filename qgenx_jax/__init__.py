@@ -58,6 +58,7 @@ from qgenx_jax._workers.map_workers import map_workers as map_workers
 from qgenx_jax._workers.placement import init as init
 from qgenx_jax._workers.placement import lay_out as lay_out
 from qgenx_jax._workers.replicas import check_replicas as check_replicas
+from qgenx_jax._workers.reshard import reshard as reshard
 from qgenx_jax._workers.specs import state_specs as state_specs
 from qgenx_jax.problems.games import game_operator as game_operator
 

@@ -10,7 +10,7 @@ from jax import lax
 from qgenx_jax import _checks, _trees
 from qgenx_jax._methods.inner import Whole, check_plain
 from qgenx_jax._types import Array, Params, State
-from qgenx_jax._workers import axes
+from qgenx_jax._workers import axes, reshard
 
 
 class AccumulateState(NamedTuple):
@@ -27,6 +27,7 @@ class AccumulateState(NamedTuple):
     per_worker: Params
     inner: State
     of_a_whole = True
+    reshard_rule = staticmethod(reshard.average)
 
 
 def accumulate(

@@ -35,7 +35,7 @@ from qgenx_jax._types import (
     Params,
     State,
 )
-from qgenx_jax._workers import axes
+from qgenx_jax._workers import axes, reshard
 
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
 
@@ -63,6 +63,7 @@ class QGenXState(NamedTuple):
     per_worker: Params | None
     step_size: State
     exchange: ExchangeState
+    reshard_rule = staticmethod(reshard.zeros)
 
 
 def q_genx(

@@ -10,6 +10,7 @@ The files, each importing only from those before it:
 - `replicas`: whether copies are equal
 - `specs`: over which axes of a mesh the leaves of a state are cut
 - `placement`: where workers run, and states laid out over them
+- `reshard`: states of another number of workers
 - `pacing`: steps on simulated devices, each after the one before
 - `running`: a worker's program on all of them
 - `handed`: what a step hands to the next one

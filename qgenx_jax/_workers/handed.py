@@ -13,6 +13,55 @@ from qgenx_jax._workers import axes
 from qgenx_jax._workers.programs import Program
 
 
+def check_inputs(inputs: tuple, workers: int) -> None:
+    """Checks that every input has an entry for each worker.
+
+    Raises:
+        ValueError: for the first one that has not, with what to do for its kind.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs):
+        shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
+        if shape and shape[0] == workers:
+            continue
+        processes = jax.process_count()
+        is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        if (is_key and not shape) or (shape == (2,) and dtype == jnp.uint32):
+            way_out = f"give each worker its own key: jax.random.split(key, {workers})"
+        elif not shape:
+            way_out = (
+                "close over what is the same on all workers, or hand over one for "
+                f"each: jnp.full({workers}, x)"
+            )
+        elif processes > 1 and shape[0] * processes == workers:
+            way_out = (
+                "make one array of all processes' own batches: "
+                "jax.make_array_from_process_local_data(NamedSharding(mesh, P(axis)), "
+                "batch)"
+            )
+        else:
+            way_out = "reshape a global batch (K * b, ...) to (K, b, ...)"
+        name = _checks.leaf_name(path, "the inputs")
+        rule = f"must have a leading axis of length {workers}, one entry per worker"
+        raise _checks.refuse(name, rule, shape, way_out)
+
+
+def check_per_worker(with_path: list[tuple[Any, Any]], workers: int) -> None:
+    """Checks that a state's per-worker leaves have an entry for each worker.
+
+    Raises:
+        ValueError: for the first one that has not, with its path.
+    """
+    for path, leaf in with_path:
+        if axes.is_per_worker(path) and jnp.shape(leaf)[:1] != (workers,):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "the state"),
+                f"must have a leading axis of length {workers}, one entry per worker",
+                jnp.shape(leaf),
+                "make the state by qgenx_jax.init for this number of workers, or take "
+                "one of another number over by qgenx_jax.reshard",
+            )
+
+
 @contextlib.contextmanager
 def _told_of_branches(axis_name: AxisName) -> Iterator[None]:
     """Says of a `lax.cond` what it means here that JAX finds its branches to differ.

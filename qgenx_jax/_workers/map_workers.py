@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName, Params, State
 from qgenx_jax._workers.axes import is_per_worker
-from qgenx_jax._workers.handed import checked
+from qgenx_jax._workers.handed import check_inputs, check_per_worker, checked
 from qgenx_jax._workers.pacing import paced
 from qgenx_jax._workers.placement import Where, where_workers_run
 from qgenx_jax._workers.running import runner
@@ -49,7 +49,8 @@ def map_workers(
         device: a cut model wants a jax.shard_map of its own, see docs/guarantees.md),
         except leaves under `per_worker`, which have a leading axis of length K. Every
         input and every further output has a leading axis of length K, which a worker
-        does not see: it gets, and returns, its own entry.
+        does not see: it gets, and returns, its own entry; of K rows one row, without
+        its axis, so a batch of one row for each has the shape (K, 1, ...).
 
     Raises:
         ValueError: if neither mesh nor workers is given, and no mesh is set, or another
@@ -82,16 +83,11 @@ def map_workers(
         where = where_workers_run(mesh, axis_name, workers)
 
     def mapped(params: Params, state: State, *inputs: Any) -> tuple:
-        _checks.leading_axis(
-            "the inputs",
-            inputs,
-            where.workers,
-            "worker",
-            "reshape a global batch (K * b, ...) to (K, b, ...)",
-        )
+        check_inputs(inputs, where.workers)
         with_path, treedef = jax.tree_util.tree_flatten_with_path(state)
         own = [is_per_worker(path) for path, _ in with_path]
         leaves = [leaf for _, leaf in with_path]
+        check_per_worker(with_path, where.workers)
 
         def one_worker(params: Params, shared: list, per_worker: list, inputs: Any):
             state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))
@@ -101,13 +97,6 @@ def map_workers(
             return params, shared, per_worker, outputs
 
         shared, per_worker = _partition(own, leaves)
-        _checks.leading_axis(
-            "the state's per-worker leaves",
-            per_worker,
-            where.workers,
-            "worker",
-            "make the state by qgenx_jax.init, for this number of workers",
-        )
         run = runner(one_worker, where)
         params, shared, per_worker, outputs = run(params, shared, per_worker, inputs)
         state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))

@@ -118,3 +118,23 @@ def test_another_type_error_of_a_cond_is_left_as_it_is():
 
     with pytest.raises(TypeError, match="must have equal"):
         ran(step, W, jnp.float32(0), "shard_map")
+
+
+ONE_KEY = jax.random.key(0)
+INPUTS = {
+    "a number": (0.5, r"close over what is the same .*jnp\.full\(2, x\)"),
+    "a key": (ONE_KEY, r"its own key: jax\.random\.split\(key, 2\)"),
+    "a raw key": (
+        jax.random.key_data(ONE_KEY)[None].repeat(3, 0),
+        r"reshape a global batch",
+    ),
+    "a batch": (jnp.zeros((6, 3)), r"reshape a global batch \(K \* b, \.\.\.\)"),
+}
+
+
+@pytest.mark.parametrize("given", INPUTS)
+def test_an_input_that_is_not_one_for_each_is_told_what_to_do(given):
+    value, message = INPUTS[given]
+    run = qgenx.map_workers(lambda p, s, x: (p, s), AXIS, workers=2)
+    with pytest.raises(ValueError, match=rf"leaf \[0\] of the inputs must .*{message}"):
+        run(W, (), value)
