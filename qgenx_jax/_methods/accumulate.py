@@ -98,7 +98,9 @@ def accumulate(
         count = jnp.where(due, 0, state.count + 1)
         return moves, AccumulateState(count, kept, inner_state)
 
-    return Whole(init_fn, update_fn)
+    whole = Whole(init_fn, update_fn)
+    whole.around = lambda wrap: accumulate(every_k, wrap(inner))
+    return whole
 
 
 def _check(updates: Params, state: Any) -> None:

@@ -118,6 +118,15 @@ def all_reduce(tree: Any, axis_name: AxisName) -> Any:
     return tree if axis_name is None else lax.psum(tree, axis_name)
 
 
+def on_all(holds: Array) -> Array:
+    """Whether something holds wherever it may differ, as far as JAX tracks that.
+
+    Nothing is sent where a truth value is equal everywhere, after an exchange, say.
+    """
+    over = tuple(sorted(axes.varying(holds), key=str))
+    return lax.pmin(holds.astype(np.int32), over) > 0 if over else holds
+
+
 def reduce_scatter(rows: Array, axis_name: AxisName) -> Array:
     """The sum over workers of row k of (K, ...), on worker k."""
     if axis_name is None:
