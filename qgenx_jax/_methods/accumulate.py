@@ -88,8 +88,14 @@ def accumulate(
         def wait(inner_state: State) -> tuple[Params, State]:
             moves, after = jax.eval_shape(exchange, inner_state)
             zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), moves)
+            # vectors of another dtype than the parameters' may widen what is inside
+            same = jax.tree.map(
+                lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype),
+                inner_state,
+                after,
+            )
             # what an exchange leaves out, a frozen leaf, varies by its type alone
-            return axes.vary_like(zeros, moves), axes.vary_like(inner_state, after)
+            return axes.vary_like(zeros, moves), axes.vary_like(same, after)
 
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= every_k
