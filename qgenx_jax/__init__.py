@@ -49,6 +49,10 @@ from qgenx_jax._methods.q_genx import QGenXState as QGenXState
 from qgenx_jax._methods.q_genx import q_genx as q_genx
 from qgenx_jax._methods.readers import x_half as x_half
 from qgenx_jax._methods.readers import x_t as x_t
+from qgenx_jax._methods.skip_not_finite import (
+    SkipNotFiniteState as SkipNotFiniteState,
+)
+from qgenx_jax._methods.skip_not_finite import skip_not_finite as skip_not_finite
 from qgenx_jax._methods.step_size import StepSize as StepSize
 from qgenx_jax._methods.step_size import adaptive_step_size as adaptive_step_size
 from qgenx_jax._methods.step_size import scheduled_step_size as scheduled_step_size

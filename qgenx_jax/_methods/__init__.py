@@ -11,6 +11,7 @@ The files, each importing only from those before it:
 - `q_genx`: algorithm 1, three variants
 - `extragradient`: any optax optimizer, extrapolated
 - `accumulate`: vectors added up around an exchange
+- `skip_not_finite`: what a NaN would do, undone
 - `averaging`: averages of the iterates
 - `chain`: transformations, a pair and observers as one pair
 - `alternating`: a pair as one transformation

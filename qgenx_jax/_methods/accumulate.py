@@ -88,9 +88,15 @@ def accumulate(
 
         def wait(inner_state: State) -> tuple[Params, State]:
             moves, after = jax.eval_shape(exchange, inner_state)
-            # what an exchange leaves out, a frozen leaf, varies by its type alone
             zeros = jax.tree.map(axes.zeros_like, moves)
-            return zeros, axes.vary_like(inner_state, after)
+            # vectors of another dtype than the parameters' may widen what is inside
+            same = jax.tree.map(
+                lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype),
+                inner_state,
+                after,
+            )
+            # what an exchange leaves out, a frozen leaf, varies by its type alone
+            return zeros, axes.vary_like(same, after)
 
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= every_k
@@ -99,7 +105,9 @@ def accumulate(
         count = jnp.where(due, 0, state.count + 1)
         return moves, AccumulateState(count, kept, inner_state)
 
-    return Whole(init_fn, update_fn)
+    whole = Whole(init_fn, update_fn)
+    whole.around = lambda wrap: accumulate(every_k, wrap(inner))
+    return whole
 
 
 def _check(updates: Params, state: Any) -> None:

@@ -76,7 +76,8 @@ def chain(
     for index, transformation in enumerate(transformations):
         if isinstance(transformation, ExtragradientPair):
             steps.append((False, step_of(transformation)))
-            inits.append(_init_of(transformation))
+            observed = places.count("observer") > 0
+            inits.append(_init_of(transformation, observed))
         else:
             trusted = isinstance(transformation, QuantizedMean)
             plain = Plain(_name(index), transformation, trusted=trusted)
@@ -135,8 +136,8 @@ def _kind(index: int, transformation: Any) -> str:
     check_plain(
         _name(index),
         transformation,
-        "pass what a factory returns, or a whole pair; alternating and accumulate go "
-        "around the chain",
+        "pass what a factory returns, or a whole pair; alternating, accumulate and "
+        "skip_not_finite go around the chain",
     )
     return "plain"
 
@@ -145,8 +146,20 @@ def _name(index: int) -> str:
     return f"transformation {index}"
 
 
-def _init_of(pair: ExtragradientPair) -> Callable[[Params], State]:
-    return lambda params: pair.init(params).inner
+def _init_of(pair: ExtragradientPair, observed: bool) -> Callable[[Params], State]:
+    def init_fn(params: Params) -> State:
+        state = pair.init(params).inner
+        if observed and hasattr(type(state), "of_a_whole"):
+            raise _checks.refuse(
+                "transformations",
+                "must have its observers inside what skips iterations, which they "
+                "would count",
+                _checks.Text("skip_not_finite(pair), then an observer"),
+                "write qgenx_jax.skip_not_finite(qgenx_jax.chain(pair, ema(...)))",
+            )
+        return state
+
+    return init_fn
 
 
 def _lift(plain: Plain) -> Step:

@@ -20,9 +20,12 @@ class Whole(optax.GradientTransformationExtraArgs):
 
     Attributes:
         pair: of `alternating`, the pair; else None.
+        around: of `accumulate`: `around(f)` is the same with f(inner) inside; else
+            None.
     """
 
     pair: ExtragradientPair | None = None
+    around: Callable[[Callable[[Any], Any]], Any] | None = None
 
 
 def check_plain(
@@ -43,7 +46,7 @@ def check_plain(
     if isinstance(value, HalfStepTransformation):
         found = _checks.Text("one side of a pair")
     elif isinstance(value, Whole) and not may_be_whole:
-        found = _checks.Text("what alternating or accumulate returned")
+        found = _checks.Text("what alternating, accumulate or skip_not_finite returned")
     elif isinstance(value, optax.GradientTransformation):
         return
     rule = "must be an optax.GradientTransformation, of one vector to another"
@@ -82,7 +85,7 @@ class Plain:
         for node in whole:
             rule = "must be of one vector to another, all that is inside it, too"
             found = _checks.Text(f"one with the state {type(node).__name__}")
-            way_out = "alternating and accumulate go around the chain"
+            way_out = "alternating, accumulate and skip_not_finite go around the chain"
             raise _checks.refuse(self.argument, rule, found, way_out)
         if not self.trusted and jax.tree.leaves(params):
             # a leaf of one number looks like a truth about all leaves: two stand for it

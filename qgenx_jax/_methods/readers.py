@@ -17,6 +17,7 @@ from qgenx_jax._methods.pair import (
     pick,
 )
 from qgenx_jax._methods.q_genx import QGenXState
+from qgenx_jax._methods.skip_not_finite import SkipNotFiniteState
 from qgenx_jax._types import Params, State
 
 
@@ -68,7 +69,10 @@ def x_t(state: State, params: Params) -> Params:
             inner.dual,
         )
         return _trees.cast_like(moved, params)
-    anchor = _trees.cast_like(inner.anchor, params)
+    guards = _trees.find(state, SkipNotFiniteState)
+    known = [guard.anchor for guard in guards if guard.anchor is not None]
+    # a bad extrapolation has left the pair's own anchor where it was
+    anchor = _trees.cast_like(known[0] if known else inner.anchor, params)
     return pick(_half_step(state), lambda: params, lambda: anchor)
 
 

@@ -128,6 +128,15 @@ def extremes(x: Array, axis_name: AxisName) -> tuple[Array, Array]:
     return ~least, most
 
 
+def on_all(holds: Array) -> Array:
+    """Whether something holds wherever it may differ, as far as JAX tracks that.
+
+    Nothing is sent where a truth value is equal everywhere, after an exchange, say.
+    """
+    over = tuple(sorted(axes.varying(holds), key=str))
+    return lax.pmin(holds.astype(np.int32), over) > 0 if over else holds
+
+
 def reduce_scatter(rows: Array, axis_name: AxisName) -> Array:
     """The sum over workers of row k of (K, ...), on worker k."""
     if axis_name is None:

@@ -98,6 +98,20 @@ def test_alternating_inside():
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("vector", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("point", [jnp.bfloat16, jnp.float32])
+def test_dtypes_become_what_they_become_without_it(point, vector):
+    base = optax.adamw(0.01)
+    optimizer = qgenx.accumulate(2, base)
+    x = jnp.ones(3, point)
+    plain = jax.eval_shape(base.update, x.astype(vector), base.init(x), x)
+    found = jax.eval_shape(optimizer.update, x.astype(vector), optimizer.init(x), x)
+    kinds = [jax.tree.map(lambda leaf: leaf.dtype, t) for t in (plain[1], plain[0])]
+    assert jax.tree.map(lambda leaf: leaf.dtype, found[1].inner) == kinds[0]
+    assert found[0].dtype == kinds[1]
+
+
+@pytest.mark.quick
 def test_wrong_arguments_say_what_to_do():
     with pytest.raises(ValueError, match=r"every_k must be a whole number .*got 0"):
         qgenx.accumulate(0, optax.sgd(0.1))

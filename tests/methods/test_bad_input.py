@@ -208,7 +208,9 @@ ROWS |= {
     ),
     "base is an alternating": (
         lambda: qgenx.extragradient(qgenx.alternating(SGD)),
-        "base " + PLAIN + "what alternating or accumulate returned: pass what",
+        "base "
+        + PLAIN
+        + "what alternating, accumulate or skip_not_finite returned: pass what",
     ),
     "chain of nothing": (
         lambda: qgenx.chain(),
@@ -228,7 +230,7 @@ ROWS |= {
     ),
     "chain, accumulate inside": (
         lambda: qgenx.chain(qgenx.accumulate(2, optax.identity()), SGD),
-        "transformation 0 " + PLAIN + "what alternating or acc.*: .* go around",
+        "transformation 0 " + PLAIN + "what alternating, acc.*: .* go around",
     ),
     "chain, two exchanges": (
         lambda: qgenx.chain(*[qgenx.quantized_mean(AXIS, None)] * 2, SGD),

@@ -51,7 +51,7 @@ def test_pairs_and_their_sides_are_refused(name, may_be_whole):
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_goes_around_all_else_is_refused_inside(name):
     check_plain("optimizer", WHOLE[name], "no", may_be_whole=True)
-    with pytest.raises(ValueError, match=r"got what alternating or accumulate return"):
+    with pytest.raises(ValueError, match=r"got what alternating, accumulate or"):
         check_plain("base", WHOLE[name], "put it around")
 
 

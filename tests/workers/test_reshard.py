@@ -93,6 +93,8 @@ def q_genx_in_numpy(variant, first, second):
 )
 def test_q_genx_goes_on(variant, calls, how):
     pair = qgenx.q_genx(AXIS, None, variant=variant, gamma0=GAMMA0)
+    if how == "mesh":  # and within a guard, which remembers own vectors, too
+        pair = qgenx.skip_not_finite(pair)
     found, _ = went_on(qgenx.alternating(pair), 2 * calls, 3 * calls, how=how)
     np.testing.assert_allclose(found, q_genx_in_numpy(variant, 2, 3), 2e-5, 2e-5)
 
