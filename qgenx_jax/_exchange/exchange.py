@@ -16,7 +16,7 @@ import jax
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
-from qgenx_jax._exchange import choice, groups, shards, strategy, traffic
+from qgenx_jax._exchange import choice, derivative, groups, shards, strategy, traffic
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
@@ -121,8 +121,9 @@ class Exchange:
 
         wanted = Wanted(True, None if scalar is None else scalars)
         found = way.mean(ways, vectors, keys, wanted, self.axis_name)
-        mean = layout.unflatten(found.means)
+        mean = self._mean(layout.unflatten(found.means), tree, way)
         own = None if found.own is None else layout.unflatten(found.own)
+        own = None if own is None else derivative.of_own(own, tree)
         return (mean, own, found.scalars), self._after(state, way)
 
     def mean(
@@ -131,7 +132,8 @@ class Exchange:
         """(mean, state) of `send`, without what else that returns."""
         layout, way, ways, vectors, keys = self._prepared(tree, state)
         found = way.mean(ways, vectors, keys, Wanted(), self.axis_name)
-        return layout.unflatten(found.means), self._after(state, way)
+        mean = self._mean(layout.unflatten(found.means), tree, way)
+        return mean, self._after(state, way)
 
     def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
         """This worker's own decoded vector, as `send` gives it, without a collective.
@@ -140,7 +142,8 @@ class Exchange:
         the state, the dtypes of the result and the errors are those of `send`.
         """
         layout, way, ways, vectors, keys = self._prepared(tree, state)
-        return layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
+        own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
+        return derivative.of_own(own, tree)
 
     def traffic(
         self,
@@ -206,12 +209,15 @@ class Exchange:
         groups.check_levels(state.levels, self._initial_levels())
         ways = self._parts(layout, state.levels)
         way, vectors = self._strategy(ways, sizes), layout.flatten(tree)
-        keys = (
-            self._keys(layout, vectors, state)
-            if _rounds(way)
-            else [state.key] * len(vectors)
-        )
-        return layout, way, ways, vectors, keys
+        if not _rounds(way):
+            return layout, way, ways, vectors, [state.key] * len(vectors)
+        keys = self._keys(layout, vectors, state)
+        return layout, way, ways, derivative.constant(vectors), keys
+
+    def _mean(self, mean: DualVector, tree: DualVector, way: Strategy) -> DualVector:
+        """The mean with its derivative, which an all-reduce has by itself."""
+        is_rounded = _rounds(way)
+        return derivative.of_mean(mean, tree, self.axis_name) if is_rounded else mean
 
     def _keys(
         self, layout: Layout, vectors: list[Array], state: ExchangeState
