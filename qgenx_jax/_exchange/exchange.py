@@ -16,7 +16,15 @@ import jax
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
-from qgenx_jax._exchange import choice, derivative, groups, shards, strategy, traffic
+from qgenx_jax._exchange import (
+    choice,
+    derivative,
+    groups,
+    shards,
+    strategy,
+    traffic,
+    weights,
+)
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
@@ -127,12 +135,35 @@ class Exchange:
         return (mean, own, found.scalars), self._after(state, way)
 
     def mean(
-        self, tree: DualVector, state: ExchangeState
+        self, tree: DualVector, state: ExchangeState, *, weight: Any = None
     ) -> tuple[DualVector, ExchangeState]:
-        """(mean, state) of `send`, without what else that returns."""
+        """(mean, state) of `send`, without what else that returns.
+
+        Args:
+            tree: this worker's dual vector.
+            state: the exchange's state, equal on all workers.
+            weight: this worker's w_k >= 0, for sum_k w_k V_k / sum_k w_k. It rides in
+                the same buffer. A worker of weight 0 adds nothing, whatever its vector;
+                if all weights are 0, so is the mean; a traced weight that is negative
+                or not finite makes it NaN. It is a constant to derivatives.
+
+        Raises:
+            ValueError: as `send` does, for a weight that is none, and for one in
+                "hierarchical".
+        """
+        wanted = Wanted()
+        if weight is not None:
+            # before the weight, which varies, hides what does not
+            axes.refuse_replicated("the tree to exchange", tree, self.axis_name)
+            _checks.floating_leaves("the tree to exchange", tree)
+            own = weights.checked(weight, tree, self.collective, self.axis_name)
+            tree = weights.times(own, tree)
+            wanted = Wanted(scalars=lambda _: own)
         layout, way, ways, vectors, keys = self._prepared(tree, state)
-        found = way.mean(ways, vectors, keys, Wanted(), self.axis_name)
+        found = way.mean(ways, vectors, keys, wanted, self.axis_name)
         mean = self._mean(layout.unflatten(found.means), tree, way)
+        if found.scalars is not None:
+            mean = weights.scaled(weights.factor(found.scalars), mean)
         return mean, self._after(state, way)
 
     def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
