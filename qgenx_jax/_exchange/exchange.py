@@ -170,7 +170,9 @@ class Exchange:
         """This worker's own decoded vector, as `send` gives it, without a collective.
 
         For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
-        the state, the dtypes of the result and the errors are those of `send`.
+        the state, the dtypes of the result and the errors are those of `send`. Where no
+        axis is bound, a like exchange with axis_name=None and one phase ("once" or
+        "all_gather") rounds as worker 0 of this one does.
         """
         layout, way, ways, vectors, keys = self._prepared(tree, state)
         own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
