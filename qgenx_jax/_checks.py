@@ -1,6 +1,6 @@
 """Checks of arguments: every message names argument, rule, value and the way out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -124,6 +124,21 @@ def instance_of(argument: str, value: Any, kind: type, way_out: str) -> None:
     if not isinstance(value, kind):
         rule = f"must be of type {kind.__name__}"
         raise refuse(argument, rule, Text(type(value).__name__), way_out)
+
+
+def no_weight(extra: Mapping[str, Any], method: str) -> None:
+    """Checks that no weight is given to a method whose mean has none.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if extra.get("weight") is not None:
+        rule = f"must be left out of the update of {method}, whose mean is unweighted"
+        way_out = (
+            "weigh in quantized_mean alone, or multiply the vectors by K w / sum(w), "
+            "with the sum by jax.lax.psum"
+        )
+        raise refuse("weight", rule, extra["weight"], way_out)
 
 
 def function(argument: str, value: Any, what: str, way_out: str) -> None:

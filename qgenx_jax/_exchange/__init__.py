@@ -11,6 +11,8 @@ The files, each importing only from those before it:
   phase; `reduce_scatter`, in two; `hierarchical`, exact within a host
 - `shards`: a strategy for each set of axes that shards of a model vary over
 - `choice`: the table of them, and which one an exchange goes by
+- `weights`: means of workers that count for more or less
+- `derivative`: of what is rounded, as if it were not
 - `exchange`: the exchange itself, and its state
 - `sharded`: one of leaves that jit cuts over other axes
 - `factory`: how users make one

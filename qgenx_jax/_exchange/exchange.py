@@ -16,7 +16,15 @@ import jax
 
 from qgenx_jax import _checks, _random
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
-from qgenx_jax._exchange import choice, groups, shards, strategy, traffic
+from qgenx_jax._exchange import (
+    choice,
+    derivative,
+    groups,
+    shards,
+    strategy,
+    traffic,
+    weights,
+)
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
@@ -121,26 +129,54 @@ class Exchange:
 
         wanted = Wanted(True, None if scalar is None else scalars)
         found = way.mean(ways, vectors, keys, wanted, self.axis_name)
-        mean = layout.unflatten(found.means)
+        mean = self._mean(layout.unflatten(found.means), tree, way)
         own = None if found.own is None else layout.unflatten(found.own)
+        own = None if own is None else derivative.of_own(own, tree)
         return (mean, own, found.scalars), self._after(state, way)
 
     def mean(
-        self, tree: DualVector, state: ExchangeState
+        self, tree: DualVector, state: ExchangeState, *, weight: Any = None
     ) -> tuple[DualVector, ExchangeState]:
-        """(mean, state) of `send`, without what else that returns."""
+        """(mean, state) of `send`, without what else that returns.
+
+        Args:
+            tree: this worker's dual vector.
+            state: the exchange's state, equal on all workers.
+            weight: this worker's w_k >= 0, for sum_k w_k V_k / sum_k w_k. It rides in
+                the same buffer. A worker of weight 0 adds nothing, whatever its vector;
+                if all weights are 0, so is the mean; a traced weight that is negative
+                or not finite makes it NaN. It is a constant to derivatives.
+
+        Raises:
+            ValueError: as `send` does, for a weight that is none, and for one in
+                "hierarchical".
+        """
+        wanted = Wanted()
+        if weight is not None:
+            # before the weight, which varies, hides what does not
+            axes.refuse_replicated("the tree to exchange", tree, self.axis_name)
+            _checks.floating_leaves("the tree to exchange", tree)
+            own = weights.checked(weight, tree, self.collective, self.axis_name)
+            tree = weights.times(own, tree)
+            wanted = Wanted(scalars=lambda _: own)
         layout, way, ways, vectors, keys = self._prepared(tree, state)
-        found = way.mean(ways, vectors, keys, Wanted(), self.axis_name)
-        return layout.unflatten(found.means), self._after(state, way)
+        found = way.mean(ways, vectors, keys, wanted, self.axis_name)
+        mean = self._mean(layout.unflatten(found.means), tree, way)
+        if found.scalars is not None:
+            mean = weights.scaled(weights.factor(found.scalars), mean)
+        return mean, self._after(state, way)
 
     def quantize(self, tree: DualVector, state: ExchangeState) -> DualVector:
         """This worker's own decoded vector, as `send` gives it, without a collective.
 
         For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
-        the state, the dtypes of the result and the errors are those of `send`.
+        the state, the dtypes of the result and the errors are those of `send`. Where no
+        axis is bound, a like exchange with axis_name=None and one phase ("once" or
+        "all_gather") rounds as worker 0 of this one does.
         """
         layout, way, ways, vectors, keys = self._prepared(tree, state)
-        return layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
+        own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
+        return derivative.of_own(own, tree)
 
     def traffic(
         self,
@@ -206,12 +242,15 @@ class Exchange:
         groups.check_levels(state.levels, self._initial_levels())
         ways = self._parts(layout, state.levels)
         way, vectors = self._strategy(ways, sizes), layout.flatten(tree)
-        keys = (
-            self._keys(layout, vectors, state)
-            if _rounds(way)
-            else [state.key] * len(vectors)
-        )
-        return layout, way, ways, vectors, keys
+        if not _rounds(way):
+            return layout, way, ways, vectors, [state.key] * len(vectors)
+        keys = self._keys(layout, vectors, state)
+        return layout, way, ways, derivative.constant(vectors), keys
+
+    def _mean(self, mean: DualVector, tree: DualVector, way: Strategy) -> DualVector:
+        """The mean with its derivative, which an all-reduce has by itself."""
+        is_rounded = _rounds(way)
+        return derivative.of_mean(mean, tree, self.axis_name) if is_rounded else mean
 
     def _keys(
         self, layout: Layout, vectors: list[Array], state: ExchangeState

@@ -32,6 +32,10 @@ def exchange(
     Worker k contributes V_k and all receive (1/K) sum_k Q(V_k), with E Q(v) = v and
     independent rounding, so the mean's quantization variance falls as 1/K.
 
+    Its derivative is that of the exact mean, (1/K) sum_k dV_k, which it is expected to
+    be: `jax.grad` and `jax.jvp` go straight through the rounding (Bengio et al., 2013).
+    What rides along (`scalar=`) is a constant to them.
+
     Args:
         axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap;
             None for one worker without a collective, which quantizes all the same, so

@@ -7,6 +7,7 @@ import optax
 
 from qgenx_jax import _random, _trees
 from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange import weights
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
 from qgenx_jax._exchange.groups import Labels
@@ -32,6 +33,10 @@ def quantized_mean(
     The first link of a chain for data-parallel training: updates <- (1/K) sum_k Q(g_k).
     A transformation that may skip an update (optax.apply_if_finite, optax.MultiSteps)
     goes after it, never around it: all workers must take part in every exchange.
+
+    `update(g, state, params, weight=w)`, also of a chain, gives the weighted mean,
+    sum_k w_k Q(g_k) / sum_k w_k, see `Exchange.mean`: with each worker's number of
+    tokens for weight, the gradient of the mean over all tokens.
 
     Args:
         axis_name: the axis over workers, None for one worker without a collective; or
@@ -94,10 +99,12 @@ class _Update(NamedTuple):
         updates: optax.Updates,
         state: Any,
         params: optax.Params | None = None,
+        *,
+        weight: Any = None,
         **extra: Any,
     ) -> tuple[optax.Updates, Any]:
         del extra
-        mean, state = self.exchange.mean(updates, state)
+        mean, state = self.exchange.mean(updates, state, weight=weight)
         axes.refuse_shards(params, self.exchange.axis_name)
         return _trees.cast_like(mean, updates), state
 
@@ -110,12 +117,20 @@ class QuantizedMean(optax.GradientTransformationExtraArgs):
         """What carries the updates."""
         return cast(_Update, self.update).exchange
 
-    def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
+    def traffic(
+        self,
+        params: Any,
+        workers: int | tuple[int, ...],
+        *,
+        weighted: bool = False,
+    ) -> Traffic:
         """Bytes that one worker sends and receives in an update.
 
         Args:
             params: the parameters, or their shapes and dtypes.
             workers: as in `Exchange.traffic`.
+            weighted: whether updates are given a weight, which rides along, and with
+                which leaves that stay exact travel in float32 at least.
 
         Raises:
             ValueError: as `Exchange.traffic` does.
@@ -126,4 +141,8 @@ class QuantizedMean(optax.GradientTransformationExtraArgs):
             >>> mean.traffic(jnp.zeros((1024, 1024)), workers=3).collective
             'reduce_scatter'
         """
-        return self.exchange.traffic(params, workers)
+        if not weighted:
+            return self.exchange.traffic(params, workers)
+        n_bytes = weights.dtype_of(params).itemsize
+        shapes = weights.widened(params)
+        return self.exchange.traffic(shapes, workers, scalar_bytes=n_bytes)

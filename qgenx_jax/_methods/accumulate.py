@@ -77,6 +77,7 @@ def accumulate(
     def update_fn(
         updates: Params, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Params, AccumulateState]:
+        _checks.no_weight(extra, "accumulate")
         _check(updates, state)
         wide = _trees.cast_like(_trees.widen(updates), state.per_worker)
         total = jax.tree.map(lambda s, v: s + v[None], state.per_worker, wide)

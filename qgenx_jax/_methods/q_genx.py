@@ -186,7 +186,7 @@ def q_genx(
         half_step: HalfStep,
         **extra: Any,
     ) -> tuple[Params, QGenXState]:
-        del extra
+        _checks.no_weight(extra, "q_genx")
         _check_state(state, params, like)
         if variant != "dual_extrapolation" and half_step != UPDATE:
             refuse_vector(updates)

@@ -1,0 +1,72 @@
+"""Weighted means: of workers that stand for other numbers of samples or tokens.
+
+    sum_k w_k V_k / sum_k w_k = (1/K) sum_k (w_k V_k) * K / sum_k w_k
+
+So a worker sends its vector times its weight, the weight rides in the same buffer, and
+the mean is scaled on all workers alike. As E Q(w v) = w v, it stays unbiased.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qgenx_jax import _checks, _trees
+from qgenx_jax._types import Array, AxisName, DualVector
+from qgenx_jax._workers import axes
+
+
+def checked(weight: Any, tree: DualVector, collective: str, axis_name: AxisName) -> Any:
+    """A worker's weight, in the dtype of sums, as a number of its own.
+
+    Raises:
+        ValueError: if it is not one real number, is known to be negative or not finite,
+            or the exchange is "hierarchical".
+    """
+    way_out = "pass for instance this worker's number of tokens"
+    _checks.at_least_zero("weight", weight, way_out)
+    if collective == "hierarchical":
+        rule = "must not be 'hierarchical' for weight=, whose hosts average unweighted"
+        way_out = "choose 'auto', 'all_gather' or 'reduce_scatter'"
+        raise _checks.refuse("collective", rule, collective, way_out)
+    number = jnp.asarray(weight, dtype_of(tree))
+    return jax.lax.stop_gradient(axes.local_params(number, axis_name))
+
+
+def times(weight: Array, tree: DualVector) -> DualVector:
+    """The tree times the weight, in dtypes of sums; 0 times what is not finite is 0."""
+
+    def one(x: Array) -> Array:
+        by = weight.astype(x.dtype)
+        return jnp.where(by == 0, jnp.zeros_like(x), by * x)
+
+    return jax.tree.map(one, _trees.widen(tree))
+
+
+def factor(weights: Array) -> Array:
+    """K / sum_k w_k, from all weights (K,); 1 if all are 0, NaN if one is no weight."""
+    is_weight = jnp.all((weights >= 0) & jnp.isfinite(weights))
+    total = jnp.sum(weights)
+    by = weights.size / jnp.where(total > 0, total, weights.size)
+    return jnp.where(is_weight, by, jnp.nan)
+
+
+def scaled(by: Array, tree: DualVector) -> DualVector:
+    """The tree times what `factor` gave."""
+    return jax.tree.map(lambda x: x * by.astype(x.dtype), tree)
+
+
+def dtype_of(tree: DualVector) -> np.dtype:
+    """In which a weight rides: float32, or float64 where a leaf is."""
+    return _trees.widest(_trees.accumulator_dtype(x) for x in jax.tree.leaves(tree))
+
+
+def widened(tree: Any) -> Any:
+    """The shapes of a tree that was multiplied by a weight."""
+
+    def one(x: Any) -> jax.ShapeDtypeStruct:
+        dtype, placed = _trees.accumulator_dtype(x), getattr(x, "sharding", None)
+        return jax.ShapeDtypeStruct(jnp.shape(x), dtype, sharding=placed)
+
+    return jax.tree.map(one, tree)
