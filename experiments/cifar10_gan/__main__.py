@@ -43,15 +43,10 @@ def configure() -> Config:
     """The configuration that the command line asks for.
 
     Raises:
-        ValueError: for an unknown preset, a field that the run to resume has not, or
-            one that nothing would read.
+        ValueError: for an unknown preset, or a field that the run to resume has not.
     """
-    from experiments.cifar10_gan.fields import refuse_unread
-
     if not _RESUME.value:
-        config = from_preset(_PRESET.value, given())
-        refuse_unread(config, given(), from_preset(_PRESET.value, {}))
-        return config
+        return from_preset(_PRESET.value, given())
     if flags.FLAGS["preset"].present:
         raise ValueError(
             f"preset must be left out with resume, got {_PRESET.value!r}: the run has "
@@ -61,12 +56,12 @@ def configure() -> Config:
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
     saved = read_config(workdir)
-    if saved is None:  # `train` says so
-        return from_preset("quickstart", given())
-    saved = {**saved, "workdir": str(workdir)}
-    config = resumed(saved, given())
-    refuse_unread(config, given(), resumed(saved, {}))
-    return config
+    # without a run in the workdir `train` says so
+    return (
+        from_preset("quickstart", given())
+        if saved is None
+        else resumed({**saved, "workdir": str(workdir)}, given())
+    )
 
 
 def main(argv: list[str]) -> None:
