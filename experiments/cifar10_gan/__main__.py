@@ -14,6 +14,7 @@ import sys
 from absl import app, flags, logging
 
 from experiments.cifar10_gan.config import Config, resumed
+from experiments.cifar10_gan.fields import check_read
 from experiments.cifar10_gan.presets import PRESETS, from_preset
 
 _DEFINE = {
@@ -64,12 +65,22 @@ def configure() -> Config:
     )
 
 
+def _refuse_beside(what: str, *names: str) -> None:
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise ValueError(
+                f"{name} is not read by {what}, got {flags.FLAGS[name].value!r}; leave "
+                "it out"
+            )
+
+
 def main(argv: list[str]) -> None:
     """Trains with the flags' configuration, or compares."""
     try:
         if argv[1:2] == ["compare"]:
             from experiments.cifar10_gan.reporting.compare import compare
 
+            _refuse_beside("compare", *given(), "preset", "resume")
             return compare(argv[2:], _OUTPUT.value)
         if argv[1:]:
             raise ValueError(
@@ -78,6 +89,8 @@ def main(argv: list[str]) -> None:
             )
         config = configure()
         config.validate()
+        check_read(config, given())
+        _refuse_beside("training", "output")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO

@@ -61,11 +61,25 @@ class Checkpoints:
             ValueError: if it is damaged, or of another configuration.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(
-            arrays=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore()
+        restored = self._read(
+            iteration,
+            arrays=ocp.args.StandardRestore(abstract),
+            facts=ocp.args.JsonRestore(),
         )
+        self._here = iteration
+        return restored["arrays"], dict(restored["facts"])
+
+    def facts(self, iteration: int) -> dict[str, Any]:
+        """The facts of a checkpoint alone.
+
+        Raises:
+            ValueError: as `restore`.
+        """
+        return dict(self._read(iteration, facts=ocp.args.JsonRestore())["facts"])
+
+    def _read(self, iteration: int, **items: Any) -> Any:
         try:
-            restored = self._manager.restore(iteration, args=items)
+            return self._manager.restore(iteration, args=ocp.args.Composite(**items))
         # Orbax raises errors of many kinds, its own and those of what it reads with
         except Exception as error:
             others = [step for step in self._manager.all_steps() if step != iteration]
@@ -76,8 +90,6 @@ class Checkpoints:
                 f"{str(self._folder / str(iteration))!r} to go on from "
                 f"{max(others, default='the start')}"
             ) from error
-        self._here = iteration
-        return restored["arrays"], dict(restored["facts"])
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -1,7 +1,7 @@
 """The configuration of a run: typed fields, one check of them all, random keys.
 
 The fields' own defaults are the preset `quickstart` of `presets`. A run is resumed with
-the fields that it was started with, but for those of `FREE`.
+the fields that it was started with, but for those of `FREE` and of `RESHARDED`.
 """
 
 import dataclasses
@@ -213,6 +213,9 @@ FREE = frozenset(
 )
 """Fields that may change when a run is resumed: none of them enters its numbers."""
 
+RESHARDED = frozenset({"workers"})
+"""Fields that may change, too, and with them the numbers from there on."""
+
 
 def key_of(config: Config, purpose: str) -> jax.Array:
     """The key of the run's seed for a purpose, such as "latents"; no two share one."""
@@ -234,7 +237,7 @@ def replaced(config: Config, values: Mapping[str, Any]) -> Config:
 
 
 def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
-    """The configuration of a saved run, with the free fields that are given.
+    """The configuration of a saved run, with the fields given that may change.
 
     Raises:
         ValueError: for a given field that the run depends on, of another value, or for
@@ -243,7 +246,7 @@ def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
     config = replaced(Config(), saved)
     for name, value in given.items():
         before = getattr(config, name, value)
-        if name not in FREE and before != value:
+        if name not in FREE | RESHARDED and before != value:
             raise ValueError(
                 f"{name} must be {before!r} as in the run to resume, got {value!r}; "
                 "leave it out, or start another run in another --workdir"

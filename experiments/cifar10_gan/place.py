@@ -7,7 +7,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+)
 
 from experiments.cifar10_gan.config import Config
 
@@ -35,6 +41,16 @@ class Place(NamedTuple):
         if self.mesh is None:
             return jax.tree.map(jax.numpy.asarray, tree)
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def replicated_shapes(self, tree: Any) -> Any:
+        """Shapes of arrays that are to be on every device, to restore into."""
+        if self.mesh is None:
+            everywhere: Any = SingleDeviceSharding(jax.devices()[0])
+        else:
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), tree
+        )
 
     def local_workers(self, workers: int) -> list[int]:
         """Which of the K workers have their device in this process."""

@@ -27,8 +27,12 @@ class Run:
         batches: pictures for this process's workers.
         position: of the batches, after this iteration.
         training: parameters, averages and the optimizer's state.
+        traffic: of an iteration of these workers.
         iteration: how many are done.
         seconds: that they took, without setting up.
+        sent_bytes: that each worker has sent in them.
+        workers_before: who did the iterations before the checkpoint, where the run goes
+            on with another number of workers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -68,16 +72,39 @@ class Run:
         self.position = self.batches.state()
         self.iteration = 0
         self.seconds = 0.0
+        self.traffic = self.method.traffic(params, config.workers)
+        self.sent_bytes = 0
+        self.workers_before = config.workers
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Saves a checkpoint of this iteration."""
-        facts = {"position": self.position, "seconds": self.seconds}
+        facts = {
+            "position": self.position,
+            "seconds": self.seconds,
+            "sent_bytes": self.sent_bytes,
+        }
         checkpoints.save(self.iteration, self.training, facts)
 
     def restore(self, checkpoints: Checkpoints, iteration: int) -> None:
-        """Goes to a checkpoint."""
-        training, facts = checkpoints.restore(iteration, self.training)
+        """Goes to a checkpoint, of this number of workers or of another.
+
+        The checkpoint says of which: config.json may have been written for those that
+        were to come.
+        """
+        before = int(checkpoints.facts(iteration)["position"]["workers"])
+        if before == self.config.workers:
+            training, facts = checkpoints.restore(iteration, self.training)
+        else:
+            like = steps.shapes_of_workers(
+                self.training, self.method, self.place, before
+            )
+            training, facts = checkpoints.restore(iteration, like)
+            training = steps.reshard(training, self.place, before)
         self.training = training
+        self.workers_before = before
+        traffic = self.method.traffic(training.params, before)
+        # older checkpoints do not say it, and are of one number of workers
+        self.sent_bytes = facts.get("sent_bytes", iteration * traffic.sent_bytes)
         self.batches.restore(facts["position"])
         self.position = self.batches.state()
         self.seconds = facts["seconds"]

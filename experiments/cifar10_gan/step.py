@@ -64,6 +64,23 @@ def start(
     return Training(params, place.replicate(first), state)
 
 
+def shapes_of_workers(
+    training: Training, method: methods.Method, place: Place, workers: int
+) -> Training:
+    """Shapes of a training that so many workers left, all of it on every device."""
+    shapes = jax.eval_shape(lambda: training.params)
+    state = qgenx.init(method.optimizer, shapes, workers=workers)
+    return place.replicated_shapes(training._replace(state=state))
+
+
+def reshard(training: Training, place: Place, workers: int) -> Training:
+    """A training that so many workers left, laid out over the workers that are here."""
+    axis_name = None if place.mesh is None else place.axis_name
+    return qgenx.reshard(
+        training, place.mesh, axis_name, workers=place.workers, from_workers=workers
+    )
+
+
 def create_step(
     config: Config, pair: models.Pair, method: methods.Method, place: Place
 ) -> Callable[..., tuple[Training, dict[str, jax.Array]]]:

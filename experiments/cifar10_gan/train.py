@@ -122,6 +122,7 @@ def loop(
         while run.iteration < config.iterations:
             pictures = next(batches)
             run.iteration += 1
+            run.sent_bytes += run.traffic.sent_bytes
             logged, scored = is_due(config.log_every), is_due(config.score_every)
             facts = np.full(workers, run.iteration), np.full(workers, logged)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
@@ -254,7 +255,7 @@ def announce(run: Run) -> None:
     """Prints what is about to run: sizes, devices and bytes per iteration."""
     config, params = run.config, run.training.params
     sizes = {name: models.count(tree) for name, tree in params.items()}
-    traffic = run.method.traffic(params, config.workers)
+    traffic = run.traffic
     sent = traffic.sent_bytes
     ring = 2 * (config.workers - 1) * 4 * traffic.coordinates / config.workers
     beside = ""
@@ -262,6 +263,8 @@ def announce(run: Run) -> None:
         times = ring / sent
         beside = f"; a float32 all-reduce sends {times:.2f} times as much"
     done = f", going on from iteration {run.iteration}" if run.iteration else ""
+    if run.workers_before != config.workers:
+        done += f" of {run.workers_before} workers"
     print(
         f"{config.workers} workers on {run.place.describe()}, "
         f"{config.batch_size} pictures each, {config.source} pictures{done}\n"

@@ -32,7 +32,8 @@ class Batches(Iterator[np.ndarray]):
     run exactly, at no cost.
 
     It does not tell processes apart: all of them are at the same position, each takes
-    the rows of its own workers, and a run may go on with another number of processes.
+    the rows of its own workers, and a run may go on with another number of processes,
+    or of workers (`restore`).
     """
 
     def __init__(
@@ -134,9 +135,13 @@ class Batches(Iterator[np.ndarray]):
     def restore(self, state: Position) -> None:
         """Goes to a position that `state` gave, whatever its draws were.
 
+        One of K workers is taken over by K': their step t of an epoch becomes step
+        ceil(t K / K'), so that no picture comes twice in the epoch, and fewer than K'
+        batches of it are left out.
+
         Raises:
-            ValueError: if it belongs to other pictures, sizes or another seed, or lies
-                outside an epoch; the position is then as it was.
+            ValueError: if it belongs to other pictures, another batch size or seed, or
+                lies outside an epoch; the position is then as it was.
         """
         mine = self.state()
         if set(state) != set(mine):
@@ -144,18 +149,21 @@ class Batches(Iterator[np.ndarray]):
                 f"state must have the entries {sorted(mine)}, got {sorted(state)}; "
                 "pass what state() returned"
             )
-        for name in ("seed", "batch_size", "workers", "pictures", "checksum"):
+        for name in ("seed", "batch_size", "pictures", "checksum"):
             if state[name] != mine[name]:
                 raise ValueError(
                     f"state must have {name} {mine[name]}, as these batches do, got "
                     f"{state[name]}; start them with the arguments of the saved run"
                 )
         epoch, step = int(state["epoch"]), int(state["step"])
-        if epoch < 0 or not 0 <= step <= self.steps_per_epoch:
+        workers = int(state["workers"])
+        last = len(self._pictures) // (self._batch_size * max(workers, 1))
+        if workers < 1 or epoch < 0 or not 0 <= step <= last:
             raise ValueError(
-                f"state must have epoch >= 0 and step in [0, {self.steps_per_epoch}], "
-                f"got {epoch} and {step}; pass what state() returned"
+                f"state must have workers >= 1, epoch >= 0 and step in [0, {last}], "
+                f"got {workers}, {epoch} and {step}; pass what state() returned"
             )
+        step = min(-(-step * workers // self._workers), self.steps_per_epoch)
         self._order = self._permutation(epoch)
         self._epoch, self._step = epoch, step
 

@@ -87,9 +87,12 @@ def _builder(source: str, data_dir: str | os.PathLike[str] | None) -> tuple:
             "or an .npz file"
         ) from error
     tf.config.set_visible_devices([], "GPU")
-    if (Path(source).expanduser() / "dataset_info.json").is_file():
-        builder = tfds.builder_from_directory(Path(source).expanduser())
-        return builder, tf, tfds
+    folder = Path(source).expanduser()
+    if (folder / "dataset_info.json").is_file():
+        try:
+            return tfds.builder_from_directory(folder), tf, tfds
+        except Exception as error:  # many kinds, protobuf's and TFDS's own
+            raise _damaged(source, str(folder), error) from error
     where = None if data_dir is None else os.fspath(data_dir)
     try:
         builder = tfds.builder(source, data_dir=where, try_gcs=False)
@@ -99,7 +102,13 @@ def _builder(source: str, data_dir: str | os.PathLike[str] | None) -> tuple:
             "in .npy or .npz, or a set of TensorFlow Datasets, got "
             f"{source!r}; use 'cifar10' or 'embedded'"
         ) from error
-    except (ValueError, AssertionError) as error:  # of a name, configuration, version
+    except Exception as error:
+        named = isinstance(
+            error, ValueError | AssertionError
+        )  # a name, config, version
+        if not named or "DatasetInfo" in str(error):
+            within = "its folder in " + (where or "the data_dir of TFDS")
+            raise _damaged(source, within, error) from error
         reason = str(error).partition("\n")[0]
         raise ValueError(
             "source must be 'name', 'name/config' or 'name:version' of a set of "
@@ -113,6 +122,15 @@ def _builder(source: str, data_dir: str | os.PathLike[str] | None) -> tuple:
             "or pass the data_dir that holds it"
         )
     return builder, tf, tfds
+
+
+def _damaged(source: str, folder: str, error: Exception) -> ValueError:
+    what = " ".join(str(error).split())[:200]
+    return ValueError(
+        f"source {source!r} must have its dataset_info.json, features.json and other "
+        f"notes whole, got {type(error).__name__}: {what}; remove {folder} and prepare "
+        "the set again"
+    )
 
 
 def _images(features: Any, tfds: Any) -> dict[str, Any]:

@@ -48,10 +48,9 @@ class Observer:
         self._progress = Progress(
             config.iterations, start=run.iteration, every_seconds=5.0
         )
-        traffic = run.method.traffic(run.training.params, config.workers)
         self._constants = {
-            "bytes_per_iteration": traffic.sent_bytes,
-            "bits_per_coordinate": round(traffic.bits_per_coordinate, 4),
+            "bytes_per_iteration": run.traffic.sent_bytes,
+            "bits_per_coordinate": round(run.traffic.bits_per_coordinate, 4),
         }
         self._stack = contextlib.ExitStack()
         self._log = self._stack.enter_context(
@@ -72,7 +71,7 @@ class Observer:
         if row:
             values |= self._constants
             values["seconds"] = round(run.seconds, 3)
-            values["bytes"] = run.iteration * self._constants["bytes_per_iteration"]
+            values["bytes"] = run.sent_bytes
         if scored:
             values |= self._score(run)
         self._log.write(run.iteration, values)

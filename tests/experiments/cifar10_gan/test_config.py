@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments.cifar10_gan.config import FREE, Config, resumed
+from experiments.cifar10_gan.config import FREE, RESHARDED, Config, resumed
 from experiments.cifar10_gan.presets import PRESETS, from_preset
 
 
@@ -35,8 +35,9 @@ def test_a_resumed_run_keeps_its_fields_but_the_free_ones():
     config = resumed(saved, {"iterations": 200, "width": 8})
     assert (config.width, config.iterations) == (8, 200)
     names = {field.name for field in dataclasses.fields(Config)}
-    assert names > FREE
-    for name in names - FREE:
+    assert names > FREE | RESHARDED
+    assert resumed(saved, {"workers": 2}).workers == 2
+    for name in names - FREE - RESHARDED:
         value = getattr(Config(), name)
         other = value + "x" if isinstance(value, str) else value + 1
         with pytest.raises(ValueError, match=rf"^{name} must be .* to resume, got"):

@@ -128,11 +128,13 @@ def test_restore_errors():
     batches = Batches(numbered(10), batch_size=2, seed=4)
     next(batches)
     state = batches.state()
-    for name in ("seed", "batch_size", "workers", "pictures"):
+    for name in ("seed", "batch_size", "pictures"):
         with pytest.raises(ValueError, match=f"state must have {name}"):
             batches.restore({**state, name: 99})
-    with pytest.raises(ValueError, match=r"step in \[0, 5\], got 0 and 6"):
+    with pytest.raises(ValueError, match=r"step in \[0, 5\], got 1, 0 and 6"):
         batches.restore({**state, "step": 6})
+    with pytest.raises(ValueError, match=r"workers >= 1, .* got 0, 0 and 1"):
+        batches.restore({**state, "workers": 0})
     with pytest.raises(ValueError, match=r"must have the entries .*'epoch'.* got \[\]"):
         batches.restore({})
     assert batches.state() == state, "a refused position changes nothing"

@@ -108,6 +108,21 @@ def test_names(tmp_path, monkeypatch):
     refused("'tinier' must be readable, got DataLossError.* prepare", "tinier")
 
 
+@pytest.mark.parametrize(
+    "text", [b"{", b"", b"[]", b"null", b'{"splits": 3}', b"\xff\xfe"]
+)
+def test_a_damaged_dataset_info_is_named(tmp_path, text):
+    """Cut off, empty, of another type, no text: by name as by folder."""
+    folder = tmp_path / "cifar10" / "3.0.2"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_bytes(text)
+    for source in ("cifar10", str(folder)):
+        with pytest.raises(
+            ValueError, match=r"must have its dataset_info\.json, .*rem"
+        ):
+            load_pictures(source, data_dir=tmp_path)
+
+
 def test_pictures_of_other_sizes_and_depths(tmp_path):
     sets = {
         "grey": [noise(28, 28, 1, seed=i) for i in range(3)],

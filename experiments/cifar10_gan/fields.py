@@ -1,0 +1,86 @@
+"""Which fields of a configuration are read, where others decide it.
+
+A field that is given and not read is refused, so that nobody believes to have set what
+was not.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.cifar10_gan.config import EXACT, Config
+
+
+class ReadIf(NamedTuple):
+    """When a field is read.
+
+    Attributes:
+        holds: of a configuration.
+        others: the fields that decide it.
+        when: in words, after "is read only".
+    """
+
+    holds: Callable[[Config], bool]
+    others: tuple[str, ...]
+    when: str
+
+
+def _is_tfds(config: Config) -> bool:
+    is_array = config.source.endswith((".npy", ".npz"))
+    is_folder = Path(config.source).expanduser().is_dir()
+    return not (config.source == "embedded" or is_array or is_folder)
+
+
+def _of_optimizers(*names: str) -> ReadIf:
+    when = f"by the optimizers {', '.join(names)}"
+    return ReadIf(lambda config: config.optimizer in names, ("optimizer",), when)
+
+
+_QUANTIZED = ReadIf(
+    lambda config: config.bits != EXACT, ("bits",), "where vectors are quantized"
+)
+_SEVERAL = ReadIf(
+    lambda config: config.processes > 1, ("processes",), "by several processes"
+)
+_ADAMS = ("extra_adam", "adam", "optimistic_adam")
+_RATES = _of_optimizers(*_ADAMS, "sgd")
+
+READ_IF: Mapping[str, ReadIf] = {
+    "data_dir": ReadIf(
+        _is_tfds, ("source",), "for a set of TensorFlow Datasets by its name"
+    ),
+    "coordinator": _SEVERAL,
+    "process": _SEVERAL,
+    "family": _QUANTIZED,
+    "norm": ReadIf(
+        lambda config: config.bits != EXACT and config.family != "min_max",
+        ("bits", "family"),
+        "where vectors are quantized by a family other than min_max",
+    ),
+    "bucket_size": _QUANTIZED,
+    "exact_leaves": _QUANTIZED,
+    "collective": _QUANTIZED,
+    "learning_rate_generator": _RATES,
+    "learning_rate_discriminator": _RATES,
+    "b1": _of_optimizers(*_ADAMS),
+    "b2": _of_optimizers(*_ADAMS),
+    "gamma0": _of_optimizers("dual_averaging", "dual_extrapolation", "optimistic"),
+}
+"""By field; one that is not here is always read."""
+
+
+def check_read(config: Config, given: Collection[str]) -> None:
+    """Checks that every field that is given is read.
+
+    Raises:
+        ValueError: for the first one that is not, with what decides it.
+    """
+    for name in given:
+        read = READ_IF.get(name)
+        if read is None or read.holds(config):
+            continue
+        beside = ", ".join(f"{other}={getattr(config, other)}" for other in read.others)
+        raise ValueError(
+            f"{name} is read only {read.when}, got {name}={getattr(config, name)!r} "
+            f"beside {beside}; leave it out, or change {' or '.join(read.others)}"
+        )

@@ -1,0 +1,99 @@
+"""A flag that nothing reads is refused."""
+
+import ast
+import dataclasses
+import pathlib
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import cifar10_gan
+from experiments.cifar10_gan import __main__ as program
+from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.fields import READ_IF
+
+pytestmark = pytest.mark.quick
+
+UNREAD = [
+    *(["--optimizer=dual_extrapolation", f"--{name}=0.5"] for name in ("b1", "b2")),
+    ["--optimizer=sgd", "--b1=0.5"],
+    ["--optimizer=sgd", "--b2=0.5"],
+    ["--optimizer=optimistic", "--learning_rate_generator=0.5"],
+    ["--optimizer=dual_averaging", "--learning_rate_discriminator=0.5"],
+    ["--gamma0=0.1"],
+    ["--bits=32", "--family=uniform"],
+    ["--bits=32", "--norm=2"],
+    ["--family=min_max", "--norm=inf"],
+    ["--bits=32", "--bucket_size=512"],
+    ["--bits=32", "--exact_leaves=none"],
+    ["--bits=32", "--collective=all_gather"],
+    ["--data_dir=elsewhere"],
+    ["--source=pictures.npz", "--data_dir=elsewhere"],
+    ["--coordinator=host:1"],
+    ["--process=0"],
+    ["--output=figure.png"],
+    ["compare", "run", "--bits=8"],
+    ["compare", "run", "--preset=paper"],
+]
+READ = [
+    ["--optimizer=dual_extrapolation", "--gamma0=0.1"],
+    ["--optimizer=sgd", "--learning_rate_generator=0.5"],
+    ["--preset=paper", "--optimizer=optimistic"],
+    ["--preset=paper", "--bits=32"],
+    ["--bits=8", "--family=min_max", "--bucket_size=64"],
+    ["--source=cifar10", "--data_dir=elsewhere"],
+    ["--processes=3", "--process=0", "--coordinator=host:1"],
+]
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """How the program ends that is stopped where it would begin to train."""
+
+    def stop(config):
+        raise ValueError("nothing was refused")
+
+    monkeypatch.setattr("experiments.cifar10_gan.place.start_processes", stop)
+
+    def end(arguments):
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            left = flags.FLAGS(["program", *arguments])
+            with pytest.raises(SystemExit) as error:
+                program.main(left)
+        return str(error.value)
+
+    return end
+
+
+@pytest.mark.parametrize("arguments", UNREAD, ids=" ".join)
+def test_what_is_given_and_not_read_is_refused(arguments, ended):
+    name = arguments[-1].removeprefix("--").split("=")[0]
+    assert f"ValueError: {name} is " in ended(arguments)
+
+
+@pytest.mark.parametrize("arguments", READ, ids=" ".join)
+def test_what_is_read_is_not(arguments, ended):
+    assert ended(arguments) == "ValueError: nothing was refused"
+
+
+def test_every_field_is_read_by_name_somewhere():
+    """And the table, each of whose fields is refused above, names fields."""
+    folder = pathlib.Path(cifar10_gan.__file__).parent
+    files = [
+        path
+        for path in folder.rglob("*.py")
+        if path.name not in ("config.py", "presets.py", "fields.py")
+    ]
+    read = {
+        node.attr
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    names = {field.name for field in dataclasses.fields(Config)}
+    assert names <= read, "fields that nothing reads"
+    assert set(READ_IF) <= names
+    refused = {a[-1].removeprefix("--").split("=")[0] for a in UNREAD}
+    assert set(READ_IF) <= refused, "give each an example above"
