@@ -29,8 +29,21 @@ def write(words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     out = np.zeros(total // 64 + 2, np.uint64)
     start = 0
     for i in range(0, words.size, BLOCK):
-        start = _write(out, start, words[i : i + BLOCK], lengths[i : i + BLOCK])
+        start = _write(
+            out, start, *_joined(words[i : i + BLOCK], lengths[i : i + BLOCK])
+        )
     return out.astype(">u8").view(np.uint8)[: -(-total // 8)]
+
+
+def _joined(words: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same bits in fewer strings: two neighbours to one, as long as they fit."""
+    while words.size > 1 and lengths.max() <= 32:
+        if words.size % 2:  # by a string of no bits
+            words, lengths = np.append(words, np.uint64(0)), np.append(lengths, 0)
+        right = lengths[1::2].astype(np.uint64)
+        words = (words[::2] << right) | words[1::2]
+        lengths = lengths[::2] + lengths[1::2]
+    return words, lengths
 
 
 def _write(out: np.ndarray, start: int, words: np.ndarray, lengths: np.ndarray) -> int:

@@ -34,11 +34,11 @@ CHUNK, NONE = 1024, 0xFFFF
 
 
 class _Strings(NamedTuple):
-    """Bit strings in order, the chunk of each, and the lengths of a Huffman code."""
+    """Bit strings in order, bits of each chunk, and the lengths of a Huffman code."""
 
     words: np.ndarray
     lengths: np.ndarray
-    chunks: np.ndarray
+    bits: np.ndarray
     table: np.ndarray
 
 
@@ -74,15 +74,14 @@ def encode(codes: Any, by: str = "huffman", *, zero: int | None = None) -> bytes
         Transactions on Information Theory, 1975; Alistarh et al., QSGD, NeurIPS 2017.
     """
     array, strings = _strings(codes, by, zero)
-    bits = np.bincount(
-        strings.chunks, strings.lengths, minlength=-(-array.size // CHUNK)
-    )
     header = MAGIC + METHODS.index(by).to_bytes(1, "little")
     header += (NONE if zero is None else int(zero)).to_bytes(2, "little")
     header += array.ndim.to_bytes(1, "little")
     header += np.array(array.shape, "<u8").tobytes()
     header += len(strings.table).to_bytes(2, "little")
-    header += strings.table.astype(np.uint8).tobytes() + bits.astype("<u2").tobytes()
+    header += (
+        strings.table.astype(np.uint8).tobytes() + strings.bits.astype("<u2").tobytes()
+    )
     body = bitstream.write(strings.words, strings.lengths).tobytes()
     return header + body + zlib.crc32(body, zlib.crc32(header)).to_bytes(4, "little")
 
@@ -128,8 +127,11 @@ def _strings(codes: Any, by: str, zero: int | None) -> tuple[np.ndarray, _String
             counts = np.trim_zeros(counts, "b")
         table = huffman_lengths(counts) if flat.size else table
     code = _code(by, zero, table)
-    chunks = np.arange(flat.size) // CHUNK
-    return array, _Strings(code.words[flat], code.lengths[flat], chunks, table)
+    lengths = code.lengths[flat]
+    bits = (
+        np.add.reduceat(lengths, np.arange(0, flat.size, CHUNK)) if flat.size else flat
+    )
+    return array, _Strings(code.words[flat], lengths, bits, table)
 
 
 def _code(by: str, zero: int | None, table: np.ndarray) -> PrefixCode:
@@ -179,10 +181,12 @@ def _runs(flat: np.ndarray, by: str, zero: int) -> _Strings:
     last = np.concatenate([[-1], where])[after]
     rest = ends - np.maximum(last, all_chunks * CHUNK - 1)
     some = rest > 1
+    last_lengths = np.where(some, runs.lengths[rest], 0)
+    bits = np.bincount(chunk, lengths, minlength=ends.size).astype(np.int64)
     return _Strings(
         np.insert(words, after[some], runs.words[rest[some]]),
-        np.insert(lengths, after[some], runs.lengths[rest[some]]),
-        np.insert(chunk, after[some], all_chunks[some]),
+        np.insert(lengths, after[some], last_lengths[some]),
+        bits + last_lengths,
         np.zeros(0, np.int64),
     )
 
