@@ -6,6 +6,8 @@ The way of a dual vector, and the rooms it passes through:
     problems      _exchange  _codec  _workers                       _methods
 """
 
+from qgenx_jax import bounds as bounds
+from qgenx_jax import entropy as entropy
 from qgenx_jax import problems as problems
 from qgenx_jax._codec.families.min_max import min_max as min_max
 from qgenx_jax._codec.families.uniform import uniform as uniform

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qgenx_jax._types import Array
 
@@ -39,6 +40,18 @@ class Rounding(Protocol):
     """Whether zeros stay out of norms and come back as zeros: padding may be zeros."""
     looks_up: ClassVar[bool]
     """Whether values are looked up in a table, which takes longer than arithmetic."""
+
+    @property
+    def n_codes(self) -> int:
+        """Codes are 0 to n_codes - 1, and stand for levels in increasing order."""
+        ...
+
+    def significant(self, dtype: np.dtype) -> int:
+        """How many bits of a scale may be set: it exceeds what it stands for by that.
+
+        Where `bits` is that number, by a factor of at most 1 + 2^(1 - bits).
+        """
+        ...
 
     def measure(self, bucket: Array) -> tuple[Any, Array]:
         """Grid and meta of buckets (rows, n): arrays (rows, 1), and (rows, m)."""

@@ -35,14 +35,24 @@ class MinMax:
         """Scale / U, where scale is half of what 2^b steps would span."""
         return 2.0 ** (self.bits - 2)
 
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return 2**self.bits
+
+    def significant(self, dtype: np.dtype) -> int:
+        """See `Rounding`: every code times the unit is exact."""
+        return scales.significand(dtype) - self.bits
+
     def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Rounding`."""
         low, high = scales.extremes(bucket)
         _, lift = scales.lift_of(jnp.maximum(jnp.abs(low), jnp.abs(high)))
         low, high = low * lift, high * lift
         # the range may be twice the largest finite number, the top level is clipped
-        steps = 2**self.bits - 1
-        scale = scales.round_up(high - low, steps / self.half, self.bits, 2 * lift)
+        ratio = (self.n_codes - 1) / self.half
+        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
+        scale = scales.round_up(high - low, ratio, drop, 2 * lift)
         unit = scale * (1 / self.half)
         grid = Grid(lift, low, unit, scales.inverse(unit))
         # selected: to put two columns together is no loop, and stops fusion

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
 from qgenx_jax._codec import scales
 from qgenx_jax._codec.levels import steps_of
@@ -50,10 +51,19 @@ class Uniform(PaddedByZeros):
         """U / scale, a power of two."""
         return 2.0 ** (2 - self.bits)
 
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return 2 * self.steps + 1
+
+    def significant(self, dtype: np.dtype) -> int:
+        """See `Rounding`: every code times U is exact."""
+        return scales.significand(dtype) - (0 if self.steps == 1 else self.bits - 1)
+
     def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Rounding`."""
         largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
-        drop = 0 if self.steps == 1 else self.bits - 1
+        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
         norm = scales.norm_of(bucket, lift, largest, self.norm)
         scale = scales.round_up(norm, self.steps * self.unit, drop, lift)
         step = scale * self.unit
@@ -85,6 +95,15 @@ class Sign(PaddedByZeros):
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = False
     looks_up: ClassVar[bool] = False
+
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return 2
+
+    def significant(self, dtype: np.dtype) -> int:
+        """See `Rounding`."""
+        return scales.significand(dtype)
 
     def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Rounding`."""

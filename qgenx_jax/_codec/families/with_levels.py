@@ -47,10 +47,20 @@ class Levels(PaddedByZeros):
     keeps_zeros: ClassVar[bool] = True
     looks_up: ClassVar[bool] = True
 
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return 2 * self.table.size + 1
+
+    def significant(self, dtype: np.dtype) -> int:
+        """See `Rounding`: every level times the scale is exact."""
+        del dtype
+        return SIGNIFICANT_BITS
+
     def measure(self, bucket: Array) -> tuple[tuple[Array, Array], Array]:
         """See `Rounding`."""
         largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
-        drop = scales.significand(lift.dtype) - SIGNIFICANT_BITS
+        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
         scale = scales.round_up(
             scales.norm_of(bucket, lift, largest, self.norm), 1.0, drop, lift
         )

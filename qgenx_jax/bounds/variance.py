@@ -1,0 +1,215 @@
+"""Bounds for the variance of quantization, whatever the vector.
+
+A bound eps means E ||Q(v) - v||_2^2 <= eps ||v||_2^2 for every v. With m = min(q, 2),
+lbar = max_{1 <= j <= s} l_{j+1} / l_j (1 if s = 0), c = (lbar - 1)^2 / (4 lbar):
+
+- a coordinate above l_1 n adds at most c v_i^2, whatever n is;
+- one below it adds |v_i| (l_1 n - |v_i|);
+- n <= d^(1/m - 1/2) ||v||_2 and n ||v||_1 <= d^(1/m) ||v||_2^2.
+
+What follows from these is in `_over_norm`.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from qgenx_jax import _checks
+from qgenx_jax._types import Array
+from qgenx_jax.bounds import tables
+from qgenx_jax.bounds.tables import Table
+
+FORMS = ("theorem", "sharp")
+
+
+def variance_bound(
+    quantizer: Any,
+    size: int,
+    *,
+    norm: float | None = None,
+    levels: Array | None = None,
+    form: str = "theorem",
+    workers: int = 1,
+    second: Any = None,
+    ideal: bool = False,
+) -> Any:
+    """An eps with E ||Q(v) - v||_2^2 <= eps ||v||_2^2 for all v.
+
+    With m = min(q, 2), lbar the largest l_{j+1} / l_j, d the length of the longest
+    bucket and d_th = (2 / l_1)^m, the theorem is
+
+        eps = (lbar - 1)^2 / (4 lbar) + l_1^2 d^(2/m) / 4        for d <= d_th
+        eps = (lbar - 1)^2 / (4 lbar) + l_1 d^(1/m) - 1          beyond.
+
+    Equal coordinates attain it for q <= 2, d >= d_th and lbar = 1 (2 bits). The sharp
+    form is the least of it and, with c = (lbar - 1)^2 / (4 lbar), D the widest gap
+    between levels, a = l_1 d^(1/m),
+
+        D^2 d^(2/m) / 4
+        max(c, (sqrt(1 + (d - 1) l_1^2) - 1) / 2)                for q = infinity
+        a - 1 if a >= 2 (1 + c), else c + a^2 / (4 (1 + c))      for q <= 2,
+
+    which for uniform levels and d >= 10 is at most 1.3 times what some vector has.
+
+    Without zero among the levels, of which -a and b are next to it, both forms are
+    a b d^(2/m) + |a - b| d^(1/m) + c (1 bit: d^(2/m) - 1, attained by equal
+    coordinates), the sharp one at most D^2 d^(2/m) / 4. For levels over the range of a
+    bucket both are max(d - 2, 0) D^2 / 2, attained by (1, -1, 0, ..., 0) with 1 bit.
+
+    The mean of K workers' vectors, over mean_k ||v_k||^2, has eps / K. Where it is
+    quantized again (`reduce_scatter`, by a quantizer with eps_2), it has
+
+        eps / K + eps_2 (1 + eps / K),
+
+    of which the second term does not fall with K.
+
+    Args:
+        quantizer: one of the library's, or an array of levels
+            l_1 <= ... <= l_{s+1} = 1, mirrored to negative values.
+        size: coordinates of the vector; with an array of levels, of a bucket.
+        norm: q of an array of levels: 1, 2 or infinity.
+        levels: in place of the quantizer's own, as in `Quantizer.encode`.
+        form: "theorem" or "sharp".
+        workers: K, whose roundings are independent, or not positively correlated.
+        second: of the mean, a quantizer or levels; None where it is not quantized.
+        ideal: whether real numbers are assumed. Else the bound of a quantizer holds for
+            what its float32 codec does: it counts that a scale is rounded up to few
+            bits and may be off by the sum in it, and a place to 16 bits. Of vectors
+            near the ends of float32's range nothing is said.
+
+    Returns:
+        eps, without unit: a float, or a JAX scalar if it depends on a JAX array.
+
+    Raises:
+        ValueError: for arguments that are not such.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> qsgd = qgenx.uniform(bits=2, norm=2)
+        >>> qgenx.bounds.variance_bound(qsgd, 900, ideal=True)  # sqrt(d) - 1
+        29.0
+        >>> eps = qgenx.bounds.variance_bound(qgenx.uniform(8), 10_000, form="sharp")
+        >>> f"{eps:.4f}"
+        '0.0159'
+
+    References:
+        Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
+        Communication Guarantees, ICLR 2023, theorem 1.
+    """
+    sharp = _checks.one_of("form", form, FORMS) == "sharp"
+    workers = _checks.whole_number("workers", workers, 1, None)
+    size = _checks.whole_number("size", size, 1, None)
+    first = tables.of("quantizer", quantizer, norm, levels, ideal=ideal)
+    eps = _of_one(first, _longest(quantizer, size), sharp=sharp) / workers
+    if second is None:
+        return eps
+    again = tables.of("second", second, norm, None, ideal=ideal)
+    return eps + _of_one(again, _longest(second, size), sharp=sharp) * (1 + eps)
+
+
+def _longest(quantizer: Any, size: int) -> int:
+    """Coordinates of the longest bucket."""
+    return min(getattr(quantizer, "bucket_size", None) or size, size)
+
+
+def _of_one(table: Table, size: int, *, sharp: bool) -> Any:
+    """The bound of one quantization, for buckets of this size."""
+    bound = _over_range if table.norm is None else _over_norm
+    result = bound(table, size, sharp=sharp)
+    return result if tables.namespace(result) is jnp else float(result)
+
+
+class _Shape(NamedTuple):
+    """What bounds depend on.
+
+    Attributes:
+        below, above: magnitudes of the levels next to zero, on either side.
+        has_zero: whether zero is a level.
+        c: (lbar - 1)^2 / (4 lbar), on the worse side.
+        steepest: lbar - 1.
+        widest: D.
+        end: the wider one of the two last gaps.
+    """
+
+    below: Any
+    above: Any
+    has_zero: Any
+    c: Any
+    steepest: Any
+    widest: Any
+    end: Any
+
+
+def _shape(levels: Any, xp: Any) -> _Shape:
+    low, high = levels[:-1], levels[1:]
+    # of neighbours on one side of zero, the larger magnitude over the smaller
+    same_side = low * high > 0
+    small = xp.where(same_side, xp.minimum(xp.abs(low), xp.abs(high)), 1.0)
+    large = xp.where(same_side, xp.maximum(xp.abs(low), xp.abs(high)), 1.0)
+    lbar = xp.max(large / small)
+    return _Shape(
+        below=xp.min(xp.where(levels < 0, -levels, xp.inf)),
+        above=xp.min(xp.where(levels > 0, levels, xp.inf)),
+        has_zero=xp.any(levels == 0),
+        c=(lbar - 1) ** 2 / (4 * lbar),
+        steepest=lbar - 1,
+        widest=xp.max(high - low),
+        end=xp.maximum(high[0] - low[0], high[-1] - low[-1]),
+    )
+
+
+def _over_norm(table: Table, size: int, *, sharp: bool) -> Any:
+    """For levels from -1 to 1 over ||v||_q.
+
+    A scale that is 1 + e times the norm is as good as levels that are as much larger
+    over the norm; c does not depend on it.
+    """
+    xp = tables.namespace(table.levels)
+    shape, q, d = _shape(table.levels, xp), table.norm, float(size)
+    assert q is not None
+    m, excess = min(q, 2), table.too_large(size)
+    up = 1 + excess
+    l1, c = up * xp.maximum(shape.below, shape.above), shape.c
+    squared = d ** (2 / m)
+    a = l1 * d ** (1 / m)
+    # with zero: below l_1, sum |v_i| (l_1 n - |v_i|) <= d (l_1 n / 2)^2 in any case,
+    # and l_1 n ||v||_1 - ||v||^2 if that is all there is
+    bound = c + xp.where(a <= 2, a * a / 4, a - 1)
+    if sharp:
+        widest = (up * shape.widest) ** 2 * squared / 4
+        bound = xp.minimum(bound, widest)
+        if q == math.inf:
+            # the largest coordinate is on a level, but for the excess
+            equal = (xp.sqrt(1 + (d - 1) * l1 * l1) - 1) / 2
+            bound = xp.minimum(bound, xp.maximum(c, equal) + excess * shape.end)
+        else:
+            part = c + a * a / (4 * (1 + c))
+            bound = xp.minimum(bound, xp.where(a >= 2 * (1 + c), a - 1, part))
+    # without: (b - u)(u + a) = a b + (b - a) u - u^2 around zero
+    product = up * up * shape.below * shape.above
+    slope = up * xp.abs(shape.above - shape.below)
+    rest = c if table.levels.size > 2 else -1.0
+    without = product * squared + slope * d ** (1 / m) + rest
+    if sharp:
+        widest = (up * shape.widest) ** 2 * squared / 4
+        without = xp.minimum(without, widest)
+    bound = xp.where(shape.has_zero, bound, without)
+    gaps = xp.minimum(
+        (up * shape.widest) ** 2 * squared, shape.steepest**2 + 4 * l1 * l1 * squared
+    )
+    # a place that is off by p (from 0 by no more than itself) adds p gap^2
+    return bound + xp.minimum(bound, table.misplaced * gaps)
+
+
+def _over_range(table: Table, size: int, *, sharp: bool) -> Any:
+    """For levels from 0 to 1 over max v - min v, which is at most sqrt(2) ||v||.
+
+    Minimum and maximum are on levels, but for the excess of the unit that is sent.
+    """
+    del sharp
+    xp = tables.namespace(table.levels)
+    widest = (1 + table.excess) * xp.max(xp.diff(table.levels))
+    between = max(size - 2, 0) * widest**2 / 4
+    edge = (size > 1) * table.excess * widest
+    return 2 * (between + edge + size * table.misplaced * widest**2)
