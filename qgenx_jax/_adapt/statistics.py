@@ -102,7 +102,8 @@ def histogram_statistics(
     """
     coordinates, norms, real = _normalised(vector, bucket_size, norm)
     u = coordinates if signed else jnp.abs(coordinates)
-    kept = real & (jnp.abs(u) < 1) & (signed | (u > 0))
+    one = 1 - 4 * float(jnp.finfo(u.dtype).eps)  # a quotient's rounding below 1
+    kept = real & (jnp.abs(u) < one) & (signed | (u > 0))
     weights = jnp.where(kept, norms**2, 0)
     place = jnp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
     place = (place + 1) / 2 if signed else place
@@ -110,7 +111,7 @@ def histogram_statistics(
     return HistogramStatistics(_summed(weights.ravel(), index.ravel()))
 
 
-BLOCK = 2**14
+BLOCK = 2**10
 """Terms that are added one by one before they join a compensated sum."""
 
 
@@ -179,5 +180,5 @@ def _normalised(
     norms = lifted / lift
     weight = norms**2 * length
     counts = (weight >= np.finfo(vector.dtype).tiny) & (weight < jnp.inf)
-    u = jnp.where(counts, buckets * lift * scales.inverse(lifted), 0)
+    u = jnp.where(counts, buckets * lift / jnp.where(lifted > 0, lifted, 1), 0)
     return u, jnp.where(counts, norms, 0), real & counts

@@ -11,7 +11,12 @@ PI = Decimal(
 
 
 def normal_cdf(t):
-    """Phi(t) by the series of erf, whose terms grow to e^(t^2 / 2) at most."""
+    """Phi(t) by the series of erf, or a continued fraction where its terms are large."""
+    if abs(t) > 8:
+        below = abs(t)
+        for n in range(600, 0, -1):
+            below = abs(t) + n / below
+        return phi(t) / below if t < 0 else 1 - phi(t) / below
     term, total, n = t, t, 0
     while abs(term) > Decimal(10) ** -90:
         n += 1
