@@ -177,7 +177,7 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     """
     count, dtype = table.shape[0], table.dtype
     low = -1.0 if kind.signed else 0.0
-    uniform = jnp.linspace(low, 1, count, dtype=dtype)
+    equal = jnp.linspace(low, 1, count, dtype=dtype)
     octaves = min((count // 2 if kind.signed else count - 1) - 1, 10)
     least = jnp.asarray(-math.log(2) * octaves, dtype)
     places = np.sinh(np.linspace(low, 1, 1025) * 9) / math.sinh(9)
@@ -191,7 +191,7 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     wanted = jnp.arange(1, count - 1, dtype=dtype) / (count - 1) * jnp.sum(shares)
     ends = jnp.full_like(wanted, low), jnp.ones_like(wanted)
     inner = Histogram(edges, shares / widths).quantile(*ends, wanted)
-    made = uniform, _geometric(least, count, kind), uniform.at[1:-1].set(inner)
+    made = equal, _geometric(least, count, kind), equal.at[1:-1].set(inner)
     return jnp.stack([*map(kind.with_zero, made), table])
 
 

@@ -11,7 +11,7 @@ PI = Decimal(
 
 
 def normal_cdf(t):
-    """Phi(t) by the series of erf, or a continued fraction where its terms are large."""
+    """Phi(t) by the series of erf, or a continued fraction where that grows large."""
     if abs(t) > 8:
         below = abs(t)
         for n in range(600, 0, -1):
