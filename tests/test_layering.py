@@ -16,7 +16,7 @@ GROUND = ("_types", "_checks", "_trees", "_random")
 FLOORS = (
     set(GROUND),
     {"_codec", "_workers", "problems"},
-    {"bounds", "entropy"},
+    {"bounds", "entropy", "_adapt"},
     {"_exchange"},
     {"_methods"},
     {"__init__"},

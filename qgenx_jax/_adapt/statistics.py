@@ -1,0 +1,184 @@
+"""What a vector is summed up by: arrays whose plain sums, over workers and over steps,
+are those of all their vectors together.
+
+Each bucket counts by its real coordinates times its squared norm, which is by how much
+the variance of its coordinates u enters that of the vector. Left out, with weight 0:
+padding, and buckets that are 0, not finite, or whose squared norm is beyond their dtype
+(norms outside 1e-18 to 1e18 in float32). What a worker with nothing but such buckets
+adds is 0.
+"""
+
+import math
+from typing import NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from qgenx_jax._adapt import distributions
+from qgenx_jax._codec import scales
+from qgenx_jax._trees import accumulator_dtype
+from qgenx_jax._types import Array
+
+BINS = 1024
+"""Of a histogram, about 1 % wide each; 2 x 512 of a signed one, 2 % wide."""
+
+FINEST = 2.0**-14
+"""Below it bins are of equal width, above it of equal ratio."""
+
+
+class HistogramStatistics(NamedTuple):
+    """Weights of normalised coordinates, or magnitudes, in the bins of `edges`.
+
+    Coordinates that are on a level whatever the table, |u| = 1, and u = 0 of
+    magnitudes, cost nothing and are left out.
+    """
+
+    masses: Array
+    """(BINS,): the sum of n_q^2 over the coordinates in each bin."""
+
+    def law(self, *, signed: bool) -> distributions.Histogram:
+        """The piecewise uniform law of these masses."""
+        table = jnp.asarray(edges(signed), self.masses.dtype)
+        return distributions.histogram(table, self.masses)
+
+
+GROUPS_BY_DEVIATION = 20
+"""Groups of buckets, by deviations: octaves' halves below 1."""
+
+RATIOS = (-0.5, 0.5)
+"""What parts them again, by mean over deviation."""
+
+
+class NormalStatistics(NamedTuple):
+    """Sums over groups of buckets of like deviation and ratio of mean to deviation.
+
+    A training step can afford neither all buckets of all workers nor one normal for
+    all: 60 groups, four numbers each, are 240 numbers whatever the vector's length.
+    A group stands for a normal of its mean and its variance, that between the means of
+    its buckets included.
+    """
+
+    weights: Array
+    """(groups,): the sum of w = n_q^2 times real coordinates."""
+    means: Array
+    """(groups,): the sum of w mean(u)."""
+    variances: Array
+    """(groups,): the sum of w var(u)."""
+    squares: Array
+    """(groups,): the sum of w mean(u)^2."""
+
+    def law(self, *, signed: bool) -> distributions.NormalMixture:
+        """The mixture of truncated normals, folded unless signed."""
+        total = jnp.where(self.weights > 0, self.weights, 1)
+        means = self.means / total
+        between = jnp.maximum(self.squares / total - means**2, 0)
+        deviations = jnp.sqrt(self.variances / total + between)
+        return distributions.truncated(means, deviations, self.weights, signed=signed)
+
+
+Statistics: TypeAlias = HistogramStatistics | NormalStatistics
+
+
+def edges(signed: bool) -> np.ndarray:
+    """Edges of bins, in [0, 1] or [-1, 1]: sinh(k h) over sinh(K h)."""
+    steepness = math.asinh(1 / FINEST)
+    places = np.linspace(-1 if signed else 0, 1, BINS + 1)
+    table = np.sinh(places * steepness) * FINEST
+    table[0], table[-1] = -1 if signed else 0, 1
+    return table
+
+
+def histogram_statistics(
+    vector: Array, *, bucket_size: int | None, norm: float, signed: bool
+) -> HistogramStatistics:
+    """The weighted histogram of a vector's normalised coordinates, or magnitudes.
+
+    Args:
+        vector: (d,), floating point; sums are in float32, in float64 for such a vector.
+        bucket_size: as the quantizer's; None for one bucket.
+        norm: q, as the quantizer's.
+        signed: whether signs are kept.
+    """
+    coordinates, norms, real = _normalised(vector, bucket_size, norm)
+    u = coordinates if signed else jnp.abs(coordinates)
+    one = 1 - 4 * float(jnp.finfo(u.dtype).eps)  # a quotient's rounding below 1
+    kept = real & (jnp.abs(u) < one) & (signed | (u > 0))
+    weights = jnp.where(kept, norms**2, 0)
+    place = jnp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
+    place = (place + 1) / 2 if signed else place
+    index = jnp.clip(jnp.floor(place * BINS), 0, BINS - 1).astype(jnp.int32)
+    return HistogramStatistics(_summed(weights.ravel(), index.ravel()))
+
+
+BLOCK = 2**10
+"""Terms that are added one by one before they join a compensated sum."""
+
+
+def _summed(weights: Array, index: Array) -> Array:
+    """The sums of weights by index, (BINS,), the sums of blocks by Kahan's method.
+
+    One by one, sums of millions of float32 would stop to grow.
+    """
+    blocks = -(-weights.size // BLOCK)
+    missing = blocks * BLOCK - weights.size
+    shape = (blocks, BLOCK)
+    rows = jnp.pad(weights, (0, missing)).reshape(shape)
+    places = jnp.pad(index, (0, missing)).reshape(shape)
+
+    def add(sums: tuple[Array, Array], row: tuple[Array, Array]) -> tuple:
+        total, lost = sums
+        part = jnp.zeros_like(total).at[row[1]].add(row[0]) - lost
+        new = total + part
+        return (new, (new - total) - part), None
+
+    zeros = jnp.zeros(BINS, weights.dtype)
+    return lax.scan(add, (zeros, zeros), (rows, places))[0][0]
+
+
+def normal_statistics(
+    vector: Array, *, bucket_size: int | None, norm: float
+) -> NormalStatistics:
+    """The grouped means and variances of a vector's buckets; see `NormalStatistics`."""
+    u, norms, real = _normalised(vector, bucket_size, norm)
+    count = jnp.sum(real, axis=1, dtype=u.dtype)
+    share = 1 / jnp.maximum(count, 1)
+    mean = jnp.sum(u, axis=1) * share
+    off = jnp.where(real, u - mean[:, None], 0)
+    variance = jnp.sum(off * off, axis=1) * share
+    weight = jnp.where(norms[:, 0] > 0, norms[:, 0] ** 2 * count, 0)
+    deviation = jnp.sqrt(variance)
+    halves = -2 * jnp.log2(jnp.maximum(deviation, 2.0**-30))
+    octave = jnp.clip(jnp.floor(halves), 0, GROUPS_BY_DEVIATION - 1).astype(jnp.int32)
+    side = sum((mean > ratio * deviation).astype(jnp.int32) for ratio in RATIOS)
+    group = octave * (len(RATIOS) + 1) + side
+
+    def sums(values: Array) -> Array:
+        groups = GROUPS_BY_DEVIATION * (len(RATIOS) + 1)
+        return jnp.zeros(groups, values.dtype).at[group].add(weight * values)
+
+    return NormalStatistics(
+        sums(jnp.ones_like(mean)), sums(mean), sums(variance), sums(mean**2)
+    )
+
+
+def _normalised(
+    vector: Array, bucket_size: int | None, norm: float
+) -> tuple[Array, Array, Array]:
+    """Coordinates u (rows, n), norms (rows, 1), and which coordinates count (rows, n).
+
+    Of buckets that do not count coordinates and norm are 0.
+    """
+    vector = vector.ravel().astype(accumulator_dtype(vector))
+    size = max(vector.size, 1)
+    length = size if bucket_size is None else min(bucket_size, size)
+    rows = -(-size // length)
+    buckets = jnp.pad(vector, (0, rows * length - vector.size)).reshape(rows, length)
+    real = (jnp.arange(rows * length) < vector.size).reshape(rows, length)
+    largest, lift = scales.lift_of(scales.largest_magnitude(buckets))
+    lifted = scales.norm_of(buckets, lift, largest, norm)
+    norms = lifted / lift
+    weight = norms**2 * length
+    counts = (weight >= np.finfo(vector.dtype).tiny) & (weight < jnp.inf)
+    u = jnp.where(counts, buckets * lift / jnp.where(lifted > 0, lifted, 1), 0)
+    return u, jnp.where(counts, norms, 0), real & counts

@@ -1,0 +1,86 @@
+"""Sums of vectors beside NumPy, in any order, and what is left out of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qgenx_jax._adapt import statistics
+
+RNG = np.random.default_rng(0)
+VECTOR = RNG.standard_normal(1000) * np.repeat([1, 10, 0.1, 3], 250)
+
+
+def of_histogram(vector, signed=False, bucket_size=64, norm=2):
+    return statistics.histogram_statistics(
+        jnp.asarray(vector, jnp.float32),
+        bucket_size=bucket_size,
+        norm=norm,
+        signed=signed,
+    )
+
+
+def of_normals(vector, bucket_size=64, norm=2):
+    vector = jnp.asarray(vector, jnp.float32)
+    return statistics.normal_statistics(vector, bucket_size=bucket_size, norm=norm)
+
+
+def buckets():
+    return [VECTOR[i : i + 64] for i in range(0, 1000, 64)]
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("signed", [False, True])
+def test_histograms_equal_numpys(norm, signed):
+    edges, right = statistics.edges(signed), 0
+    for bucket in buckets():  # the last one is short
+        n = np.linalg.norm(bucket, norm)
+        u = bucket / n if signed else np.abs(bucket) / n
+        right = right + n**2 * np.histogram(u[np.abs(u) < 1], edges)[0]
+    found = np.asarray(of_histogram(VECTOR, signed, norm=norm).masses)
+    # a coordinate next to an edge may fall on its other side in float32
+    np.testing.assert_allclose(np.cumsum(found), np.cumsum(right), rtol=3e-3)
+    np.testing.assert_allclose(found.sum(), right.sum(), rtol=1e-5)
+
+
+def test_normals_keep_the_sums_of_buckets():
+    found = of_normals(VECTOR)
+    w = np.array([np.sum(b**2) * b.size for b in buckets()])
+    u = [b / np.linalg.norm(b) for b in buckets()]
+    mean, var = np.array([x.mean() for x in u]), np.array([x.var() for x in u])
+    for field, right in zip(found, (w, w * mean, w * var, w * mean**2), strict=True):
+        np.testing.assert_allclose(field.sum(), right.sum(), rtol=1e-5)
+
+
+def test_parts_in_any_order_are_the_whole():
+    whole = of_histogram(VECTOR), of_normals(VECTOR)
+    parts = [VECTOR[i : i + 256] for i in (512, 0, 768, 256)]
+    for method, right in zip((of_histogram, of_normals), whole, strict=True):
+        merged = jax.tree.map(lambda *x: sum(x), *map(method, parts))
+        for a, b in zip(merged, right, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_buckets_that_do_not_count_add_nothing(bad):
+    vector = np.concatenate([np.full(64, bad), np.zeros(64), VECTOR])
+    for method in (of_histogram, of_normals):
+        for a, b in zip(method(vector), method(VECTOR), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+        for field in method(vector[:128]):
+            assert (np.asarray(field) == 0).all()
+
+
+def test_sums_of_many_terms_do_not_stagnate():
+    size = 2**18
+    found = of_histogram(np.full(size, 0.3), bucket_size=64).masses.sum()
+    n = np.float32(np.linalg.norm(np.full(64, 0.3)))
+    np.testing.assert_allclose(found, size * n**2, rtol=3e-5)
+
+
+def test_the_normal_of_a_group_has_its_variance():
+    law = of_normals(VECTOR, bucket_size=None).law(signed=True)
+    u = VECTOR / np.linalg.norm(VECTOR)
+    i = np.argmax(law.masses)
+    np.testing.assert_allclose(law.deviations[i], u.std(), rtol=1e-5)
+    np.testing.assert_allclose(law.means[i], u.mean(), rtol=1e-3)
