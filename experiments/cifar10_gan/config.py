@@ -58,6 +58,7 @@ class Config:
     coordinator: str = _field("", "host:port of process 0, where there are several")
     processes: int = _field(1, "how many processes share the workers")
     process: int = _field(0, "which of them this is")
+    wait_seconds: int = _field(300, "at the start, for the other processes to join")
     iterations: int = _field(1000, "of the optimizer, one or two oracle calls each")
     batch_size: int = _field(16, "pictures per worker and oracle call")
     model: str = _field("dcgan", f"one of {', '.join(NAMES)}")
@@ -167,6 +168,7 @@ _AT_LEAST = {
     "seed": 0,
     "workers": 1,
     "processes": 1,
+    "wait_seconds": 1,
     "iterations": 1,
     "batch_size": 1,
     "width": 1,
@@ -202,6 +204,7 @@ FREE = frozenset(
         "coordinator",
         "process",
         "processes",
+        "wait_seconds",
         "iterations",
         "log_every",
         "score_every",

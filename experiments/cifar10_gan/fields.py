@@ -51,6 +51,7 @@ READ_IF: Mapping[str, ReadIf] = {
     ),
     "coordinator": _SEVERAL,
     "process": _SEVERAL,
+    "wait_seconds": _SEVERAL,
     "family": _QUANTIZED,
     "norm": ReadIf(
         lambda config: config.bits != EXACT and config.family != "min_max",

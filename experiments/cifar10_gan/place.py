@@ -1,7 +1,11 @@
 """Where the workers of a run are: devices of this machine, of several, or lanes."""
 
+import contextlib
 import math
-from collections.abc import Callable
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
@@ -123,7 +127,51 @@ def start_processes(config: Config) -> None:
         jax.config.update("jax_num_cpu_devices", config.workers // config.processes)
     if config.processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(config.coordinator, config.processes, config.process)
+        with _waiting_for_processes(config):
+            jax.distributed.initialize(
+                config.coordinator,
+                config.processes,
+                config.process,
+                # JAX's own end is an abort with a stack trace: it must not come first
+                initialization_timeout=config.wait_seconds + 60,
+            )
+
+
+@contextlib.contextmanager
+def _waiting_for_processes(config: Config) -> Iterator[None]:
+    """Says what is waited for, and ends this process where it does not come.
+
+    From a thread: the wait itself is within JAX, and ends only with the process.
+    """
+    what = f"all {config.processes} processes to join at {config.coordinator}"
+    if config.process != 0:
+        what = (
+            f"process 0 at {config.coordinator}, and for all {config.processes} to join"
+        )
+    print(
+        f"process {config.process} waits for {what}, for {config.wait_seconds} s at "
+        "most (--wait_seconds)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+    def end() -> None:
+        print(
+            f"TimeoutError: processes must have joined after {config.wait_seconds} s, "
+            f"process {config.process} still waits for {what}; start all of them, "
+            "check --coordinator, --processes and --process, or raise --wait_seconds",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    timer = threading.Timer(config.wait_seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def create_place(config: Config) -> Place:

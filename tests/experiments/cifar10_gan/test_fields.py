@@ -32,6 +32,7 @@ UNREAD = [
     ["--source=pictures.npz", "--data_dir=elsewhere"],
     ["--coordinator=host:1"],
     ["--process=0"],
+    ["--wait_seconds=9"],
     ["--output=figure.png"],
     ["compare", "run", "--bits=8"],
     ["compare", "run", "--preset=paper"],

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from experiments.checks.kill_and_resume import rows, save_pictures
 from experiments.common.processes import free_port
 from tests.lib.helpers import plainly_compiled
@@ -50,3 +52,19 @@ def test_two_processes_write_the_rows_of_one(tmp_path):
     expected = rows(tmp_path / "one")
     assert [row["iteration"] for row in expected] == ["0", "1", "2"]
     assert rows(tmp_path / "two") == expected
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_processes_that_do_not_join_are_named(tmp_path, process):
+    """Process 1 has nobody to ask at the port, process 0 has nobody to answer."""
+    where = f"127.0.0.1:{free_port()}"
+    given = ("--processes=2", f"--process={process}", f"--coordinator={where}")
+    alone = start(tmp_path / "run", *given, "--wait_seconds=2")
+    output = alone.communicate(timeout=60)[0]
+    assert alone.returncode == 1, output
+    who = "all 2 processes to join at" if process == 0 else "process 0 at"
+    assert f"process {process} waits for {who} {where}" in output
+    assert "for 2 s at most (--wait_seconds)" in output
+    assert "TimeoutError: processes must have joined after 2 s" in output
+    assert "stack trace" not in output
+    assert "Traceback" not in output
