@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks, _trees
+from qgenx_jax._methods.known_leaves import filled, hidden_like, overlaid
 from qgenx_jax._methods.pair import EXTRAPOLATION, UPDATE, Observer, make_pair, pick
 from qgenx_jax._types import Array, DualVector, HalfStep, Params, State
 
@@ -147,10 +148,12 @@ def ergodic_average_params(state: State, params: Params | None = None) -> Params
 
     Args:
         state: a pair's, a chain's or an alternating optimizer's state.
-        params: gives the dtypes of the result; without it, as accumulated.
+        params: gives the dtypes of the result, and the leaves that optax.masked or
+            optax.partition hide from the average, which are not averaged; without it,
+            as accumulated, with optax.MaskedNode in their place.
 
     Raises:
-        ValueError: unless the state contains exactly one such average.
+        ValueError: unless the state contains exactly one such average of a leaf.
     """
     return _read(state, ErgodicAverageState, params)
 
@@ -160,10 +163,12 @@ def ema_params(state: State, params: Params | None = None) -> Params:
 
     Args:
         state: a pair's, a chain's or an alternating optimizer's state.
-        params: gives the dtypes of the result; without it, as accumulated.
+        params: gives the dtypes of the result, and the leaves that optax.masked or
+            optax.partition hide from the average, which are not averaged; without it,
+            as accumulated, with optax.MaskedNode in their place.
 
     Raises:
-        ValueError: unless the state contains exactly one such average.
+        ValueError: unless the state contains exactly one such average of a leaf.
     """
     return _read(state, EmaState, params)
 
@@ -195,16 +200,15 @@ def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
 
 
 def _read(state: State, kind: type, params: Params | None) -> Any:
-    found = _trees.find(state, kind)
-    if len(found) != 1:
-        raise _checks.refuse(
-            "state",
-            f"must contain exactly one {kind.__name__}",
-            _checks.Text(f"{len(found)} of them"),
-            "chain the average after the pair, once, and pass that optimizer's state",
-        )
-    average = found[0].average
-    if params is not None:
-        way_out = "pass the parameters that go with this state, or none"
-        _checks.same_structure("params", params, "the average", average, way_out)
-    return average if params is None else _trees.cast_like(average, params)
+    found = [node.average for node in _trees.find(state, kind)]
+    name = kind.__name__
+    way_out = "chain the average after the pair, once, and pass that optimizer's state"
+    if not found:
+        rule = f"must contain exactly one {name}"
+        raise _checks.refuse("state", rule, _checks.Text("0 of them"), way_out)
+    average = overlaid(found, name, way_out)
+    if params is None:
+        return average
+    way_out = "pass the parameters that go with this state, or none"
+    seen = hidden_like(params, average, way_out)
+    return filled(_trees.cast_like(average, seen), params)

@@ -296,7 +296,7 @@ ROWS |= {
     ),
     "accumulate gradients that jax.grad has summed": (
         summed_by_grad,
-        "updates must vary over the worker axis 'data'; .*, got .*: differentiate with",
+        "updates must vary over the worker axis 'data'; .*, got .*: differentiate by",
     ),
     "x_t of no pair": (
         lambda: qgenx.x_t(optax.adam(0.1).init(X), X),
