@@ -13,6 +13,29 @@ from qgenx_jax._types import Array, Params, State
 from qgenx_jax._workers import axes, reshard
 
 
+def refuse_schedules_around(state: State) -> None:
+    """Checks that no schedule counts the calls of an `accumulate`, for its updates.
+
+    Args:
+        state: of an optimizer, or a tree with such states.
+
+    Raises:
+        ValueError: if optax.inject_hyperparams has a schedule around an accumulate.
+    """
+    for node in _trees.find(state, optax.InjectStatefulHyperparamsState):
+        if node.hyperparams_states and _trees.find(node.inner_state, AccumulateState):
+            raise _checks.refuse(
+                "optimizer",
+                "must have no schedule injected around accumulate, where it counts "
+                "calls and not updates",
+                _checks.Text(f"schedules of {sorted(node.hyperparams_states)}"),
+                "put optax.inject_hyperparams inside, "
+                "qgenx_jax.accumulate(k, optax.inject_hyperparams(make)(schedule)); "
+                "a number may be injected around it",
+            )
+        refuse_schedules_around(node.inner_state)
+
+
 class AccumulateState(NamedTuple):
     """State of `accumulate`.
 
@@ -28,6 +51,7 @@ class AccumulateState(NamedTuple):
     inner: State
     of_a_whole = True
     reshard_rule = staticmethod(reshard.average)
+    judge_state = staticmethod(refuse_schedules_around)
 
 
 def accumulate(
@@ -37,7 +61,8 @@ def accumulate(
 
     The other k - 1 calls move nothing and send nothing: updates are zeros. This is what
     goes *around* an exchange; optax.MultiSteps would call it every time and mask the
-    result.
+    result. A schedule inside counts updates; one that optax.inject_hyperparams puts
+    around would count calls, and is refused by `init` and `lay_out`.
 
     Args:
         every_k: k, at least 1.
