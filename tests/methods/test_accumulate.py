@@ -164,6 +164,50 @@ def test_a_schedule_around_would_count_calls_and_is_refused(make):
     state_of(right)
 
 
+def longer(updates):
+    return 1 + updates
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("guarded", [False, True])
+def test_k_by_a_schedule_of_updates(guarded):
+    """Windows of 1, 2, 3 calls, as optax.MultiSteps has them; worker j adds j - 1/2."""
+    inner = optax.chain(qgenx.quantized_mean(AXIS, None), optax.sgd(1.0, momentum=0.5))
+    optimizer = qgenx.accumulate(longer, inner)
+    if guarded:
+        optimizer = qgenx.skip_not_finite(optimizer)
+    run = qgenx.map_workers(step_of(optimizer), AXIS, workers=2)
+    params = jnp.zeros(2)
+    state = qgenx.init(optimizer, params, workers=2)
+    plain = optax.MultiSteps(optax.sgd(1.0, momentum=0.5), longer)
+    expected, plain_state = params, plain.init(params)
+    for call in range(7):
+        params, state = run(params, state, jnp.array([[-0.5] * 2, [0.5] * 2]) + call)
+        delta, plain_state = plain.update(jnp.full(2, float(call)), plain_state)
+        expected = expected + delta
+        np.testing.assert_allclose(params, expected, rtol=1e-6)
+        assert int(state.updates) == int(plain_state.gradient_step)
+        if call == 3:  # one vector of three is in
+            state = qgenx.reshard(state, workers=3)
+            state = qgenx.reshard(state, workers=2)
+            assert (int(state.count), int(state.updates)) == (1, 2)
+
+
+@pytest.mark.quick
+def test_a_schedule_of_k_is_at_least_one():
+    x, words = jnp.zeros(2), r"every_k must be a function to one number of at least 1"
+    with pytest.raises(ValueError, match=words):
+        qgenx.accumulate(lambda n: n, optax.sgd(1.0))
+    optimizer = qgenx.accumulate(lambda n: 1 - n, optax.sgd(1.0))
+    _, state = optimizer.update(x, optimizer.init(x), x)
+    with pytest.raises(ValueError, match=words):
+        optimizer.update(x, state, x)
+    plain = qgenx.accumulate(2, optax.sgd(1.0)).init(x)
+    assert plain.updates is None
+    with pytest.raises(ValueError, match=r"state.updates must count updates"):
+        optimizer.update(x, plain, x)
+
+
 @pytest.mark.quick
 def test_what_alternating_forbids_is_seen_inside():
     """`accumulate` does not hide it: moves that are scaled end elsewhere."""
