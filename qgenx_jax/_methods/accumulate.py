@@ -12,6 +12,31 @@ from qgenx_jax._methods.inner import Whole, check_plain
 from qgenx_jax._types import Array, Params, State
 from qgenx_jax._workers import axes, reshard
 
+_OF_THIS = "make the state by init of this very transformation"
+
+
+def refuse_schedules_around(state: State) -> None:
+    """Checks that no schedule counts the calls of an `accumulate`, for its updates.
+
+    Args:
+        state: of an optimizer, or a tree with such states.
+
+    Raises:
+        ValueError: if optax.inject_hyperparams has a schedule around an accumulate.
+    """
+    for node in _trees.find(state, optax.InjectStatefulHyperparamsState):
+        if node.hyperparams_states and _trees.find(node.inner_state, AccumulateState):
+            raise _checks.refuse(
+                "optimizer",
+                "must have no schedule injected around accumulate, where it counts "
+                "calls and not updates",
+                _checks.Text(f"schedules of {sorted(node.hyperparams_states)}"),
+                "put optax.inject_hyperparams inside, "
+                "qgenx_jax.accumulate(k, optax.inject_hyperparams(make)(schedule)); "
+                "a number may be injected around it",
+            )
+        refuse_schedules_around(node.inner_state)
+
 
 class AccumulateState(NamedTuple):
     """State of `accumulate`.
@@ -21,26 +46,31 @@ class AccumulateState(NamedTuple):
         per_worker: sum of this worker's vectors since then, with a leading worker axis,
             float32 at least.
         inner: state of the inner transformation.
+        updates: exchanges until now, int32; None unless k is a schedule of it.
     """
 
     count: Array
     per_worker: Params
     inner: State
+    updates: Array | None = None
     of_a_whole = True
     reshard_rule = staticmethod(reshard.average)
+    judge_state = staticmethod(refuse_schedules_around)
 
 
 def accumulate(
-    every_k: int, inner: optax.GradientTransformation
+    every_k: int | optax.Schedule, inner: optax.GradientTransformation
 ) -> optax.GradientTransformationExtraArgs:
     """Hands the mean of k vectors to an exchanging transformation, every k-th call.
 
     The other k - 1 calls move nothing and send nothing: updates are zeros. This is what
     goes *around* an exchange; optax.MultiSteps would call it every time and mask the
-    result.
+    result. A schedule inside counts updates; one that optax.inject_hyperparams puts
+    around would count calls, and is refused by `init` and `lay_out`.
 
     Args:
-        every_k: k, at least 1.
+        every_k: k, at least 1; or a schedule of it, a function of the number of
+            exchanges until now, as optax.MultiSteps has (2.5 is 3 calls).
         inner: for instance `optax.chain(quantized_mean(...), optax.adam(...))`, or an
             `alternating`.
 
@@ -48,8 +78,9 @@ def accumulate(
         An optax transformation. Its state differs between workers, below `per_worker`.
 
     Raises:
-        ValueError: if every_k is no whole number above 0, or inner no transformation;
-            at the update, if the vector is not one like the parameters, or, in
+        ValueError: if every_k is no whole number above 0, nor a schedule of numbers
+            of at least 1, as far as they are known, or inner no transformation; at
+            the update, if the vector is not one like the parameters, or, in
             jax.shard_map, is not this worker's own.
 
     Example:
@@ -61,27 +92,34 @@ def accumulate(
         ...     ),
         ... )
     """
-    every_k = _checks.whole_number("every_k", every_k, 1, None)
+    if callable(every_k):
+        _length(every_k, jnp.zeros((), jnp.int32))
+    else:
+        every_k = _checks.whole_number("every_k", every_k, 1, None)
     way_out = "wrap a pair in qgenx_jax.alternating"
     check_plain("inner", inner, way_out, may_be_whole=True)
     inner = optax.with_extra_args_support(inner)
 
-    def init_fn(params: Params) -> AccumulateState:
+    def init_fn(params: Params) -> State:
         _checks.inexact_leaves("params", params)
         axes.refuse_reserved_name(params)
         zeros = jax.tree.map(
             lambda x: jnp.zeros((1, *jnp.shape(x)), _trees.accumulator_dtype(x)), params
         )
-        return AccumulateState(jnp.zeros((), jnp.int32), zeros, inner.init(params))
+        updates = jnp.zeros((), jnp.int32) if callable(every_k) else None
+        count = jnp.zeros((), jnp.int32)
+        return AccumulateState(count, zeros, inner.init(params), updates)
 
     def update_fn(
         updates: Params, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Params, AccumulateState]:
+    ) -> tuple[Params, State]:
         _checks.no_weight(extra, "accumulate")
         _check(updates, state)
         wide = _trees.cast_like(_trees.widen(updates), state.per_worker)
         total = jax.tree.map(lambda s, v: s + v[None], state.per_worker, wide)
-        mean = jax.tree.map(lambda s: s[0] / every_k, total)
+        k = _length(every_k, state.updates)
+        vectors = state.count + 1 if callable(every_k) else every_k
+        mean = jax.tree.map(lambda s: s[0] / jnp.asarray(vectors, s.dtype), total)
         mean = _trees.cast_like(mean, updates)
 
         def exchange(inner_state: State) -> tuple[Params, State]:
@@ -100,15 +138,36 @@ def accumulate(
             return zeros, axes.vary_like(same, after)
 
         # one branch for all workers, as the count is the same on all
-        due = state.count + 1 >= every_k
+        due = state.count + 1 >= k
         moves, inner_state = lax.cond(due, exchange, wait, state.inner)
         kept = jax.tree.map(lambda s: jnp.where(due, 0, s), total)
         count = jnp.where(due, 0, state.count + 1)
-        return moves, AccumulateState(count, kept, inner_state)
+        after = AccumulateState(count, kept, inner_state)
+        if callable(every_k):
+            more = optax.safe_increment(state.updates)
+            after = after._replace(updates=jnp.where(due, more, state.updates))
+        return moves, after
 
     whole = Whole(init_fn, update_fn)
     whole.around = lambda wrap: accumulate(every_k, wrap(inner))
     return whole
+
+
+def _length(every_k: int | optax.Schedule, updates: Array | None) -> Any:
+    """k, after so many updates."""
+    if not callable(every_k):
+        return every_k
+    if updates is None:
+        found = _checks.Text("None")
+        rule = "must count updates, for a schedule of them"
+        raise _checks.refuse("state.updates", rule, found, _OF_THIS)
+    return _checks.real_number(
+        "every_k",
+        every_k(updates),
+        "must be a function to one number of at least 1",
+        lambda k: k >= 1,
+        "return 1 where nothing is to be added up",
+    )
 
 
 def _check(updates: Params, state: Any) -> None:
@@ -117,8 +176,7 @@ def _check(updates: Params, state: Any) -> None:
     A sum that varies over workers would hide from the exchange that a vector in it does
     not: jax.grad with respect to replicated parameters has summed that over workers.
     """
-    way_out = "make the state by init of this very transformation"
-    _checks.instance_of("state", state, AccumulateState, way_out)
+    _checks.instance_of("state", state, AccumulateState, _OF_THIS)
     _checks.own_leaves("state.per_worker", state.per_worker)
     like = jax.tree.map(
         lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), state.per_worker

@@ -45,6 +45,10 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
     - An oracle-free pair (dual averaging, optimistic): a call is an update and the next
       extrapolation together, X_{t+1/2} -> X_{t+3/2}; an iteration is one call.
 
+    A schedule counts what it stands in: that of optax.inject_hyperparams around
+    `alternating` calls, so half-steps for the first kind; in `extragradient`'s base or
+    before the pair vectors, so half-steps as well; in `scheduled_step_size` iterations.
+
     Args:
         pair: from `q_genx`, `extragradient` or `chain`.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks, _trees
+from qgenx_jax._methods.known_leaves import filled, hidden_like, overlaid
 from qgenx_jax._methods.pair import EXTRAPOLATION, UPDATE, Observer, make_pair, pick
 from qgenx_jax._types import Array, DualVector, HalfStep, Params, State
 
@@ -67,9 +68,11 @@ class EmaState(NamedTuple):
     Attributes:
         average: exponential moving average of X_1, X_2, ..., float32 at least; first
             X_1.
+        count: points averaged after X_1, int32; None unless the decay is a schedule.
     """
 
     average: Params
+    count: Array | None = None
 
     @classmethod
     def start(cls, point: Params) -> "EmaState":
@@ -88,9 +91,15 @@ class EmaState(NamedTuple):
 
         # not decay * e + (1 - decay) * x: in float32 the two weights do not add up to 1
         def moved(average: Array, x: Array) -> Array:
-            return average + (1 - decay) * (x - average)
+            weight: Any = 1 - decay
+            if isinstance(weight, jax.Array):
+                weight = weight.astype(average.dtype)
+            return average + weight * (x - average)
 
-        return EmaState(jax.tree.map(moved, self.average, _trees.widen(point)))
+        average = jax.tree.map(moved, self.average, _trees.widen(point))
+        if self.count is None:
+            return EmaState(average)
+        return EmaState(average, jnp.asarray(optax.safe_increment(self.count)))
 
 
 def ergodic_average() -> Observer:
@@ -115,30 +124,49 @@ def ergodic_average() -> Observer:
     )
 
 
-def ema(decay: float = 0.9999) -> Observer:
+def ema(decay: float | optax.Schedule = 0.9999) -> Observer:
     """Exponential moving average of the iterates: e <- decay e + (1 - decay) X_{t+1}.
 
     It starts at X_1, without bias correction, as GAN training code does.
 
     Args:
-        decay: in [0, 1).
+        decay: in [0, 1); or a schedule of it, a function of the number of points
+            averaged after X_1: decay(0) for X_2.
 
     Returns:
         An observer, to be chained after a pair; read by `ema_params`.
 
     Raises:
-        ValueError: if decay is outside [0, 1).
+        ValueError: if decay is outside [0, 1), as far as it is known.
 
     Example:
         >>> import qgenx_jax as qgenx
         >>> pair = qgenx.chain(qgenx.extra_adam(2e-4), qgenx.ema(0.999))
     """
-    _checks.real_number(
-        "decay", decay, "must be in [0, 1)", lambda x: 0 <= x < 1, "0.9999 is usual"
-    )
+    if not callable(decay):
+        constant = _checked_decay(decay)
+        return _observer(
+            EmaState.start, lambda point, state: state.add(point, constant), UPDATE
+        )
 
-    return _observer(
-        EmaState.start, lambda point, state: state.add(point, decay), UPDATE
+    def start(point: Params) -> EmaState:
+        return EmaState.start(point)._replace(count=jnp.zeros((), jnp.int32))
+
+    def add(point: Params, state: EmaState) -> EmaState:
+        if state.count is None:
+            found = _checks.Text("None")
+            rule = "must count points, for a schedule of them"
+            way_out = "make the state by init of this very optimizer"
+            raise _checks.refuse("state.count", rule, found, way_out)
+        return state.add(point, _checked_decay(decay(state.count)))
+
+    _checked_decay(decay(jnp.zeros((), jnp.int32)))
+    return _observer(start, add, UPDATE)
+
+
+def _checked_decay(decay: Any) -> Any:
+    return _checks.real_number(
+        "decay", decay, "must be in [0, 1)", lambda x: 0 <= x < 1, "0.9999 is usual"
     )
 
 
@@ -147,10 +175,12 @@ def ergodic_average_params(state: State, params: Params | None = None) -> Params
 
     Args:
         state: a pair's, a chain's or an alternating optimizer's state.
-        params: gives the dtypes of the result; without it, as accumulated.
+        params: gives the dtypes of the result, and the leaves that optax.masked or
+            optax.partition hide from the average, which are not averaged; without it,
+            as accumulated, with optax.MaskedNode in their place.
 
     Raises:
-        ValueError: unless the state contains exactly one such average.
+        ValueError: unless the state contains exactly one such average of a leaf.
     """
     return _read(state, ErgodicAverageState, params)
 
@@ -160,10 +190,12 @@ def ema_params(state: State, params: Params | None = None) -> Params:
 
     Args:
         state: a pair's, a chain's or an alternating optimizer's state.
-        params: gives the dtypes of the result; without it, as accumulated.
+        params: gives the dtypes of the result, and the leaves that optax.masked or
+            optax.partition hide from the average, which are not averaged; without it,
+            as accumulated, with optax.MaskedNode in their place.
 
     Raises:
-        ValueError: unless the state contains exactly one such average.
+        ValueError: unless the state contains exactly one such average of a leaf.
     """
     return _read(state, EmaState, params)
 
@@ -195,16 +227,15 @@ def _observer(init_fn: Any, observe: Any, when: int) -> Observer:
 
 
 def _read(state: State, kind: type, params: Params | None) -> Any:
-    found = _trees.find(state, kind)
-    if len(found) != 1:
-        raise _checks.refuse(
-            "state",
-            f"must contain exactly one {kind.__name__}",
-            _checks.Text(f"{len(found)} of them"),
-            "chain the average after the pair, once, and pass that optimizer's state",
-        )
-    average = found[0].average
-    if params is not None:
-        way_out = "pass the parameters that go with this state, or none"
-        _checks.same_structure("params", params, "the average", average, way_out)
-    return average if params is None else _trees.cast_like(average, params)
+    found = [node.average for node in _trees.find(state, kind)]
+    name = kind.__name__
+    way_out = "chain the average after the pair, once, and pass that optimizer's state"
+    if not found:
+        rule = f"must contain exactly one {name}"
+        raise _checks.refuse("state", rule, _checks.Text("0 of them"), way_out)
+    average = overlaid(found, name, way_out)
+    if params is None:
+        return average
+    way_out = "pass the parameters that go with this state, or none"
+    seen = hidden_like(params, average, way_out)
+    return filled(_trees.cast_like(average, seen), params)

@@ -169,7 +169,8 @@ def init(
 
     Raises:
         ValueError: if neither mesh nor workers is given, the mesh has no such axis, or
-            K does not go into it.
+            K does not go into it; if something stands around `alternating` or
+            `accumulate` that makes another method of it.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -195,11 +196,18 @@ def _judged(optimizer: HasInit, params: Params) -> None:
     """Lets what stands inside an optimizer refuse what stands around it.
 
     Such a thing's state has a class attribute `judge`, a function of the optimizer, the
-    parameters' and the whole state's shapes.
+    parameters' and the whole state's shapes; or `judge_state`, of the state alone.
     """
     shapes = jax.eval_shape(lambda params: (params, optimizer.init(params)), params)
     for node in _trees.find_if(shapes[1], lambda node: hasattr(type(node), "judge")):
         type(node).judge(optimizer, *shapes)
+    _judged_by_state(shapes[1])
+
+
+def _judged_by_state(state: State) -> None:
+    knows = lambda node: hasattr(type(node), "judge_state")  # noqa: E731
+    for node in _trees.find_if(state, knows):
+        type(node).judge_state(state)
 
 
 def lay_out(
@@ -225,7 +233,8 @@ def lay_out(
         The tree as `map_workers` takes it: `per_worker` leaves of shape (K, ...).
 
     Raises:
-        ValueError: as `init`, and if a per-worker leaf has another leading axis.
+        ValueError: as `init`, and if a per-worker leaf has another leading axis, or a
+            schedule stands around an `accumulate`.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -242,6 +251,7 @@ def lay_out(
         "worker",
         "pass a state as an optimizer's init returns it, not laid out already",
     )
+    _judged_by_state(state)
     where = where_workers_run(mesh, axis_name, workers)
     return _laid_out(lambda state: state, state, where)
 

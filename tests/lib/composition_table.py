@@ -17,6 +17,7 @@ NOTES = {
     "c": "must be equal on all workers",
     "d": "must vary over the worker axis",
     "e": "must decide alike on all workers",
+    "f": "must have no schedule injected around accumulate",
 }
 """The rules by which cells are refused, as their errors have them."""
 

@@ -113,7 +113,10 @@ WRAPPERS = {
     ),
     "inject_hyperparams": lambda inner: optax.inject_hyperparams(
         lambda factor: optax.chain(optax.scale(factor), inner)
-    )(factor=optax.constant_schedule(0.5)),
+    )(factor=0.5),
+    "inject_hyperparams, a schedule": lambda inner: optax.inject_hyperparams(
+        lambda factor: optax.chain(optax.scale(factor), inner)
+    )(factor=optax.exponential_decay(0.5, 1, 0.9)),
     "named_chain": lambda inner: optax.named_chain(("inner", inner)),
     "flatten": optax.flatten,
     "with_extra_args": optax.with_extra_args_support,

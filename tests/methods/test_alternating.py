@@ -29,3 +29,52 @@ def test_alternating_drives_a_scan_and_a_cond():
     assert int(state.half_step) == 1
     assert x_end["b"].dtype == jnp.bfloat16
     assert float(x_end["a"][0]) < 1
+
+
+def rates(count):
+    return 10.0 ** -jnp.asarray(count, jnp.float32)
+
+
+def scheduled(name):
+    """A schedule in each place where one may stand, around or inside of a pair."""
+    if name == "injected around":
+        return optax.inject_hyperparams(
+            lambda rate: qgenx.alternating(qgenx.extra_sgd(rate))
+        )(rates)
+    pair = {
+        "in the base": qgenx.extra_sgd(rates),
+        "before the pair": qgenx.chain(
+            optax.scale_by_schedule(rates), qgenx.extra_sgd(1.0)
+        ),
+        "of dual extrapolation": qgenx.q_genx(
+            None,
+            None,
+            variant="dual_extrapolation",
+            step_size=qgenx.scheduled_step_size(rates),
+        ),
+    }[name]
+    return qgenx.alternating(pair)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # X_{t+1/2} = X_t - r and X_{t+1} = X_t - r', r of half-steps 0, 1, 2, 3
+        ("injected around", [-1, -0.1, -0.11, -0.101]),
+        ("in the base", [-1, -0.1, -0.11, -0.101]),
+        ("before the pair", [-1, -0.1, -0.11, -0.101]),
+        # X_{t+1} = gamma_{t+1} Y_{t+1}, Y_2 = -1, Y_3 = -2; gamma of iterations 0, 1, 2
+        ("of dual extrapolation", [-1, -0.1, -0.2, -0.02]),
+    ],
+)
+def test_what_a_schedule_counts(name, expected):
+    """Half-steps but for a schedule of `q_genx`, which counts iterations."""
+    optimizer = scheduled(name)
+    x = jnp.zeros(1)
+    state = optimizer.init(x)
+    seen = []
+    for _ in range(4):
+        delta, state = optimizer.update(jnp.ones(1), state, x)
+        x = x + delta
+        seen.append(float(x[0]))
+    assert seen == pytest.approx(expected, rel=1e-5)

@@ -88,3 +88,30 @@ def test_averages_of_any_tree_are_those_of_numpy():
     assert uniform.count == 6
     np.testing.assert_allclose(uniform.average["x"], points[1:].mean(0), rtol=1e-14)
     np.testing.assert_allclose(moving.average["x"], expected, rtol=1e-14)
+
+
+def test_the_decay_of_a_moving_average_by_a_schedule():
+    """decay(n) = (1 + n) / (10 + n), of n points after X_1, in NumPy."""
+
+    def decay(n):
+        return (1.0 + n) / (10.0 + n)
+
+    pair = qgenx.chain(qgenx.extra_sgd(0.5), qgenx.ema(decay))
+    optimizer = qgenx.alternating(pair)
+    x = jnp.array([1.0, 2.0])
+    state = optimizer.init(x)
+    expected = np.array([1.0, 2.0])
+    for n in range(4):
+        for _ in range(2):
+            delta, state = jax.jit(optimizer.update)(x, state, x)
+            x = x + delta
+        expected += (1 - decay(n)) * (np.asarray(x) - expected)
+        np.testing.assert_allclose(qgenx.ema_params(state), expected, rtol=1e-6)
+    constant = qgenx.chain(qgenx.extra_sgd(0.5), qgenx.ema(0.5))
+    state = constant.init(x)
+    assert state.inner[1].count is None
+    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), got .*1"):
+        qgenx.ema(lambda n: 1.0 + n)
+    _, state = pair.extrapolation.update(x, state, x)
+    with pytest.raises(ValueError, match=r"state.count must count points"):
+        pair.update.update(x, state, x)
