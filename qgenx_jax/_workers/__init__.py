@@ -4,6 +4,7 @@ The files, each importing only from those before it:
 
 - `programs`: what a traced function reads, and what it hands on
 - `transposes`: gradients that a step has summed over the workers
+- `branches`: choices that each worker makes for itself
 - `axes`: the axis over workers, what varies over it, what is each worker's own
 - `collectives`: everything that travels, by `jax.lax`
 - `gradients`: of a worker's own loss

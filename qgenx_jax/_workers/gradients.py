@@ -59,7 +59,7 @@ def value_and_grad(
     _checks.function("loss", loss, "of parameters and a batch", "pass the loss")
     if axis_name is not None:
         _checks.axis_name(axis_name)
-    which = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    which = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
 
     def checked(*arguments: Any, **keywords: Any) -> Any:
         result = loss(*arguments, **keywords)
@@ -70,7 +70,9 @@ def value_and_grad(
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         arguments = tuple(
-            axes.local_params(x, axis_name) if i in which else x
+            axes.local_params(x, axis_name)
+            if i in which or i - len(arguments) in which  # from the end
+            else x
             for i, x in enumerate(arguments)
         )
         if axis_name is not None and not axes.tracked(axis_name):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName, Params, State
 from qgenx_jax._workers import axes
+from qgenx_jax._workers.branches import not_alike
 from qgenx_jax._workers.programs import Program
 
 
@@ -74,18 +75,11 @@ def _told_of_branches(axis_name: AxisName) -> Iterator[None]:
     except TypeError as error:
         if "manual axis types do not match" not in str(error):
             raise
-        raise _checks.refuse(
-            "step",
-            "must decide alike on all workers whether it updates, and after the "
-            "exchange",
-            _checks.Text(
-                "a lax.cond, one branch of which gives what is equal on all workers, "
-                f"and the other what varies over {axis_name!r}"
-            ),
-            "put what may skip an update (optax.apply_if_finite, conditionally_mask) "
-            "after quantized_mean, not around it, or qgenx_jax.skip_not_finite around "
-            "all; in a cond of your own, jax.lax.pcast one branch",
-        ) from error
+        received = (
+            "a lax.cond, one branch of which gives what is equal on all workers, and "
+            "the other what varies over"
+        )
+        raise not_alike(axis_name, received) from error
 
 
 def checked(

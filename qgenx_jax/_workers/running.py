@@ -9,6 +9,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from qgenx_jax._types import AxisName, Params
+from qgenx_jax._workers.branches import refuse_own_choices
 from qgenx_jax._workers.placement import Where, kinds_of_axes
 from qgenx_jax._workers.transposes import refuse_summed
 
@@ -127,6 +128,7 @@ def _looked_through(run: Callable, axes: AxisName) -> Callable:
     def call(*arguments: Any) -> tuple:
         traced, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments)
         refuse_summed(traced, axes)
+        refuse_own_choices(traced, axes)
         leaves = jaxpr_as_fun(traced)(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 

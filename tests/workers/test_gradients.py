@@ -91,6 +91,14 @@ def test_arguments_and_further_results_are_those_of_jax(place):
     np.testing.assert_allclose(by_x, 2 * P * X, 1e-6)
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_arguments_may_be_counted_from_the_end(place):
+    differentiate = qgenx.value_and_grad(lambda x, p: jnp.sum(p * x), AXIS, argnums=-1)
+    np.testing.assert_allclose(
+        of_workers(place, lambda params, x: differentiate(x, params)[1]), X
+    )
+
+
 def test_one_worker_without_an_axis_and_bad_arguments():
     value, gradient = qgenx.value_and_grad(lambda p: jnp.sum(p**2), None)(P)
     np.testing.assert_allclose(value, (P**2).sum(), 1e-6)
