@@ -93,7 +93,7 @@ class _Gates:
         for number, aval in enumerate(program.avals):
             if aval.shape == () and aval.dtype == np.bool_ and number not in guards:
                 found[number] = 2
-        for name, ins, _, _ in program.operations:
+        for name, ins, *_ in program.operations:
             if name == "choose" and len(ins) > 3 and program.avals[ins[0]].shape == ():
                 found[ins[0]] = len(ins) - 1
         return {i: n for i, n in found.items() if program.values[i].known is None}

@@ -29,12 +29,16 @@ class Value(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One equation: `name` is "choose" for a cond or a select, else the primitive's."""
+    """One equation: `name` is "choose" for a cond or a select, else the primitive's.
+
+    `stack` is its name stack below those of all that it was inside of.
+    """
 
     name: str
     ins: tuple[int, ...]
     outs: tuple[int, ...]
     equation: Any
+    stack: str
 
 
 _INLINED = {
@@ -43,6 +47,7 @@ _INLINED = {
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
     "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
@@ -63,16 +68,17 @@ class Program:
 
     Args:
         closed: the jaxpr.
+        stack: the name stack of what it is the body of.
     """
 
-    def __init__(self, closed: ClosedJaxpr):
+    def __init__(self, closed: ClosedJaxpr, stack: str = ""):
         self.operations: list[Operation] = []
         self.avals: list[Any] = []
         self.constants: dict[int, Any] = {}
         self.traced_constants: list[int] = []
         jaxpr = closed.jaxpr
         self.inputs = [self._new(v.aval) for v in jaxpr.invars]
-        self.outputs = self._inline(jaxpr, closed.consts, self.inputs)
+        self.outputs = self._inline(jaxpr, closed.consts, self.inputs, stack)
         self.values: list[Value] = [Value(0)] * len(self.avals)
         for i in self.inputs:
             self.values[i] = Value(1 << i, None, i)
@@ -104,7 +110,9 @@ class Program:
             self.constants[new] = value
         return new
 
-    def _inline(self, jaxpr: Jaxpr, consts: Any, arguments: Sequence[int]) -> list[int]:
+    def _inline(
+        self, jaxpr: Jaxpr, consts: Any, arguments: Sequence[int], stack: str
+    ) -> list[int]:
         named = dict(zip(jaxpr.invars, arguments, strict=True))
         for var, const in zip(jaxpr.constvars, consts, strict=True):
             named[var] = self._constant(const, var.aval)
@@ -117,23 +125,25 @@ class Program:
         for equation in jaxpr.eqns:
             ins = [read(atom) for atom in equation.invars]
             name = equation.primitive.name
+            within = f"{stack}/{equation.source_info.name_stack}"
             inner = equation.params.get(_INLINED.get(name, ""))
             if inner is not None:
-                outs = self._inline(*_opened(inner), ins)
+                outs = self._inline(*_opened(inner), ins, within)
             elif name == "cond":
                 branches = [
-                    self._inline(*_opened(branch), ins[1:])
+                    self._inline(*_opened(branch), ins[1:], within)
                     for branch in equation.params["branches"]
                 ]
                 outs = [self._new(v.aval) for v in equation.outvars]
                 for out, *cases in zip(outs, *branches, strict=True):
-                    operation = Operation("choose", (ins[0], *cases), (out,), None)
-                    self.operations.append(operation)
+                    self.operations.append(
+                        Operation("choose", (ins[0], *cases), (out,), None, within)
+                    )
             else:
                 outs = [self._new(v.aval) for v in equation.outvars]
                 name = "choose" if name == "select_n" else name
                 self.operations.append(
-                    Operation(name, tuple(ins), tuple(outs), equation)
+                    Operation(name, tuple(ins), tuple(outs), equation, within)
                 )
             named.update(zip(equation.outvars, outs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
@@ -170,7 +180,7 @@ class Program:
             same = (a.shape, a.dtype) == (b.shape, b.dtype)
             return Value(reads, None, value.same_as if same else None)
         if all(k is not None for k in known) and name in _ON_NUMBERS:
-            return Value(0, _ON_NUMBERS[name](*known))
+            return Value(0, _computed(name, known, self.avals[operation.ins[0]]))
         if name in ("mul", "and") and any(k is not None and not k for k in known):
             return Value(0, 0)
         if name == "div" and known[0] is not None and known[0] == 0:
@@ -215,7 +225,7 @@ class Program:
                 done[number] = jax.numpy.full(aval.shape, known, aval.dtype)
                 return done[number]
             operation = self.maker[number]
-            name, ins, outs, equation = operation
+            name, ins, outs, equation, _ = operation
             which = self.values[ins[0]].known if name == "choose" else None
             if which is not None:
                 cases = ins[1:]
@@ -263,8 +273,15 @@ def _cast(known: Any, aval: Any) -> Any:
     return np.asarray(known).astype(aval.dtype).item()
 
 
+def _computed(name: str, known: list, aval: Any) -> Any:
+    """In the dtype of the operands, in which sums wrap and round as they do there."""
+    with np.errstate(all="ignore"):
+        numbers = [np.asarray(k).astype(aval.dtype) for k in known]
+        return np.asarray(_ON_NUMBERS[name](*numbers)).item()
+
+
 _ON_NUMBERS: dict[str, Callable] = {
-    "not": lambda a: not a if isinstance(a, bool) else ~a,
+    "not": lambda a: ~a,
     "and": lambda a, b: a & b,
     "or": lambda a, b: a | b,
     "add": lambda a, b: a + b,

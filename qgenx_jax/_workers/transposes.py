@@ -4,19 +4,20 @@ Parameters are equal on all workers, and `jax.grad` with respect to what is equa
 over the workers: in shard_map, with tracking. By vmap it does not. So a step that takes
 a gradient of the parameters it was handed (for a penalty, say, or an inner step) is
 another step on a mesh. Such a sum is the transpose of a `pvary`, and known in the
-step's jaxpr by its name stack. What the sum is of decides: where it is handed on to the
+step's jaxpr by its name stack, of which an equation inside of another, of a jitted
+loss, say, has a part only. What the sum is of decides: where it is handed on to the
 transpose of a sum, as in the derivative of a loss with a `lax.pmean` inside, it is
 right everywhere.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName
-from qgenx_jax._workers.programs import Program
+from qgenx_jax._workers.programs import Operation, Program
 
 
 def refuse_summed(closed: ClosedJaxpr, axis_name: AxisName) -> None:
@@ -30,21 +31,10 @@ def refuse_summed(closed: ClosedJaxpr, axis_name: AxisName) -> None:
         ValueError: for the first one, with its shape.
     """
     names = set(axis_name if isinstance(axis_name, tuple) else (axis_name,))
-
-    def is_sum(equation: Any) -> bool:
-        over = equation.params.get("axes", ())
-        is_one = equation.primitive.name == "psum_invariant" and names & {*over}
-        return bool(is_one) and _is_transposed(equation)
-
-    def is_spread(equation: Any) -> bool:
-        name = equation.primitive.name
-        return name in ("pvary", "pcast") and _is_transposed(equation)
-
     for equation in closed.jaxpr.eqns:
-        inner = equation.params.get("jaxpr")
-        if equation.primitive.name != "shard_map" or not _has(inner, is_sum):
+        if equation.primitive.name != "shard_map":
             continue
-        for aval in _not_spread(_closed(inner), is_sum, is_spread):
+        for aval in _not_spread(Program(_closed(equation.params["jaxpr"])), names):
             raise _checks.refuse(
                 "step",
                 "must not take a gradient with respect to the parameters it was handed "
@@ -56,49 +46,62 @@ def refuse_summed(closed: ClosedJaxpr, axis_name: AxisName) -> None:
             )
 
 
-def _not_spread(
-    closed: ClosedJaxpr, is_sum: Callable, is_spread: Callable
-) -> Iterator[Any]:
-    """The types of sums that reach no transpose of a sum."""
-    operations = Program(closed).operations
-    is_at = [
-        op.equation is not None and _is_or_has(op.equation, is_spread)
-        for op in operations
-    ]
-    for index, operation in enumerate(operations):
-        if operation.equation is None or not _is_or_has(operation.equation, is_sum):
+def _not_spread(program: Program, names: set) -> Iterator[Any]:
+    """The types of sums that reach no transpose of a sum.
+
+    They are followed through transposes alone: a loss that is computed from a gradient
+    has another derivative.
+    """
+    for index, operation in enumerate(program.operations):
+        summed, is_found = [], False
+        if _is_sum(operation, names):
+            summed = [program.avals[operation.outs[0]]]
+        else:
+            for body in _bodies(operation):
+                summed += _not_spread(body, names)
+            # the sum of an iteration is handed on by the loop's transpose
+            is_found = bool(summed) and _has_spread(operation)
+        if not summed:
             continue
-        reached, is_found = {*operation.outs}, is_at[index]
-        for later, is_one in zip(
-            operations[index + 1 :], is_at[index + 1 :], strict=True
-        ):
-            if reached.intersection(later.ins):
-                is_found = is_found or is_one
+        reached = {*operation.outs} if _is_transposed(operation) else set()
+        for later in program.operations[index + 1 :]:
+            if _is_transposed(later) and reached.intersection(later.ins):
+                is_found = is_found or _has_spread(later)
                 reached.update(later.outs)
         if not is_found:
-            yield operation.equation.outvars[0].aval
+            yield from summed
 
 
-def _is_transposed(equation: Any) -> bool:
-    return "transpose(" in str(equation.source_info.name_stack)
+def _is_sum(operation: Operation, names: set) -> bool:
+    """Whether it sums over the workers, as the transpose of a `pvary`."""
+    if operation.name != "psum_invariant" or not _is_transposed(operation):
+        return False
+    return bool(names & {*operation.equation.params["axes"]})
 
 
-def _is_or_has(equation: Any, holds: Callable[[Any], bool]) -> bool:
-    """Of an equation, or of one inside it, where it is a loop."""
-    return holds(equation) or any(_has(jaxpr, holds) for jaxpr in _inside(equation))
+def _has_spread(operation: Operation) -> bool:
+    """Whether it is the transpose of a sum, or a transposed loop with one inside."""
+    if not _is_transposed(operation):
+        return False
+    return operation.name in ("pvary", "pcast") or any(
+        _has_spread(inner) for body in _bodies(operation) for inner in body.operations
+    )
 
 
-def _has(jaxpr: Any, holds: Callable[[Any], bool]) -> bool:
-    return any(_is_or_has(equation, holds) for equation in jaxpr.eqns)
+def _is_transposed(operation: Operation) -> bool:
+    # a transposed jax.checkpoint computes again what was before, as that was
+    *_, stack = operation.stack.split("rematted_computation")
+    return "transpose(" in stack
 
 
-def _inside(equation: Any) -> Iterator[Jaxpr]:
-    for value in equation.params.values():
+def _bodies(operation: Operation) -> Iterator[Program]:
+    """What a loop does."""
+    if operation.equation is None:
+        return
+    for value in operation.equation.params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(one, ClosedJaxpr):
-                yield one.jaxpr
-            elif isinstance(one, Jaxpr):
-                yield one
+            if isinstance(one, ClosedJaxpr | Jaxpr):
+                yield Program(_closed(one), operation.stack)
 
 
 def _closed(jaxpr: Any) -> ClosedJaxpr:

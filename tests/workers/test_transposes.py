@@ -50,6 +50,11 @@ SUMMED = {
     )(local(p, axis)),
     "in a scan": scanned,
     "in a jit": lambda p, x, axis: x * jax.jit(jax.grad(loss))(p, x),
+    "of a jit": lambda p, x, axis: x * jax.grad(jax.jit(loss))(p, x),
+    "of a checkpoint": lambda p, x, axis: x * jax.grad(jax.checkpoint(loss))(p, x),
+    "before batch statistics": lambda p, x, axis: jax.grad(normed)(
+        local(p - jax.grad(loss)(p, x), axis), x, axis
+    ),
 }
 OWN = {
     "an inner step": lambda p, x, axis: jax.grad(
@@ -59,6 +64,17 @@ OWN = {
         lambda q: jnp.sum(lax.pmean(q * x, axis) * x)
     )(local(p, axis)),
     "batch statistics": lambda p, x, axis: jax.grad(normed)(local(p, axis), x, axis),
+    "batch statistics in a jit": lambda p, x, axis: jax.grad(
+        jax.jit(lambda q: normed(q, x, axis))
+    )(local(p, axis)),
+    "batch statistics computed again": lambda p, x, axis: jax.grad(
+        jax.checkpoint(lambda q: loss(q, x - lax.stop_gradient(lax.pmean(q * x, axis))))
+    )(local(p, axis)),
+    "batch statistics in a scan": lambda p, x, axis: jax.grad(
+        lambda q: lax.scan(
+            lambda c, _: (c + normed(q, x, axis), None), 0 * jnp.sum(q), length=2
+        )[0]
+    )(local(p, axis)),
     "a target": lambda p, x, axis: jax.grad(lambda q: jnp.sum(q * x * p) + loss(p, x))(
         local(p, axis)
     ),
