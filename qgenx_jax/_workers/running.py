@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
+from qgenx_jax import _checks
 from qgenx_jax._types import AxisName, Params
 from qgenx_jax._workers.branches import refuse_own_choices
 from qgenx_jax._workers.placement import Where, kinds_of_axes
@@ -47,9 +48,16 @@ def runner(one_worker: Callable, where: Where) -> Callable:
         try:
             return lanes(*arguments)
         except ValueError as error:
-            if "out_axes" in str(error):
-                look(*arguments)
-            raise
+            if "out_axes" not in str(error):
+                raise
+            look(*arguments)  # raises, and says which leaf differs
+            raise _checks.refuse(
+                "step",
+                "must return parameters and state that are equal on all workers, and "
+                "by vmap those that rest as they were handed in",
+                _checks.Text("a leaf to which something of a worker's own was added"),
+                "give such leaves zeros of their own, as optax.set_to_zero does",
+            ) from error
 
     def shared(*arguments: Any) -> tuple:
         look(*arguments)

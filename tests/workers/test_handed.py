@@ -94,6 +94,17 @@ def test_each_cause_of_a_difference_has_its_way_out(step, message, place):
         ran(step, W, state, place)
 
 
+def test_zeros_of_a_workers_own_are_told_by_vmap_what_to_do():
+    """On a mesh the step's program says that they are none; lanes of vmap cannot."""
+
+    def step(params, state, c):
+        return params + 0.0 * c, state
+
+    np.testing.assert_array_equal(ran(step, W, (), "shard_map")[0], W)
+    with pytest.raises(ValueError, match=r"step must return .*optax\.set_to_zero"):
+        ran(step, W, (), "vmap")
+
+
 def test_a_branch_by_a_workers_own_gradient_is_told_where_it_belongs():
     optimizer = optax.apply_if_finite(
         optax.chain(qgenx.quantized_mean(AXIS, None), optax.sgd(0.5)), 2
