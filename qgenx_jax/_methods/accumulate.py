@@ -66,8 +66,9 @@ def accumulate(
     The other k - 1 calls move nothing and send nothing: updates are zeros. This is what
     goes *around* an exchange; optax.MultiSteps would call it every time and mask the
     result. An optimizer belongs inside, too: what stands after this in a chain is given
-    zeros at those calls, and counts them as updates. A schedule inside counts updates; one that optax.inject_hyperparams puts
-    around would count calls, and is refused by `init` and `lay_out`.
+    zeros at those calls, and counts them as updates. A schedule inside counts updates;
+    one that optax.inject_hyperparams puts around would count calls, and is refused by
+    `init` and `lay_out`.
 
     Args:
         every_k: k, at least 1; or a schedule of it, a function of the number of

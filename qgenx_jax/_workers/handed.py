@@ -46,23 +46,6 @@ def check_inputs(inputs: tuple, workers: int) -> None:
         raise _checks.refuse(name, rule, shape, way_out)
 
 
-def check_per_worker(with_path: list[tuple[Any, Any]], workers: int) -> None:
-    """Checks that a state's per-worker leaves have an entry for each worker.
-
-    Raises:
-        ValueError: for the first one that has not, with its path.
-    """
-    for path, leaf in with_path:
-        if axes.is_per_worker(path) and jnp.shape(leaf)[:1] != (workers,):
-            raise _checks.refuse(
-                _checks.leaf_name(path, "the state"),
-                f"must have a leading axis of length {workers}, one entry per worker",
-                jnp.shape(leaf),
-                "make the state by qgenx_jax.init for this number of workers, or take "
-                "one of another number over by qgenx_jax.reshard",
-            )
-
-
 @contextlib.contextmanager
 def _told_of_branches(axis_name: AxisName) -> Iterator[None]:
     """Says of a `lax.cond` what it means here that JAX finds its branches to differ.

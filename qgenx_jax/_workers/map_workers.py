@@ -9,9 +9,13 @@ from jax.sharding import Mesh
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName, Params, State
 from qgenx_jax._workers.axes import is_per_worker
-from qgenx_jax._workers.handed import check_inputs, check_per_worker, checked
+from qgenx_jax._workers.handed import check_inputs, checked
 from qgenx_jax._workers.pacing import paced
-from qgenx_jax._workers.placement import Where, where_workers_run
+from qgenx_jax._workers.placement import (
+    Where,
+    check_per_worker,
+    where_workers_run,
+)
 from qgenx_jax._workers.running import runner
 
 
@@ -87,7 +91,12 @@ def map_workers(
         with_path, treedef = jax.tree_util.tree_flatten_with_path(state)
         own = [is_per_worker(path) for path, _ in with_path]
         leaves = [leaf for _, leaf in with_path]
-        check_per_worker(with_path, where.workers)
+        check_per_worker(
+            with_path,
+            where.workers,
+            "make the state by qgenx_jax.init for this number of workers, or take one "
+            "of another number over by qgenx_jax.reshard",
+        )
 
         def one_worker(params: Params, shared: list, per_worker: list, inputs: Any):
             state = jax.tree.unflatten(treedef, _merge(own, shared, per_worker))

@@ -244,16 +244,30 @@ def lay_out(
         (3, 5)
     """
     with_path = jax.tree_util.tree_leaves_with_path(state)
-    _checks.leading_axis(
-        "the state's per-worker leaves",
-        [leaf for path, leaf in with_path if is_per_worker(path)],
+    check_per_worker(
+        with_path,
         1,
-        "worker",
-        "pass a state as an optimizer's init returns it, not laid out already",
+        "pass a state as an optimizer's init returns it, not laid out already; one of "
+        "another number of workers is taken over by qgenx_jax.reshard",
     )
     _judged_by_state(state)
     where = where_workers_run(mesh, axis_name, workers)
     return _laid_out(lambda state: state, state, where)
+
+
+def check_per_worker(
+    with_path: list[tuple[Any, Any]], workers: int, way_out: str
+) -> None:
+    """Checks that a state's per-worker leaves have an entry for each worker.
+
+    Raises:
+        ValueError: for the first one that has not, with its path.
+    """
+    rule = f"must have a leading axis of length {workers}, one entry per worker"
+    for path, leaf in with_path:
+        if is_per_worker(path) and jnp.shape(leaf)[:1] != (workers,):
+            name = _checks.leaf_name(path, "the state")
+            raise _checks.refuse(name, rule, jnp.shape(leaf), way_out)
 
 
 def _laid_out(make: Callable[[Any], State], argument: Any, where: Where) -> State:
