@@ -1,13 +1,16 @@
 """A pair as one optax transformation, which takes one dual vector per call."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks
+from qgenx_jax._exchange.exchange import Exchange
+from qgenx_jax._exchange.traffic import Traffic
 from qgenx_jax._methods import moves
+from qgenx_jax._methods.exchanging import ExchangingPair, of_iteration
 from qgenx_jax._methods.inner import Whole
 from qgenx_jax._methods.pair import (
     EXTRAPOLATION,
@@ -34,6 +37,39 @@ class AlternatingState(NamedTuple):
     judge = staticmethod(moves.refuse_changed)
 
 
+class ExchangingAlternating(Whole):
+    """An `alternating` with an exchange in it."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """What carries the dual vectors."""
+        return cast(ExchangingPair, self.pair).exchange
+
+    def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
+        """Bytes that one worker sends and receives in an iteration, all exchanges.
+
+        That is one call of an oracle-free pair, and two of the others, of which neither
+        is known when it is traced: a number for the adaptive step size rides at both.
+
+        Args:
+            params: the parameters, or their shapes and dtypes.
+            workers: as in `Exchange.traffic`.
+
+        Raises:
+            ValueError: as `Exchange.traffic` does.
+
+        Example:
+            >>> import jax.numpy as jnp, qgenx_jax as qgenx
+            >>> pair = qgenx.q_genx("data", qgenx.uniform(bits=8))
+            >>> traffic = qgenx.alternating(pair).traffic(jnp.zeros(1024), workers=3)
+            >>> traffic.exchanges, traffic.sent_bytes  # and two numbers, to 2 others
+            (2, 4128)
+        """
+        rides = cast(ExchangingPair, self.pair).rides
+        both = (any(rides),) * len(rides)
+        return of_iteration(self.exchange, both, params, workers)
+
+
 def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArgs:
     """One optax transformation for a pair: one dual vector in, one move out, per call.
 
@@ -53,7 +89,9 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         pair: from `q_genx`, `extragradient` or `chain`.
 
     Returns:
-        The transformation. `params` must be given to its update.
+        The transformation. `params` must be given to its update. With an exchange in
+        it, it has the pair's `exchange`, and a `traffic(params, workers)`; an
+        optax.chain around it has neither.
 
     Raises:
         ValueError: if the argument is not such a pair; at the update, without params.
@@ -100,6 +138,7 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         delta = jax.tree.map(jnp.add, to_next, to_half)
         return moves.marked(delta), AlternatingState(state.half_step, inner)
 
-    whole = Whole(init_fn, update_fn)
+    kind = ExchangingAlternating if isinstance(pair, ExchangingPair) else Whole
+    whole = kind(init_fn, update_fn)
     whole.pair = pair
     return whole

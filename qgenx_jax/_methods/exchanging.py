@@ -38,8 +38,9 @@ class ExchangingPair(ExtragradientPair):
     def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
         """Bytes that one worker sends and receives in an iteration, all exchanges.
 
-        In `alternating`, where half-steps are not told apart when they are traced, the
-        number for the adaptive step size rides along at both.
+        In `alternating`, which has its own `traffic`, half-steps are not told apart
+        when they are traced, and the number for the adaptive step size rides along at
+        both.
 
         Args:
             params: the parameters, or their shapes and dtypes.
@@ -55,12 +56,17 @@ class ExchangingPair(ExtragradientPair):
             >>> traffic.exchanges, traffic.sent_bytes  # and a number, to 2 others
             (2, 4120)
         """
-        widest = _trees.widest(map(_trees.accumulator_dtype, jax.tree.leaves(params)))
-        return together(
-            [
-                self.exchange.traffic(
-                    params, workers, scalar_bytes=widest.itemsize if rides else 0
-                )
-                for rides in self.rides
-            ]
-        )
+        return of_iteration(self.exchange, self.rides, params, workers)
+
+
+def of_iteration(
+    exchange: Exchange,
+    rides: tuple[bool, ...],
+    params: Any,
+    workers: int | tuple[int, ...],
+) -> Traffic:
+    """The bytes of several exchanges, with a number riding along at some of them."""
+    widest = _trees.widest(map(_trees.accumulator_dtype, jax.tree.leaves(params)))
+    n_bytes = [widest.itemsize if rides_along else 0 for rides_along in rides]
+    each = [exchange.traffic(params, workers, scalar_bytes=n) for n in n_bytes]
+    return together(each)

@@ -78,3 +78,17 @@ def test_what_a_schedule_counts(name, expected):
         x = x + delta
         seen.append(float(x[0]))
     assert seen == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.quick
+def test_traffic_is_that_of_the_compiled_calls():
+    """Two calls of dual extrapolation, in each a number; one of the optimistic."""
+    x = jnp.zeros(1000)
+    for variant, calls in (("dual_extrapolation", 2), ("optimistic", 1)):
+        pair = qgenx.q_genx("data", qgenx.uniform(8), variant=variant)
+        optimizer = qgenx.alternating(qgenx.chain(pair, qgenx.ergodic_average()))
+        found = optimizer.traffic(x, 3)
+        one = optimizer.exchange.traffic(x, 3, scalar_bytes=4)
+        assert found.sent_bytes == calls * one.sent_bytes
+        assert found.exchanges == calls
+    assert not hasattr(qgenx.alternating(qgenx.extra_sgd(0.1)), "traffic")
