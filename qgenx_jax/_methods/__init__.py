@@ -2,9 +2,9 @@
 
 The files, each importing only from those before it:
 
+- `moves`: whether an optimizer hands on what `alternating` makes
 - `pair`: the two half-steps, which share one state
 - `known_leaves`: what states know of the parameters, put together
-- `moves`: whether an optimizer hands on what `alternating` makes
 - `skips`: whether a transformation may skip an update
 - `inner`: plain optax transformations within others
 - `step_size`: rules for gamma_t

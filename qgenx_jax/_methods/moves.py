@@ -66,12 +66,67 @@ def refuse_changed(optimizer: Any, params: Params, state: State) -> None:
             )
 
 
+class Undriven(TypeError):
+    """A pair is used as one transformation: it has two, in turn."""
+
+
+def refuse_undriven(optimizer: Any, params: Params, state: State) -> None:
+    """Checks that nobody calls a pair as one transformation, as optax.chain would.
+
+    Args:
+        optimizer: a pair, or something with a pair inside.
+        params: or their shapes and dtypes.
+        state: of one worker, or its shapes and dtypes.
+
+    Raises:
+        ValueError: if it does, which its update would say at the first call.
+    """
+    update = getattr(optimizer, "update", None)
+    if hasattr(optimizer, "extrapolation") or not callable(update):
+        return  # a pair, for whoever drives its two sides
+    for extra in ({}, {"value": 0.0}):
+        try:
+            _traced(update, params, state, extra)
+        except Undriven as undriven:
+            raise _checks.refuse(
+                "optimizer",
+                "must drive both half-steps of the extra-gradient pair in it",
+                _checks.Text("one that calls the pair as one transformation"),
+                "compose by qgenx_jax.chain instead of optax.chain, and wrap the pair "
+                "in qgenx_jax.alternating",
+            ) from undriven
+        except Exception:
+            continue
+
+
 def _changed_leaf(
     update: Callable[..., Any], params: Params, state: State, extra: dict[str, Any]
 ) -> str | None:
     """The path of the first leaf in which a marked move is changed, or None.
 
     None, too, where the update cannot be traced: whoever calls it is told why.
+    """
+    try:
+        traced, moves = _traced(update, params, state, extra)
+    except Exception:  # of the user's own, whatever it is
+        return None
+    program = Program(traced)
+    marks, kept = _marks(program)
+    for (path, _), number in zip(
+        jax.tree_util.tree_leaves_with_path(moves), program.outputs, strict=False
+    ):
+        if number in marks - kept and program.values[number].known is None:
+            return jax.tree_util.keystr(path) or "the whole"
+    return None
+
+
+def _traced(
+    update: Callable[..., Any], params: Params, state: State, extra: dict[str, Any]
+) -> tuple[Any, Any]:
+    """An update's jaxpr and the shapes of its moves, for any number of workers.
+
+    Raises:
+        Exception: whatever tracing it raises.
     """
     axes: dict[Any, int] = {}
 
@@ -82,21 +137,11 @@ def _changed_leaf(
         try:
             make = jax.make_jaxpr(run, axis_env=[*axes.items()], return_shape=True)
             traced, (moves, _) = make(params, state, params)
-            break
+            return traced, moves
         except UnboundAxis as unbound:
             if unbound.names <= axes.keys():
-                return None
-            axes |= dict.fromkeys(unbound.names, 2)  # any number of workers will do
-        except Exception:  # of the user's own, whatever it is
-            return None
-    program = Program(traced)
-    marks, kept = _marks(program)
-    for (path, _), number in zip(
-        jax.tree_util.tree_leaves_with_path(moves), program.outputs, strict=False
-    ):
-        if number in marks - kept and program.values[number].known is None:
-            return jax.tree_util.keystr(path) or "the whole"
-    return None
+                raise
+            axes |= dict.fromkeys(unbound.names, 2)
 
 
 def _marks(program: Program) -> tuple[set[int], set[int]]:

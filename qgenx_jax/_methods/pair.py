@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks
+from qgenx_jax._methods import moves
 from qgenx_jax._types import DualVector, HalfStep, Params, State
 from qgenx_jax._workers.axes import refuse_reserved_name
 
@@ -47,6 +48,7 @@ class BeforeExtrapolation(NamedTuple):
     """
 
     inner: State
+    judge = staticmethod(moves.refuse_undriven)
 
 
 class BeforeUpdate(NamedTuple):
@@ -74,7 +76,7 @@ class HalfStepTransformation(optax.GradientTransformationExtraArgs):
         Raises:
             TypeError: always.
         """
-        raise TypeError(
+        raise moves.Undriven(
             "an extra-gradient pair is not one optax transformation: wrap it in "
             "qgenx_jax.alternating(pair), or compose it by qgenx_jax.chain"
         )

@@ -83,3 +83,35 @@ def test_what_cannot_be_traced_is_left_to_its_caller():
     optimizer = qgenx.alternating(qgenx.extra_sgd(0.1))
     wants_more = optax.GradientTransformationExtraArgs(optimizer.init, update)
     qgenx.init(wants_more, PARAMS, workers=2)
+
+
+MEAN = qgenx.quantized_mean(AXIS, None)
+AS_ONE = {
+    "chain": lambda pair: optax.chain(MEAN, pair),
+    "named_chain": lambda pair: optax.named_chain(("mean", MEAN), ("pair", pair)),
+    "masked": lambda pair: optax.masked(pair, {"a": True, "b": False}),
+    "partition": lambda pair: optax.partition({"all": pair}, {"a": "all", "b": "all"}),
+    "apply_if_finite": lambda pair: optax.apply_if_finite(pair, 2),
+}
+
+
+@pytest.mark.parametrize("wrapper", AS_ONE)
+def test_a_pair_that_is_called_as_one_transformation_is_refused(wrapper):
+    optimizer = AS_ONE[wrapper](qgenx.extra_adam(0.1))
+    with pytest.raises(ValueError, match=r"both half-steps .*qgenx_jax\.alternating"):
+        qgenx.init(optimizer, PARAMS, workers=2)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_pair_alone_and_an_optimizer_that_drives_both_sides_are_not(pair):
+    qgenx.init(PAIRS[pair], PARAMS, workers=2)
+    extrapolation, update = PAIRS[pair]
+
+    def both(updates, state, params=None):
+        is_free = isinstance(extrapolation, qgenx.OracleFree)
+        first, state = extrapolation.update(None if is_free else updates, state, params)
+        half = optax.apply_updates(params, first)
+        second, state = update.update(updates, state, half)
+        return jax.tree.map(jnp.add, first, second), state
+
+    qgenx.init(optax.GradientTransformation(update.init, both), PARAMS, workers=2)
