@@ -52,11 +52,23 @@ def _is_own_choice(equation: Any, names: set) -> bool:
         return False
     if not names & _varying(by):
         return False
+    inside = (inner for body in bodies for inner in _equations(body.jaxpr))
+    if any(_travels(inner, names) for inner in inside):
+        return True  # it would wait for workers that take another branch
     return any(
         not names & _varying(out) and not _is_handed_on(bodies, place, name)
         for place, out in enumerate(equation.outvars)
         if not isinstance(out, DropVar)
     )
+
+
+def _travels(equation: Any, names: set) -> bool:
+    """Whether it is a collective over workers."""
+    given = equation.params
+    over = given.get("axes", given.get("axis_name", ()))
+    over = over if isinstance(over, tuple) else (over,)
+    still = ("axis_index", "pvary", "pcast")
+    return bool(names.intersection(over)) and equation.primitive.name not in still
 
 
 def _is_handed_on(bodies: Any, place: int, name: str) -> bool:

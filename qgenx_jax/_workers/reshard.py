@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding
 
 from qgenx_jax import _checks
@@ -69,6 +70,13 @@ def reshard(
     own = [(path, leaf) for path, leaf in with_path if is_per_worker(path)]
     before = _workers_of(own, from_workers)
     for path, leaf in with_path:
+        if isinstance(leaf, Tracer | jax.ShapeDtypeStruct):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "the state"),
+                "must be an array with values, outside of jax.jit",
+                leaf,
+                "restore the state first, for the number of workers that it has",
+            )
         if not getattr(leaf, "is_fully_addressable", True) and not getattr(
             leaf, "is_fully_replicated", True
         ):

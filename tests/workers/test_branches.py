@@ -65,3 +65,12 @@ def test_a_choice_by_a_workers_own_value_is_refused(choose, workers):
 def test_a_choice_that_all_workers_make_alike_runs(choose, workers):
     copies = after(ALIKE[choose], workers)
     np.testing.assert_allclose(copies, [-0.5] * len(copies))
+
+
+def test_a_collective_for_which_others_would_wait_forever_is_refused():
+    def choose(new, old, x):
+        summed = lax.cond(x > 0, lambda: lax.psum(x, AXIS) + 0 * x, lambda: x)
+        return new + 0 * lax.pmean(summed, AXIS)
+
+    with pytest.raises(ValueError, match="step must decide alike on all workers"):
+        after(choose, None)

@@ -150,3 +150,14 @@ def test_what_has_no_rule_and_other_numbers_are_refused():
     alternating = qgenx.init(qgenx.alternating(pair), START, workers=4)
     with pytest.raises(ValueError, match=r"leaf \.inner\.per_worker .*qgenx_jax\.resh"):
         run(START, alternating, OF_TWO)
+
+
+@pytest.mark.quick
+def test_shapes_and_traced_states_are_refused():
+    pair = qgenx.q_genx(AXIS, None, variant="optimistic")
+    state = qgenx.init(pair, START, workers=4)
+    message = r"must be an array with values, outside of jax\.jit"
+    with pytest.raises(ValueError, match=message):
+        qgenx.reshard(jax.eval_shape(lambda: state), workers=2)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda state: qgenx.reshard(state, workers=2))(state)

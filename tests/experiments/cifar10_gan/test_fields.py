@@ -9,9 +9,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import cifar10_gan
-from experiments.cifar10_gan import __main__ as program
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.fields import READ_IF
+from tests.lib.programs import imported
 
 pytestmark = pytest.mark.quick
 
@@ -58,7 +58,10 @@ def ended(monkeypatch):
     monkeypatch.setattr("experiments.cifar10_gan.place.start_processes", stop)
 
     def end(arguments):
-        with flagsaver.flagsaver():
+        with (
+            imported("experiments.cifar10_gan.__main__") as program,
+            flagsaver.flagsaver(),
+        ):
             flags.FLAGS.unparse_flags()
             left = flags.FLAGS(["program", *arguments])
             with pytest.raises(SystemExit) as error:

@@ -8,6 +8,7 @@ import pytest
 from experiments.common import tables
 from experiments.common.processes import ROOT
 from tests.lib.measured_exchanges import measured_rows
+from tests.lib.programs import imported
 
 
 def run(*flags):
@@ -48,19 +49,14 @@ def test_the_command_fits_projects_and_writes(tmp_path):
 def test_flags_that_cannot_be_are_refused(flag, message, monkeypatch, capsys):
     from absl import app, flags
 
-    from experiments.benchmarks.scaling import __main__ as scaling
-
-    values = flags.FLAGS
-    if not values.is_parsed():
-        values(["scaling"])
-    name, _, value = flag.removeprefix("--").partition("=")
-    before = values[name].value
-    values[name].parse(value)
-    try:
+    with imported("experiments.benchmarks.scaling.__main__") as scaling:
+        values = flags.FLAGS
+        if not values.is_parsed():
+            values(["scaling"])
+        name, _, value = flag.removeprefix("--").partition("=")
+        values[name].parse(value)
         with pytest.raises(app.UsageError, match=message):
             scaling.main([])
-    finally:
-        values[name].value = before
 
 
 def test_the_command_runs_on_what_is_committed():
