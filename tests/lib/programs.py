@@ -14,6 +14,6 @@ def imported(name):
     try:
         yield module
     finally:
-        for flag in flags.FLAGS.flags_by_module_dict().get(name, []):
+        for flag in list(flags.FLAGS.flags_by_module_dict().get(name, [])):
             delattr(flags.FLAGS, flag.name)
         sys.modules.pop(name)
