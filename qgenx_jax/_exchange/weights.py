@@ -45,9 +45,12 @@ def times(weight: Array, tree: DualVector) -> DualVector:
 
 
 def factor(weights: Array) -> Array:
-    """K / sum_k w_k, from all weights (K,); 1 if all are 0, NaN if one is no weight."""
-    is_weight = jnp.all((weights >= 0) & jnp.isfinite(weights))
+    """K / sum_k w_k, from all weights (K,); 1 if all are 0, NaN if one is no weight.
+
+    NaN, too, where the sum overflows.
+    """
     total = jnp.sum(weights)
+    is_weight = jnp.all(weights >= 0) & jnp.isfinite(total)
     by = weights.size / jnp.where(total > 0, total, weights.size)
     return jnp.where(is_weight, by, jnp.nan)
 

@@ -88,7 +88,8 @@ def skip_not_finite(optimizer: Optimizer, max_consecutive: int = 5) -> Optimizer
 
     Returns:
         A transformation, or a pair of the same kind. Its state, a `SkipNotFiniteState`,
-        counts.
+        counts; within that of a pair, `optax.tree.get(state, "total_notfinite")` reads
+        it.
 
     Raises:
         ValueError: if the optimizer is neither, or max_consecutive no whole number

@@ -47,7 +47,7 @@ def where_workers_run(
                 "must not both be missing",
                 (mesh, workers),
                 "give mesh= to use one device per worker, workers= to use vmap, or set "
-                "a mesh by jax.set_mesh, outside of jax.jit",
+                "a mesh by jax.set_mesh, and call this outside of jax.jit",
             )
         if isinstance(axis_name, tuple):
             rule = "must be one name where there is no mesh"

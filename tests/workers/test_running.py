@@ -94,7 +94,9 @@ def test_another_mesh_than_the_one_that_is_set_is_refused():
 
 @pytest.mark.quick
 def test_without_any_mesh_the_way_out_names_set_mesh():
-    with pytest.raises(ValueError, match=r"jax\.set_mesh, outside of jax\.jit"):
+    with pytest.raises(
+        ValueError, match=r"jax\.set_mesh, and call this outside of jax"
+    ):
         qgenx.map_workers(lambda params, state: (params, state), AXIS)
 
 
