@@ -84,9 +84,10 @@ def test_links_are_made_limited_counted_and_removed():
         sent = 300_000
         receive(links, 1, sent)
         difference = [links.counters(k).since(before[k]) for k in (0, 1)]
-        # within what the few packets of ARP and of opening a connection differ by
-        assert abs(difference[0].sent_payload() - sent) < 200
-        assert abs(difference[1].received_payload() - sent) < 200
+        # within ARP, the opening of a connection, and a segment that a busy machine
+        # sends twice: what is promised of counters is 2 %
+        assert abs(difference[0].sent_payload() - sent) < 0.02 * sent
+        assert abs(difference[1].received_payload() - sent) < 0.02 * sent
         assert abs(difference[1].sent_payload()) < 200
     assert made_by(os.getpid()) == []
     assert not any((namespaces.HOSTS / name).exists() for name in names)
