@@ -8,8 +8,6 @@ import pytest
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS
 
-pytestmark = pytest.mark.quick
-
 PARAMS = {"a": jnp.ones((2, 3)), "b": jnp.ones(4)}
 PAIRS = {
     "extra_sgd": qgenx.extra_sgd(0.1),
