@@ -77,7 +77,7 @@ def choose(
     is_exact: bool,
     sizes: Sequence[int] | None,
 ) -> Strategy:
-    """The strategy that a name stands for, for each set of axes that parts vary over.
+    """The strategy that a name stands for.
 
     Where nothing leaves a worker ("auto", K = 1), or a host ("hierarchical", one host),
     nothing is rounded: there is no byte to save. Of "reduce_scatter" with K = 1 there
@@ -94,16 +94,6 @@ def choose(
     Raises:
         ValueError: for "hierarchical" on one axis.
     """
-    return shards.by_axes(_named(collective, link, parts, is_exact, sizes), parts)
-
-
-def _named(
-    collective: str,
-    link: Link,
-    parts: Sequence[Part],
-    is_exact: bool,
-    sizes: Sequence[int] | None,
-) -> Strategy:
     exact = ONE_AXIS["exact"]
     if collective == "hierarchical":
         if sizes is None or len(sizes) < 2:

@@ -145,7 +145,7 @@ class Exchange:
             weight: this worker's w_k >= 0, for sum_k w_k V_k / sum_k w_k. It rides in
                 the same buffer. A worker of weight 0 adds nothing, whatever its vector;
                 if all weights are 0, so is the mean; a traced weight that is negative
-                or not finite makes it NaN. It is a constant to derivatives.
+                or not finite makes it NaN. It must not be differentiated by.
 
         Raises:
             ValueError: as `send` does, for a weight that is none, and for one in
@@ -273,7 +273,8 @@ class Exchange:
     def _strategy(self, ways: Sequence[Part], sizes: Sequence[int]) -> Strategy:
         is_exact = not any(self.quantizers.values())
         named = None if self.axis_name is None else sizes
-        return choice.choose(self.collective, self.link, ways, is_exact, named)
+        way = choice.choose(self.collective, self.link, ways, is_exact, named)
+        return shards.by_axes(way, ways)
 
     def _parts(self, layout: Layout, levels: Mapping[str, Array]) -> tuple[Part, ...]:
         return parts(layout, self.quantizers, self.second, levels)

@@ -22,7 +22,7 @@ def checked(weight: Any, tree: DualVector, collective: str, axis_name: AxisName)
 
     Raises:
         ValueError: if it is not one real number, is known to be negative or not finite,
-            or the exchange is "hierarchical".
+            or the exchange is "hierarchical"; where somebody differentiates by it.
     """
     way_out = "pass for instance this worker's number of tokens"
     _checks.at_least_zero("weight", weight, way_out)
@@ -31,7 +31,25 @@ def checked(weight: Any, tree: DualVector, collective: str, axis_name: AxisName)
         way_out = "choose 'auto', 'all_gather' or 'reduce_scatter'"
         raise _checks.refuse("collective", rule, collective, way_out)
     number = jnp.asarray(weight, dtype_of(tree))
-    return jax.lax.stop_gradient(axes.local_params(number, axis_name))
+    return _constant(axes.local_params(number, axis_name))
+
+
+@jax.custom_jvp
+def _constant(weight: Array) -> Array:
+    """The weight, which nobody may differentiate with respect to."""
+    return weight
+
+
+@_constant.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    """Refuses: a derivative of 0 would be a wrong one, and say nothing."""
+    del tangents
+    raise _checks.refuse(
+        "weight",
+        "must be a constant to derivatives, which are those of the vectors",
+        _checks.Text(jax.typeof(primals[0])),
+        "pass jax.lax.stop_gradient(weight), or weigh the vectors themselves",
+    )
 
 
 def times(weight: Array, tree: DualVector) -> DualVector:

@@ -129,7 +129,7 @@ def accumulate(
 
         def wait(inner_state: State) -> tuple[Params, State]:
             moves, after = jax.eval_shape(exchange, inner_state)
-            zeros = jax.tree.map(axes.zeros_like, moves)
+            zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), moves)
             # vectors of another dtype than the parameters' may widen what is inside
             same = jax.tree.map(
                 lambda x, y: x if x.dtype == y.dtype else x.astype(y.dtype),
@@ -137,7 +137,7 @@ def accumulate(
                 after,
             )
             # what an exchange leaves out, a frozen leaf, varies by its type alone
-            return zeros, axes.vary_like(same, after)
+            return axes.vary_like((zeros, same), (moves, after))
 
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= k

@@ -13,11 +13,13 @@ from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Params, State
 from qgenx_jax._workers.axes import UnboundAxis
-from qgenx_jax._workers.programs import NEUTRAL, Operation, Program
+from qgenx_jax._workers.known_numbers import NEUTRAL
+from qgenx_jax._workers.programs import Operation, Program
 
 MARK = "qgenx_jax: a move of alternating"
 _KEPT = {
@@ -53,17 +55,20 @@ def refuse_changed(optimizer: Any, params: Params, state: State) -> None:
     Raises:
         ValueError: if it scales them, say, or adds something.
     """
-    for extra in ({}, {"value": 0.0}):
-        leaf = _changed_leaf(optimizer.update, params, state, extra)
-        if leaf is not None:
-            raise _checks.refuse(
-                "optimizer",
-                "must hand on the moves of alternating as they are, which lead from "
-                "one point to the next",
-                _checks.Text(f"one that changes leaf {leaf}"),
-                "put what clips, scales, decays or averages before the pair, in "
-                "qgenx_jax.chain, where it is given dual vectors",
-            )
+    try:
+        traced, moves = _traced(optimizer.update, params, state)
+    except Exception:  # of the user's own: whoever calls the update is told
+        return
+    leaf = _changed_leaf(traced, moves)
+    if leaf is not None:
+        raise _checks.refuse(
+            "optimizer",
+            "must hand on the moves of alternating as they are, which lead from one "
+            "point to the next",
+            _checks.Text(f"one that changes leaf {leaf}"),
+            "put what clips, scales, decays or averages before the pair, in "
+            "qgenx_jax.chain, where it is given dual vectors",
+        )
 
 
 class Undriven(TypeError):
@@ -84,32 +89,22 @@ def refuse_undriven(optimizer: Any, params: Params, state: State) -> None:
     update = getattr(optimizer, "update", None)
     if hasattr(optimizer, "extrapolation") or not callable(update):
         return  # a pair, for whoever drives its two sides
-    for extra in ({}, {"value": 0.0}):
-        try:
-            _traced(update, params, state, extra)
-        except Undriven as undriven:
-            raise _checks.refuse(
-                "optimizer",
-                "must drive both half-steps of the extra-gradient pair in it",
-                _checks.Text("one that calls the pair as one transformation"),
-                "compose by qgenx_jax.chain instead of optax.chain, and wrap the pair "
-                "in qgenx_jax.alternating",
-            ) from undriven
-        except Exception:
-            continue
-
-
-def _changed_leaf(
-    update: Callable[..., Any], params: Params, state: State, extra: dict[str, Any]
-) -> str | None:
-    """The path of the first leaf in which a marked move is changed, or None.
-
-    None, too, where the update cannot be traced: whoever calls it is told why.
-    """
     try:
-        traced, moves = _traced(update, params, state, extra)
-    except Exception:  # of the user's own, whatever it is
-        return None
+        _traced(update, params, state)
+    except Undriven as undriven:
+        raise _checks.refuse(
+            "optimizer",
+            "must drive both half-steps of the extra-gradient pair in it",
+            _checks.Text("one that calls the pair as one transformation"),
+            "compose by qgenx_jax.chain instead of optax.chain, and wrap the pair in "
+            "qgenx_jax.alternating",
+        ) from undriven
+    except Exception:  # of the user's own: whoever calls the update is told
+        return
+
+
+def _changed_leaf(traced: ClosedJaxpr, moves: Any) -> str | None:
+    """The path of the first leaf in which a marked move is changed, or None."""
     program = Program(traced)
     marks, kept = _marks(program)
     for (path, _), number in zip(
@@ -121,14 +116,15 @@ def _changed_leaf(
 
 
 def _traced(
-    update: Callable[..., Any], params: Params, state: State, extra: dict[str, Any]
-) -> tuple[Any, Any]:
+    update: Callable[..., Any], params: Params, state: State
+) -> tuple[ClosedJaxpr, Any]:
     """An update's jaxpr and the shapes of its moves, for any number of workers.
 
     Raises:
         Exception: whatever tracing it raises.
     """
     axes: dict[Any, int] = {}
+    extra: dict[str, Any] = {}
 
     def run(updates: Any, state: Any, params: Any) -> Any:
         return update(updates, state, params, **extra)
@@ -142,6 +138,10 @@ def _traced(
             if unbound.names <= axes.keys():
                 raise
             axes |= dict.fromkeys(unbound.names, 2)
+        except TypeError as error:
+            if extra or "value" not in str(error):
+                raise
+            extra["value"] = 0.0  # of a loss, which some of optax's ask for
 
 
 def _marks(program: Program) -> tuple[set[int], set[int]]:

@@ -2,6 +2,7 @@
 
 The files, each importing only from those before it:
 
+- `known_numbers`: what becomes of numbers that are known
 - `programs`: what a traced function reads, and what it hands on
 - `transposes`: gradients that a step has summed over the workers
 - `branches`: choices that each worker makes for itself

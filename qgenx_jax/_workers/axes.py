@@ -65,10 +65,15 @@ def varying(x: Any) -> frozenset:
     return frozenset(jax.typeof(x).mat.varying)
 
 
-def zeros_like(x: Any) -> Array:
-    """Zeros of the shape and dtype of an array, that are known to vary as it does."""
-    zeros, over = jnp.zeros(x.shape, x.dtype), tuple(sorted(varying(x), key=str))
-    return lax.pcast(zeros, over, to="varying") if over else zeros
+def vary_over(x: Any, names: frozenset) -> Any:
+    """The same value, that is known to vary over some axes, too."""
+    missing = tuple(sorted(names - varying(x), key=str))
+    return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def vary_like(tree: Any, like: Any) -> Any:
+    """The same values, by their types varying over all axes that another tree's do."""
+    return jax.tree.map(lambda x, y: vary_over(x, varying(y)), tree, like)
 
 
 def axis_index(axis_name: AxisName) -> Array:
@@ -122,22 +127,7 @@ def local_params(tree: Params, axis_name: AxisName) -> Params:
     _checks.axis_name(axis_name)
     axis_size(axis_name)
     over = tracked(axis_name)
-
-    def localise(x: Any) -> Any:
-        missing = tuple(sorted(over - varying(x), key=str))
-        return lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(localise, tree)
-
-
-def vary_like(tree: Any, like: Any) -> Any:
-    """The same values, by their types varying over all axes that another tree's do."""
-
-    def one(x: Any, y: Any) -> Any:
-        missing = tuple(sorted(varying(y) - varying(x), key=str))
-        return lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(one, tree, like)
+    return jax.tree.map(lambda x: vary_over(x, over), tree)
 
 
 def refuse_replicated(argument: str, tree: Any, axis_name: AxisName) -> None:

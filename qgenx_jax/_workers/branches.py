@@ -8,10 +8,11 @@ would drift apart, and an exchange in a branch would wait for workers that take 
 from collections.abc import Iterator
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, DropVar, Jaxpr
+from jax.extend.core import ClosedJaxpr, DropVar
 
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName
+from qgenx_jax._workers.programs import bodies
 
 
 def refuse_own_choices(closed: ClosedJaxpr, axis_name: AxisName) -> None:
@@ -45,18 +46,18 @@ def not_alike(axis_name: AxisName, received: str) -> ValueError:
 def _is_own_choice(equation: Any, names: set) -> bool:
     name, given = equation.primitive.name, equation.params
     if name == "cond":
-        (by, *_), bodies = equation.invars, given["branches"]
+        (by, *_), chosen = equation.invars, given["branches"]
     elif name == "while":
-        (by,), bodies = given["cond_jaxpr"].jaxpr.outvars, (given["body_jaxpr"],)
+        (by,), chosen = given["cond_jaxpr"].jaxpr.outvars, (given["body_jaxpr"],)
     else:
         return False
     if not names & _varying(by):
         return False
-    inside = (inner for body in bodies for inner in _equations(body.jaxpr))
+    inside = (inner for body in chosen for inner in _equations(body.jaxpr))
     if any(_travels(inner, names) for inner in inside):
         return True  # it would wait for workers that take another branch
     return any(
-        not names & _varying(out) and not _is_handed_on(bodies, place, name)
+        not names & _varying(out) and not _is_handed_on(chosen, place, name)
         for place, out in enumerate(equation.outvars)
         if not isinstance(out, DropVar)
     )
@@ -71,14 +72,14 @@ def _travels(equation: Any, names: set) -> bool:
     return bool(names.intersection(over)) and equation.primitive.name not in still
 
 
-def _is_handed_on(bodies: Any, place: int, name: str) -> bool:
+def _is_handed_on(chosen: Any, place: int, name: str) -> bool:
     """Whether a result is an operand, the same one whatever is chosen."""
     found = set()
-    for body in bodies:
+    for body in chosen:
         ins, out = body.jaxpr.invars, body.jaxpr.outvars[place]
         found.add(ins.index(out) if out in ins else None)
     if name == "while":
-        (body,) = bodies
+        (body,) = chosen
         first = len(body.jaxpr.invars) - len(body.jaxpr.outvars)
         return found == {first + place}
     return len(found) == 1 and None not in found
@@ -92,9 +93,5 @@ def _varying(atom: Any) -> frozenset:
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for equation in jaxpr.eqns:
         yield equation
-        for value in equation.params.values():
-            for one in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(one, ClosedJaxpr):
-                    yield from _equations(one.jaxpr)
-                elif isinstance(one, Jaxpr):
-                    yield from _equations(one)
+        for body in bodies(equation):
+            yield from _equations(body.jaxpr)

@@ -134,7 +134,7 @@ def _as_it_was(
     A frozen leaf, plus zeros that were made from a worker's own gradient, differs by
     its type alone.
     """
-    program = Program(jax.make_jaxpr(step)(*arguments))
+    program = Program(jax.make_jaxpr(step)(*arguments), finite=False)
     given = jax.tree.leaves(arguments[:2])
     leaves, structure = jax.tree.flatten(result[:2])
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(result[:2])]

@@ -58,10 +58,11 @@ def map_workers(
 
     Raises:
         ValueError: if neither mesh nor workers is given, and no mesh is set, or another
-            one; if the mesh has no such axis
-            or K does not go into it; when called, if an input's leading axis is not K,
-            or if step returns no tuple, or params or state of another structure, shape
-            or dtype than it got, or that differ between workers.
+            one; if the mesh has no such axis or K does not go into it; when called, if
+            an input's leading axis is not K, or if step returns no tuple, or params or
+            state of another structure, shape or dtype than it got, or that differ
+            between workers; if it takes a gradient of the parameters as they were
+            handed in, or chooses by a worker's own value what all have to do alike.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, qgenx_jax as qgenx

@@ -5,13 +5,14 @@ by one scalar are the same operation, a choice. Loops stay one operation each.
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from qgenx_jax._workers import known_numbers as numbers
 
 
 class Value(NamedTuple):
@@ -69,9 +70,11 @@ class Program:
     Args:
         closed: the jaxpr.
         stack: the name stack of what it is the body of.
+        finite: whether all numbers count as finite, so that a product with 0 is 0.
     """
 
-    def __init__(self, closed: ClosedJaxpr, stack: str = ""):
+    def __init__(self, closed: ClosedJaxpr, stack: str = "", *, finite: bool = True):
+        self.finite = finite
         self.operations: list[Operation] = []
         self.avals: list[Any] = []
         self.constants: dict[int, Any] = {}
@@ -86,7 +89,7 @@ class Program:
             # closed over, and traced outside: as good as an input of its own
             self.values[i] = Value(1 << len(self.inputs))
         for i, constant in self.constants.items():
-            self.values[i] = Value(0, _number(constant))
+            self.values[i] = Value(0, numbers.number(constant))
         self.maker: dict[int, Operation] = {}
         self.readers: dict[int, list[int]] = {}
         for index, operation in enumerate(self.operations):
@@ -175,23 +178,30 @@ class Program:
         if name in _PASSED_ON:
             (value, *_) = ins
             if value.known is not None:
-                return Value(0, _cast(value.known, self.avals[operation.outs[0]]))
+                return Value(
+                    0, numbers.cast(value.known, self.avals[operation.outs[0]])
+                )
             a, b = self.avals[operation.ins[0]], self.avals[operation.outs[0]]
             same = (a.shape, a.dtype) == (b.shape, b.dtype)
             return Value(reads, None, value.same_as if same else None)
-        if all(k is not None for k in known) and name in _ON_NUMBERS:
-            return Value(0, _computed(name, known, self.avals[operation.ins[0]]))
-        if name in ("mul", "and") and any(k is not None and not k for k in known):
+        if all(k is not None for k in known) and name in numbers.ON_NUMBERS:
+            return Value(0, numbers.computed(name, known, self.avals[operation.ins[0]]))
+        if self._is_annihilated(name, known, self.avals[operation.outs[0]].dtype):
             return Value(0, 0)
-        if name == "div" and known[0] is not None and known[0] == 0:
-            return Value(0, 0)
-        neutral = NEUTRAL.get(name)
+        neutral = numbers.NEUTRAL.get(name)
         if neutral is not None:
             for mine, other in (ins, ins[::-1]):
                 is_second = name != "sub" or mine is ins[1]
                 if mine.known is not None and mine.known == neutral and is_second:
                     return other
         return Value(reads)
+
+    def _is_annihilated(self, name: str, known: list, dtype: Any) -> bool:
+        """Whether a known 0 makes the result 0, whatever the other operand is."""
+        if not self.finite and jax.numpy.issubdtype(dtype, jax.numpy.inexact):
+            return False  # 0 times NaN
+        zeros = [k is not None and not k for k in known]
+        return any(zeros) if name in ("mul", "and") else name == "div" and zeros[0]
 
     def forced(self, number: int, known: Any) -> dict[int, Value]:
         """The values that change where one value is a known number."""
@@ -246,6 +256,17 @@ class Program:
         return evaluate
 
 
+def bodies(equation: Any) -> Iterator[ClosedJaxpr]:
+    """The jaxprs inside an equation: of a loop, a branch, a jitted function."""
+    for one in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_body):
+        if _is_body(one):
+            yield ClosedJaxpr(*_opened(one))
+
+
+def _is_body(value: Any) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
 class _Over:
     """Values, some of them replaced."""
 
@@ -258,37 +279,3 @@ class _Over:
 
 def _opened(inner: Any) -> tuple[Jaxpr, Sequence[Any]]:
     return (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-
-
-def _number(constant: Any) -> Any:
-    """The number of a constant of one entry, or None."""
-    try:
-        array = np.asarray(constant)
-    except TypeError:  # typed PRNG keys
-        return None
-    return array.item() if array.ndim == 0 and array.dtype.kind in "biuf" else None
-
-
-def _cast(known: Any, aval: Any) -> Any:
-    return np.asarray(known).astype(aval.dtype).item()
-
-
-def _computed(name: str, known: list, aval: Any) -> Any:
-    """In the dtype of the operands, in which sums wrap and round as they do there."""
-    with np.errstate(all="ignore"):
-        numbers = [np.asarray(k).astype(aval.dtype) for k in known]
-        return np.asarray(_ON_NUMBERS[name](*numbers)).item()
-
-
-_ON_NUMBERS: dict[str, Callable] = {
-    "not": lambda a: ~a,
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "neg": lambda a: -a,
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-}
-NEUTRAL = {"add": 0, "add_any": 0, "sub": 0, "mul": 1}

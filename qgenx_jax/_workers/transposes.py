@@ -13,11 +13,11 @@ right everywhere.
 from collections.abc import Iterator
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr
 
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName
-from qgenx_jax._workers.programs import Operation, Program
+from qgenx_jax._workers.programs import Operation, Program, bodies
 
 
 def refuse_summed(closed: ClosedJaxpr, axis_name: AxisName) -> None:
@@ -34,7 +34,8 @@ def refuse_summed(closed: ClosedJaxpr, axis_name: AxisName) -> None:
     for equation in closed.jaxpr.eqns:
         if equation.primitive.name != "shard_map":
             continue
-        for aval in _not_spread(Program(_closed(equation.params["jaxpr"])), names):
+        (body,) = bodies(equation)
+        for aval in _not_spread(Program(body), names):
             raise _checks.refuse(
                 "step",
                 "must not take a gradient with respect to the parameters it was handed "
@@ -96,13 +97,6 @@ def _is_transposed(operation: Operation) -> bool:
 
 def _bodies(operation: Operation) -> Iterator[Program]:
     """What a loop does."""
-    if operation.equation is None:
-        return
-    for value in operation.equation.params.values():
-        for one in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(one, ClosedJaxpr | Jaxpr):
-                yield Program(_closed(one), operation.stack)
-
-
-def _closed(jaxpr: Any) -> ClosedJaxpr:
-    return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+    if operation.equation is not None:
+        for body in bodies(operation.equation):
+            yield Program(body, operation.stack)

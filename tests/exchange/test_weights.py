@@ -115,6 +115,28 @@ def test_its_derivative_is_that_of_the_weighted_mean():
     np.testing.assert_allclose(found, shares[:, None, None] * np.ones_like(X), 1e-6)
 
 
+@pytest.mark.parametrize("quantizer", [None, BITS])
+def test_nobody_learns_a_weight_without_a_word(quantizer):
+    mean = weighted(quantizer, "auto")
+    by_both = jax.grad(lambda x, w: jnp.sum(mean(x, w)), argnums=(0, 1))
+    for run in (by_both, jax.checkpoint(by_both)):
+        with pytest.raises(ValueError, match="weight must be a constant to derivat"):
+            jax.vmap(run, axis_name=AXIS)(X, jnp.float32(TOKENS))
+
+
+@pytest.mark.parametrize("around", [jax.checkpoint, jax.jit, lambda run: run])
+def test_beside_what_is_learned_a_weight_is_a_constant(around):
+    def loss(x, w):
+        def body(total, _):
+            return total + jnp.sum(weighted(BITS, "all_gather")(x, w)), None
+
+        return jax.lax.scan(body, 0.0, length=2)[0]
+
+    found = jax.vmap(jax.grad(around(loss)), axis_name=AXIS)(X, jnp.float32(TOKENS))
+    shares = 2 * WORKERS * TOKENS / TOKENS.sum()
+    np.testing.assert_allclose(found, shares[:, None, None] * np.ones_like(X), 1e-6)
+
+
 def test_what_is_refused():
     exchange = qgenx.exchange(None, BITS)
     state, x = exchange.init(), jnp.ones(20)

@@ -128,9 +128,9 @@ def test_what_local_params_returned_is_refused_where_parameters_are_wanted():
         fully_sharded(EXCHANGING["q_genx"](), is_cut=False)
 
 
-def test_zeros_are_known_to_vary_as_what_they_are_like():
+def test_what_is_to_vary_as_something_else_is_known_to_and_is_the_same():
     def worker(x):
-        zeros = axes.zeros_like(x)
+        zeros = axes.vary_like(jnp.zeros(x.shape), x)
         assert axes.varying(zeros) == axes.varying(x) == {AXIS}
         return zeros
 

@@ -95,14 +95,20 @@ def test_each_cause_of_a_difference_has_its_way_out(step, message, place):
 
 
 def test_zeros_of_a_workers_own_are_told_by_vmap_what_to_do():
-    """On a mesh the step's program says that they are none; lanes of vmap cannot."""
+    """On a mesh the step's program says that nothing is added; lanes of vmap cannot."""
 
     def step(params, state, c):
-        return params + 0.0 * c, state
+        return params + jnp.where(jnp.isfinite(c), 0.0, 0.0), state
 
     np.testing.assert_array_equal(ran(step, W, (), "shard_map")[0], W)
     with pytest.raises(ValueError, match=r"step must return .*optax\.set_to_zero"):
         ran(step, W, (), "vmap")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_zero_times_what_may_be_nan_is_not_taken_for_zero(place):
+    with pytest.raises(ValueError, match="the step's params must be equal on all"):
+        ran(lambda params, state, c: (params + 0.0 * c, state), W, (), place)
 
 
 def test_a_branch_by_a_workers_own_gradient_is_told_where_it_belongs():
