@@ -18,7 +18,8 @@ def test_a_step_runs_in_every_way(way):
     assert_on_the_page(composition_table.ways_row(way))
 
 
-def assert_on_the_page(line):
+def assert_on_the_page(row):
+    line = composition_table.line(row)
     lines = composition_table.PAGE.read_text().splitlines()
     assert line in lines, f"not as docs/composition.md says; {HOW}"
 

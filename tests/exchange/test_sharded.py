@@ -108,6 +108,39 @@ def test_without_specs_leaves_are_put_together_in_full_precision():
     assert sum(4 * n for _, dtype, n in moved if dtype == "f32") > 4 * 48 * 32, moved
 
 
+def test_two_leaves_of_64_kib_move_what_the_documents_say():
+    shapes = {"down": (256, 64), "up": (64, 256)}
+    specs = {name: SPECS[name] for name in shapes}
+    rows = {
+        name: jax.device_put(
+            np.zeros((WORKERS, *shape), np.float32),
+            NamedSharding(mesh(), P(AXIS, *specs[name])),
+        )
+        for name, shape in shapes.items()
+    }
+
+    def kib(specs):
+        exchange = qgenx.exchange(AXIS, qgenx.uniform(8), specs=specs)
+
+        def worker(tree):
+            own = jax.tree.map(lambda x: x[0], tree)
+            return exchange.mean(own, exchange.init())[0]
+
+        mapped = jax.shard_map(
+            worker, mesh=mesh(), in_specs=P(AXIS), out_specs=P(), axis_names=BY_JIT
+        )
+        found = {"f32": 0.0, "u8": 0.0}
+        text = jax.jit(mapped).lower(rows).compile().as_text()
+        for _, dtype, n in collectives(text):
+            found[dtype] += n * {"f32": 4, "u8": 1}[dtype] / 1024
+        return found
+
+    without, within = kib(None), kib(specs)
+    assert without["f32"] > 128
+    assert without["u8"] == pytest.approx(96, rel=0.01)
+    assert within == {"f32": 0, "u8": pytest.approx(32, rel=0.01)}
+
+
 def test_numbers_are_of_the_whole_vector():
     def squares(own):
         return sum(jnp.sum(x * x) for x in jax.tree.leaves(own))

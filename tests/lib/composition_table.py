@@ -7,7 +7,9 @@ written. The page is made by `python -m tests.lib.composition_table`.
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+
+from experiments.common import tables
 
 PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "composition.md"
 
@@ -73,34 +75,28 @@ def _mark(verdict: str) -> str:
     return f"refused ({letters[0]})"
 
 
-def line(name: str, cells: Iterable[str]) -> str:
-    return f"| {' | '.join([name, *cells])} |"
+def line(cells: Sequence[str]) -> str:
+    """A row as it stands in a table."""
+    return tables.markdown([cells]).partition("\n")[0]
 
 
-def table(
-    corner: str, headings: list[str], names: Iterable[str], row: Callable[[str], str]
-) -> str:
-    rule = line("---", ["---"] * len(headings))
-    return "\n".join([line(corner, headings), rule, *map(row, names)])
-
-
-def vectors_row(name: str) -> str:
+def vectors_row(name: str) -> list[str]:
     from tests.lib import compositions as cells
 
     places = cells.AROUND if cells.ROWS[name].around else cells.IN_PLACE
-    return line(
+    return [
         f"`{name}`" if " " not in name else name,
-        [
+        *(
             mark(cells.verdict(name, place, on) for on in ("mesh", "vmap"))
             for place in places
-        ],
-    )
+        ),
+    ]
 
 
-def ways_row(name: str) -> str:
+def ways_row(name: str) -> list[str]:
     from tests.lib import ways
 
-    return line(name, [mark([ways.verdict(name, what)]) for what in ways.COLUMNS])
+    return [name, *(mark([ways.verdict(name, what)]) for what in ways.COLUMNS)]
 
 
 def page() -> str:
@@ -108,20 +104,16 @@ def page() -> str:
     from tests.lib import compositions as cells
     from tests.lib import ways
 
-    kinds = {False: cells.IN_PLACE, True: cells.AROUND}
-    tables = [
-        table(
-            corner,
-            [place.heading for place in kinds[around].values()],
-            [name for name, row in cells.ROWS.items() if row.around == around],
-            vectors_row,
-        )
-        for around, corner in ((False, "optax"), (True, "optax, around"))
-    ]
+    def vectors(corner: str, around: bool) -> str:
+        places = cells.AROUND if around else cells.IN_PLACE
+        header = [corner, *(place.heading for place in places.values())]
+        names = [name for name, row in cells.ROWS.items() if row.around == around]
+        return tables.markdown([header, *map(vectors_row, names)])
+
     return TEXT.format(
-        vectors=tables[0],
-        wrappers=tables[1],
-        ways=table("", ways.COLUMNS, ways.WAYS, ways_row),
+        vectors=vectors("optax", False),
+        wrappers=vectors("optax, around", True),
+        ways=tables.markdown([["", *ways.COLUMNS], *map(ways_row, ways.WAYS)]),
         notes="\n".join(f"- ({letter}) ... {note}" for letter, note in NOTES.items()),
     )
 
