@@ -66,6 +66,8 @@ def test_weights_that_are_special(quantizer, collective):
     np.testing.assert_array_equal(run(X, np.zeros(3, np.float32)), np.zeros((20, 5)))
     for bad in (-1.0, np.nan, np.inf):
         assert np.all(np.isnan(run(X, np.array([1, bad, 4], np.float32))))
+    small = X * np.float32(1e-3)  # products and their sum do not overflow, weights do
+    assert np.all(np.isnan(run(small, np.full(3, 3e38, np.float32))))
 
 
 def test_low_precision_leaves_that_stay_exact_are_not_rounded():

@@ -27,6 +27,9 @@ CHANGED = {
     "scaled": lambda inner: optax.chain(inner, optax.scale(0.5)),
     "added to": lambda inner: optax.chain(inner, optax.add_decayed_weights(0.1)),
     "negated": lambda inner: optax.chain(inner, optax.scale(-1.0)),
+    "taken from zero": lambda inner: optax.chain(
+        inner, optax.stateless(lambda u, _: jax.tree.map(lambda x: 0 - x, u))
+    ),
     "in part": lambda inner: optax.chain(inner, halved_where_large),
     "by a value": lambda inner: optax.chain(
         inner, optax.contrib.reduce_on_plateau(patience=1)

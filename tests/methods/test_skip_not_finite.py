@@ -372,3 +372,29 @@ def test_wrong_arguments_say_what_to_do():
         qgenx.chain(pair, qgenx.ema(0.9)).init(jnp.ones(2))
     with pytest.raises(ValueError, match=r"state must be of type SkipNotFiniteState"):
         guarded.update(jnp.ones(2), optax.adam(0.1).init(jnp.ones(2)), jnp.ones(2))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("kind", ["transformation", "pair"])
+def test_what_is_rounded_after_a_skip_is_rounded_by_new_bits(kind):
+    """All workers took part in the exchange: its key goes on, and nothing else."""
+    if kind == "pair":
+        pair = qgenx.q_genx(None, qgenx.uniform(4), variant="optimistic", gamma0=0.1)
+        optimizer = qgenx.alternating(qgenx.skip_not_finite(pair))
+    else:
+        means = qgenx.quantized_mean(None, qgenx.uniform(4), exact=None)
+        optimizer = qgenx.skip_not_finite(optax.chain(means, optax.sgd(0.1)))
+
+    def keys(state):
+        found = jax.tree.leaves(state, is_leaf=is_exchange)
+        return [np.asarray(x.key) for x in found if is_exchange(x)]
+
+    def is_exchange(node):
+        return isinstance(node, qgenx.ExchangeState)
+
+    x = jnp.ones(SIZE)
+    before = optimizer.init(x)
+    moves, after = optimizer.update(x.at[3].set(jnp.nan), before, x)
+    np.testing.assert_array_equal(moves, 0)
+    (old,), (new,) = keys(before), keys(after)
+    assert np.any(old != new)
