@@ -12,8 +12,7 @@ from scipy import integrate, stats
 import qgenx_jax as qgenx
 from tests.lib.helpers import within_5_sigma
 
-quick = pytest.mark.quick
-pytestmark = [quick, pytest.mark.usefixtures("compiled_plainly")]
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 bounds = qgenx.bounds
 LEVELS = np.array([0.1, 0.25, 0.6, 1.0])
 

@@ -94,7 +94,6 @@ def test_full_buckets_and_the_short_one():
         assert found.dtype == np.float64
 
 
-@quick
 def test_zeros_nan_and_nothing():
     for quantizer in (
         qgenx.uniform(4, bucket_size=4),
@@ -112,7 +111,6 @@ def test_zeros_nan_and_nothing():
             assert exact(v[:0], quantizer, ideal=ideal).shape == (0,)
 
 
-@quick
 def test_jit_and_both_kinds_of_arrays_agree():
     v = np.random.default_rng(1).normal(size=40).astype(np.float32)
     for quantizer in (qgenx.uniform(3, bucket_size=16), qgenx.min_max(2)):

@@ -13,8 +13,7 @@ from qgenx_jax.bounds import tables
 from tests.lib import reference
 from tests.lib.bound_cases import over_norm, quantizers
 
-quick = pytest.mark.quick
-pytestmark = [quick, pytest.mark.usefixtures("compiled_plainly")]
+pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
 
 def expected_levels(quantizer):

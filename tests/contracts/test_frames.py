@@ -41,8 +41,7 @@ def deepest(monkeypatch, optimizer):
     return max(of_update, key=len)
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", [2, 4, pytest.param(8, marks=pytest.mark.quick)])
 @pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
 def test_from_a_pairs_update_to_the_rounding(monkeypatch, bits, collective):
     quantizer = qgenx.uniform(bits)
