@@ -19,23 +19,10 @@ from qgenx_jax import _checks
 from qgenx_jax._types import Params, State
 from qgenx_jax._workers.axes import UnboundAxis
 from qgenx_jax._workers.known_numbers import NEUTRAL
-from qgenx_jax._workers.programs import Operation, Program
+from qgenx_jax._workers.programs import PASSED_ON, Operation, Program
 
 MARK = "qgenx_jax: a move of alternating"
-_KEPT = {
-    "broadcast_in_dim",
-    "concatenate",
-    "convert_element_type",
-    "copy",
-    "copy_p",
-    "pcast",
-    "pvary",
-    "reshape",
-    "slice",
-    "split",
-    "squeeze",
-    "transpose",
-}
+_KEPT = PASSED_ON | {"concatenate", "slice", "split", "transpose"}
 """Operations that put numbers elsewhere and change none."""
 
 

@@ -52,7 +52,7 @@ _INLINED = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
 }
-_PASSED_ON = {
+PASSED_ON = {
     "broadcast_in_dim",
     "convert_element_type",
     "copy",
@@ -62,6 +62,7 @@ _PASSED_ON = {
     "reshape",
     "squeeze",
 }
+"""Operations that hand their operand on, in another shape or dtype at most."""
 
 
 class Program:
@@ -175,7 +176,7 @@ class Program:
                 return Value(0, first.known)
             same = all(c.same_as == first.same_as for c in cases)
             return Value(reads, None, first.same_as if same else None)
-        if name in _PASSED_ON:
+        if name in PASSED_ON:
             (value, *_) = ins
             if value.known is not None:
                 return Value(

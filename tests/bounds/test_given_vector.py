@@ -176,40 +176,6 @@ def test_codes_come_as_often_as_said():
         np.testing.assert_allclose(traced(v), found, atol=1e-6)
 
 
-X = np.ones(3, np.float32)
-ROWS = {
-    "integers": (
-        lambda: exact(np.arange(3), qgenx.uniform(4)),
-        "vector must be a real floating-point array, got int32: cast it",
-    ),
-    "tree": (
-        lambda: exact({"a": X}, qgenx.uniform(4)),
-        "vector must be one array, got",
-    ),
-    "None": (lambda: exact(None, qgenx.uniform(4)), "vector must be a tree, .* None"),
-    "quantizer": (
-        lambda: exact(X, 4),
-        "quantizer must be of type Quantizer, got int: make one",
-    ),
-    "levels": (
-        lambda: exact(X, qgenx.uniform(4), levels=X),
-        "levels must be left out where the family fixes them, got .*: make",
-    ),
-    "no coordinate": (
-        lambda: qgenx.bounds.code_probabilities(X[:0], qgenx.uniform(4)),
-        r"vector must have a coordinate at least, got \(0,\): leave it out",
-    ),
-}
-
-
-@quick
-@pytest.mark.parametrize("name", ROWS)
-def test_is_refused(name):
-    make, message = ROWS[name]
-    with pytest.raises(ValueError, match=f"^{message}"):
-        make()
-
-
 @quick
 def test_a_known_case():
     """(3, 4) in ternary with norm 2 over n = 5: 5 (3 + 4) - 25 = 10."""

@@ -10,24 +10,20 @@ import pytest
 from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import run, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
-from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.data import batches
 from experiments.cifar10_gan.data.pictures import draw_pictures, to_signed
+from tests.lib.tiny_runs import TINY
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
-FOUR = Config(
+FOUR = dataclasses.replace(
+    TINY,
     workers=4,
     optimizer="optimistic",
     iterations=3,
-    batch_size=2,
-    width=4,
-    latent=16,
     log_every=1,
     score_every=10,
-    score_samples=8,
     checkpoint_every=10,
-    tensorboard=False,
 )
 
 

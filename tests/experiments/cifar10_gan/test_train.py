@@ -16,24 +16,12 @@ import pytest
 from experiments.checks import kill_and_resume
 from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import place, run, step, train
-from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.data import sources
 from experiments.cifar10_gan.data.pictures import draw_pictures
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.reporting import observer
 from tests.lib.helpers import assert_trees_identical, compiling_plainly
-
-TINY = Config(
-    iterations=4,
-    batch_size=2,
-    width=4,
-    latent=16,
-    log_every=2,
-    score_every=2,
-    score_samples=8,
-    checkpoint_every=2,
-    tensorboard=False,
-)
+from tests.lib.tiny_runs import TINY
 
 
 def config(tmp_path, **changes):
