@@ -10,6 +10,7 @@ from qgenx_jax import bounds as bounds
 from qgenx_jax import entropy as entropy
 from qgenx_jax import problems as problems
 from qgenx_jax._adapt.fit import fit_levels as fit_levels
+from qgenx_jax._codec.families.adaptive import adaptive as adaptive
 from qgenx_jax._codec.families.min_max import min_max as min_max
 from qgenx_jax._codec.families.uniform import uniform as uniform
 from qgenx_jax._codec.families.with_levels import exponential as exponential

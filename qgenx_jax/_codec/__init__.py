@@ -2,7 +2,7 @@
 
 The files, each importing only from those before it:
 
-- `levels`: levels between 0 and 1, checked, searched and looked up
+- `levels`: tables of levels, checked, searched and looked up
 - `scales`: maxima and norms of buckets, numbers of few significant bits
 - `packing`: codes of b bits, and floats, to bytes and back
 - `bits`: the 16 random bits of each coordinate, a hash of key and position
@@ -10,6 +10,7 @@ The files, each importing only from those before it:
 - `rounding`: what a family of quantizers has to do, and the table of families
 - `records`: buckets to records and back, step by step
 - `coder`: a vector to bytes, bytes to a mean, bytes to a mean to bytes
+- `schedule`: when levels are fitted anew
 - `quantizer`: the public description, payloads, and the coder of both
 - `families`: one file for each family, which enters the table, with its factory
 

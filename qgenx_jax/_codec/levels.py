@@ -1,8 +1,12 @@
-"""Levels 0 = l_0 < l_1 < ... < l_s < l_{s+1} = 1 that magnitudes are rounded to."""
+"""Levels that normalised coordinates are rounded to: magnitudes, or signed ones.
 
-import math
+- with zero: 0 = l_0 < l_1 < ... < l_{s+1} = 1, mirrored to negative values
+- without zero: 0 < l_1 < ... < l_n = 1, mirrored, so that of b bits all codes are used
+- signed: -1 = l_0 < ... < l_n = 1, as they are
+"""
+
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +23,44 @@ LEAST_LEVEL = 2.0**-50
 """The lowest level there may be: products with norms stay off float32's end."""
 
 
+class Shape(NamedTuple):
+    """What a table of levels looks like.
+
+    Attributes:
+        signed: from -1 to 1, not mirrored.
+        zero: whether zero is a level whatever the table says; not so of signed ones.
+    """
+
+    signed: bool = False
+    zero: bool = True
+
+    def most(self, bits: int) -> int:
+        """How many levels of a table b bits can tell apart."""
+        if self.signed:
+            return 2**bits
+        return steps_of(bits) if self.zero else 2 ** (bits - 1)
+
+    def bits_for(self, count: int) -> int:
+        """The fewest bits that tell the codes of so many levels of a table apart."""
+        codes = count if self.signed else 2 * count + self.zero
+        return max(1, (codes - 1).bit_length())
+
+    def equal(self, bits: int) -> tuple[float, ...]:
+        """Levels at equal distances, as many as there can be."""
+        count = self.most(bits)
+        if self.signed:
+            return tuple(np.linspace(-1, 1, count).tolist())
+        first = 1 if self.zero else 0.5
+        last = count if self.zero else count - 0.5
+        return tuple(((np.arange(count) + first) / last).tolist())
+
+
+WITH_ZERO, WITHOUT_ZERO, SIGNED = Shape(), Shape(zero=False), Shape(True, False)
+
+
 def steps_of(bits: int) -> int:
     """s + 1 = 2^(bits - 1) - 1: the levels above zero that b bits can tell apart."""
     return 2 ** (bits - 1) - 1
-
-
-def bits_for(levels: int) -> int:
-    """The fewest bits, sign included, for this many levels above zero."""
-    return math.ceil(math.log2(2 * levels + 1))
 
 
 def exponential_levels(bits: int, base: float) -> tuple[float, ...]:
@@ -40,50 +74,55 @@ def exponential_levels(bits: int, base: float) -> tuple[float, ...]:
     return tuple(float(value) for value in round_to_bits(np.array(exact)))
 
 
-def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """User levels l_1 < ... < l_{s+1} = 1, rounded to SIGNIFICANT_BITS bits.
+def check_levels(
+    levels: Sequence[float], shape: Shape = WITH_ZERO
+) -> tuple[float, ...]:
+    """User levels, rounded to SIGNIFICANT_BITS bits.
 
     Args:
-        levels: increasing numbers in (0, 1]; a leading 0 is allowed and dropped, a 1
-            at the end is needed.
+        levels: of magnitudes increasing numbers in (0, 1], where a leading 0 is dropped
+            if zero is a level; signed ones in [-1, 1], from -1; with a 1 at the end.
+        shape: of the table.
 
     Raises:
-        ValueError: if they are not finite, not increasing, outside [0, 1], do not end
-            in 1, start below 2^-50, are more than 127, or are too near each other to
-            tell apart in SIGNIFICANT_BITS bits.
+        ValueError: if they are not finite, not increasing, outside their range, do not
+            begin or end as said, are below 2^-50 and not 0, are more than 8 bits can
+            tell apart, or too near each other to tell apart in SIGNIFICANT_BITS bits.
     """
     try:
         values = np.asarray(levels, np.float64)
     except (TypeError, ValueError):  # no numbers; a TracerArrayConversionError is one
         values = np.zeros(0)
-    if values.ndim == 1 and values.size and values[0] == 0:
+    if shape.zero and values.ndim == 1 and values.size and values[0] == 0:
         values = values[1:]
     wrong = (
         values.ndim != 1
         or not values.size
         or not np.isfinite(values).all()
-        or values[0] <= 0
+        or (values[0] != -1 if shape.signed else values[0] <= 0)
         or values[-1] != 1
         or (np.diff(values) <= 0).any()
     )
     if wrong:
-        raise refuse(
-            "levels",
-            "must be increasing numbers in (0, 1] that end in 1",
-            levels,
-            "zero is a level always, and negative values mirror positive ones",
-        )
-    if values[0] < LEAST_LEVEL:
+        where = "[-1, 1], from -1 on," if shape.signed else "(0, 1] that end in 1"
+        rule = f"must be increasing numbers in {where}"
+        way_out = "zero is a level always, and negative values mirror positive ones"
+        if shape.signed:
+            rule, way_out = f"{rule} that end in 1", "divide by the largest magnitude"
+        elif not shape.zero:
+            way_out = "negative values mirror positive ones; zero is no level"
+        raise refuse("levels", rule, levels, way_out)
+    if (np.abs(values[values != 0]) < LEAST_LEVEL).any():
         raise refuse(
             "levels",
             "must be at least 2^-50, below which a norm times a level underflows",
             levels,
-            "drop it, zero is a level always",
+            "drop it, zero is a level always" if shape.zero else "raise it",
         )
-    if values.size > steps_of(8):
+    if values.size > shape.most(8):
         raise refuse(
             "levels",
-            f"must be at most {steps_of(8)}, which 8 bits can tell apart",
+            f"must be at most {shape.most(8)}, which 8 bits can tell apart",
             f"{values.size} levels",
             "drop some",
         )
@@ -105,12 +144,13 @@ def round_to_bits(values: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(fraction * scale) / scale, exponent)
 
 
-def given(levels: Any, count: int) -> Array:
-    """Levels given in place of a quantizer's own, to SIGNIFICANT_BITS bits, downward.
+def given(levels: Any, count: int, shape: Shape = WITH_ZERO) -> Array:
+    """Levels given in place of a quantizer's own, to SIGNIFICANT_BITS bits, toward 0.
 
     Args:
-        levels: not decreasing, in [0, 1], the last one 1.
+        levels: not decreasing, in [0, 1], signed ones from -1; the last one 1.
         count: how many there have to be.
+        shape: of the table.
 
     Returns:
         Array (count,), float32. Where the levels are traced and break the rule it is
@@ -129,11 +169,13 @@ def given(levels: Any, count: int) -> Array:
             table.shape,
             "make another quantizer for another number of levels",
         )
-    fits = (table[0] >= 0) & (jnp.diff(table) >= 0).all() & (table[-1] == 1)
+    begins = table[0] == -1 if shape.signed else table[0] >= 0
+    fits = begins & (jnp.diff(table) >= 0).all() & (table[-1] == 1)
     if not isinstance(fits, Tracer) and not fits:
+        where = "begin with -1" if shape.signed else "lie in [0, 1]"
         raise refuse(
             "levels",
-            "must not decrease, lie in [0, 1] and end in 1",
+            f"must not decrease, {where} and end in 1",
             levels,
             "sort them and divide by the largest",
         )
@@ -141,35 +183,38 @@ def given(levels: Any, count: int) -> Array:
 
 
 def truncate(levels: Array) -> Array:
-    """A float32 array to SIGNIFICANT_BITS bits, downward."""
+    """A float32 array to SIGNIFICANT_BITS bits, toward zero."""
     drop = jnp.uint32(2 ** (24 - SIGNIFICANT_BITS) - 1)
     as_bits = lax.bitcast_convert_type(levels, jnp.uint32)
     return lax.bitcast_convert_type(as_bits & ~drop, jnp.float32)
 
 
 def neighbours(
-    magnitude: Array, levels: Array, scale: Array
+    value: Array, levels: Array, scale: Array, lowest: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """The levels around magnitudes, by a binary search without branches or loads.
+    """The levels around values, by a binary search without branches or loads.
 
     The next threshold to compare with is selected from all that are possible, by the
     outcomes so far: about as many selections as there are levels. Loads at computed
     places would be fewer, but XLA does them one by one on CPUs.
 
     Args:
-        magnitude: (rows, n), at most `scale`.
-        levels: l_1 <= ... <= l_{s+1} = 1, of magnitude's dtype.
+        value: (rows, n), at most `scale`.
+        levels: l_1 <= ... <= l_{s+1} = 1, of the values' dtype.
         scale: (rows, 1), which multiplies levels, exactly.
+        lowest: l_0, which no value is below; None for 0.
 
     Returns:
-        How many of l_1, ..., l_s times scale are at most the magnitude, the level of
-        that number (0, or l_tau times scale), and the next one: (rows, n) each.
+        How many of l_1, ..., l_s times scale are at most the value, the level of that
+        number (l_tau times scale), and the next one: (rows, n) each.
     """
     count = levels.size
-    beyond = jnp.asarray(jnp.inf, levels.dtype)  # that no magnitude reaches
-    below = jnp.zeros(magnitude.shape, jnp.int32)
-    low = jnp.zeros_like(magnitude)
-    high = jnp.broadcast_to(levels[-1] * scale, magnitude.shape)
+    beyond = jnp.asarray(jnp.inf, levels.dtype)  # that no value reaches
+    below = jnp.zeros(value.shape, jnp.int32)
+    low = jnp.zeros_like(value)
+    if lowest is not None:
+        low = jnp.broadcast_to(lowest * scale, value.shape)
+    high = jnp.broadcast_to(levels[-1] * scale, value.shape)
     outcomes: list[Array] = []  # of the comparisons so far, the first one first
 
     def selected(numbers: list[int], outcomes: list[Array]) -> Array:
@@ -186,7 +231,7 @@ def neighbours(
     while stride := stride // 2:
         numbers = [prefix * 2 * stride + stride for prefix in range(2 ** len(outcomes))]
         threshold = selected(numbers, outcomes) * scale
-        reached = magnitude >= threshold
+        reached = value >= threshold
         below += jnp.where(reached, stride, 0)
         low = jnp.where(reached, threshold, low)
         high = jnp.where(reached, high, jnp.minimum(high, threshold))

@@ -19,6 +19,7 @@ from qgenx_jax import _checks, _random
 from qgenx_jax._codec import fusion, levels, records
 from qgenx_jax._codec.coder import Quantized
 from qgenx_jax._codec.rounding import FAMILIES
+from qgenx_jax._codec.schedule import Refresh
 from qgenx_jax._types import Array
 
 
@@ -87,14 +88,17 @@ class Payload:
 class Quantizer:
     """A static, hashable description of a quantizer.
 
-    Made by `uniform`, `exponential`, `min_max` and `user_levels`, which document it.
+    Made by `uniform`, `exponential`, `min_max`, `user_levels` and `adaptive`, which
+    document it.
 
     Attributes:
-        family: "uniform", "exponential", "levels" or "min_max".
+        family: "uniform", "exponential", "min_max", "levels", "levels_without_zero" or
+            "signed_levels".
         bits: per coordinate, sign included.
         norm: q of the bucket norm ||v||_q: 1, 2 or infinity; infinity for "min_max".
         bucket_size: coordinates that share a norm; None for one bucket.
-        levels: l_1 < ... < l_{s+1} = 1 of "exponential" and "levels"; () otherwise.
+        levels: of the families with a table; () otherwise.
+        refresh: when an exchange fits levels anew, and how; None for never.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -105,6 +109,7 @@ class Quantizer:
     norm: float
     bucket_size: int | None
     levels: tuple[float, ...] = ()
+    refresh: Refresh | None = None
 
     def __post_init__(self) -> None:
         family = FAMILIES[_checks.one_of("family", self.family, sorted(FAMILIES))]
@@ -125,8 +130,8 @@ class Quantizer:
                 self.levels,
                 "make the quantizer by uniform, exponential, min_max or user_levels",
             )
-        if family.takes_levels:
-            levels.check_levels(self.levels)
+        if family.takes_levels is not None:
+            levels.check_levels(self.levels, family.takes_levels)
 
     def n_bytes(self, size: int, dtype: np.dtype | str = "float32") -> int:
         """Bytes on the wire for a vector of `size` coordinates of a dtype."""
@@ -142,10 +147,10 @@ class Quantizer:
             key: PRNG key or seed; equal keys give equal bytes.
             x: floating-point array of any shape. Arithmetic is float32, float64 for a
                 float64 array.
-            levels: for the family "levels", other levels than the quantizer's own:
-                not decreasing, in [0, 1], the last one 1, of the same number; may be
-                traced, and are truncated to 12 significant bits. Traced ones that are
-                not such make the payload decode to NaN.
+            levels: for `user_levels` and `adaptive`, others than the quantizer's own:
+                not decreasing, in [0, 1], signed ones from -1, the last one 1, of the
+                same number; may be traced, and are truncated to 12 significant bits.
+                Traced ones that are not such make the payload decode to NaN.
 
         Returns:
             The payload. The mean of what `decode` gives over all keys is x, to 2^-17 of
@@ -238,15 +243,16 @@ def coder_of(
     _checks.floating_leaves("dtype", jax.ShapeDtypeStruct((), dtype))
     wide = np.dtype("float64" if np.dtype(dtype) == np.float64 else "float32")
     family, table = FAMILIES[quantizer.family], None
-    if given is not None and not family.takes_levels:
+    shape = family.takes_levels
+    if given is not None and shape is None:
         raise _checks.refuse(
             "levels",
             "must be left out where the family fixes them",
             f"levels for {quantizer.family!r}",
             "make the quantizer by qgenx_jax.user_levels",
         )
-    if given is not None:
-        table = levels.given(given, len(quantizer.levels))
+    if given is not None and shape is not None:
+        table = levels.given(given, len(quantizer.levels), shape)
     elif quantizer.levels:
         table = jnp.asarray(quantizer.levels, jnp.float32)
     rounding = family.rounding(quantizer.bits, quantizer.norm, table)
@@ -257,6 +263,6 @@ def coder_of(
 
 def initial_levels(quantizer: Quantizer) -> Array | None:
     """What a state holds for a family that takes levels, and None for the others."""
-    if not FAMILIES[quantizer.family].takes_levels:
+    if FAMILIES[quantizer.family].takes_levels is None:
         return None
     return jnp.asarray(quantizer.levels, jnp.float32)

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qgenx_jax._codec.levels import Shape
 from qgenx_jax._types import Array
 
 T = typing.TypeVar("T")
@@ -117,14 +118,15 @@ class Family(NamedTuple):
         least_bits: per coordinate, of 8 at most.
         norms: the orders q that there are.
         n_levels: from bits, the least and the largest number of levels of its own.
-        takes_levels: whether a state holds its levels, so that others may replace them.
+        takes_levels: of what shape the tables are that a state holds, so that others
+            may replace them; None if it holds none.
     """
 
     rounding: Callable[[int, float, Array | None], Rounding]
     least_bits: int = 1
     norms: tuple[float, ...] = (1, 2, math.inf)
     n_levels: Callable[[int], tuple[int, int]] = lambda bits: (0, 0)
-    takes_levels: bool = False
+    takes_levels: Shape | None = None
 
 
 FAMILIES: dict[str, Family] = {}

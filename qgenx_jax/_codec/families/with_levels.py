@@ -1,109 +1,60 @@
-"""Any levels, mirrored to negative values: geometric ones, and a user's own."""
+"""Levels that are given: geometric ones, and a user's own."""
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._codec import scales
+from qgenx_jax._codec.families.tables import Signed, Table, WithoutZero, WithZero
 from qgenx_jax._codec.levels import (
-    SIGNIFICANT_BITS,
-    bits_for,
+    SIGNED,
+    WITH_ZERO,
+    WITHOUT_ZERO,
+    Shape,
     check_levels,
     exponential_levels,
-    lookup,
-    neighbours,
     steps_of,
 )
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._codec.rounding import (
-    FAMILIES,
-    Family,
-    PaddedByZeros,
-    Rounding,
-    pytree,
-    static,
-)
+from qgenx_jax._codec.rounding import FAMILIES, Family, Rounding
 from qgenx_jax._types import Array
 
-
-@pytree
-class Levels(PaddedByZeros):
-    """Any levels: norm * sign * (l_{tau+1} with probability xi, else l_tau).
-
-    Levels and norm have SIGNIFICANT_BITS bits each, so that their products, which
-    magnitudes are compared with, are exact.
-    """
-
-    bits: int = static()
-    norm: float = static()
-    table: Array
-    """l_1 <= ... <= l_{s+1} = 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
-
-    n_meta: ClassVar[int] = 1
-    keeps_zeros: ClassVar[bool] = True
-    looks_up: ClassVar[bool] = True
-
-    @property
-    def n_codes(self) -> int:
-        """See `Rounding`."""
-        return 2 * self.table.size + 1
-
-    def significant(self, dtype: np.dtype) -> int:
-        """See `Rounding`: every level times the scale is exact."""
-        del dtype
-        return SIGNIFICANT_BITS
-
-    def measure(self, bucket: Array) -> tuple[tuple[Array, Array], Array]:
-        """See `Rounding`."""
-        largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
-        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
-        scale = scales.round_up(
-            scales.norm_of(bucket, lift, largest, self.norm), 1.0, drop, lift
-        )
-        scale *= self.table[-1].astype(lift.dtype)  # 1, or NaN: no levels at all
-        return (lift, scale), scale / lift
-
-    def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
-        """See `Rounding`."""
-        lift, scale = grid
-        magnitude = jnp.abs(values * lift)
-        table = self.table.astype(magnitude.dtype)
-        below, low, high = neighbours(magnitude, table, scale)
-        width = jnp.where(high > low, high - low, 1)
-        # not times 2^16 / width, which may be infinite
-        place = jnp.round((magnitude - low) / width * 2.0**16)
-        index = below + jnp.clip((scales.to_int32(place) + r16) >> 16, 0, 1)
-        code = jnp.where(values < 0, -index, index) + self.table.size
-        return code.astype(jnp.uint8)
-
-    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
-        """See `Rounding`."""
-        (scale,) = meta
-        above = self.table.astype(scale.dtype)
-        table = jnp.concatenate([-above[::-1], jnp.zeros(1, scale.dtype), above])
-        return lookup(table, codes) * scale
+NAMES = {
+    WITH_ZERO: "levels",
+    WITHOUT_ZERO: "levels_without_zero",
+    SIGNED: "signed_levels",
+}
+"""Of the families whose levels a state holds, by the shape of their tables."""
 
 
-def _rounding(bits: int, norm: float, table: Array | None) -> Rounding:
-    assert table is not None  # a quantizer of these families has levels
-    return Levels(bits, norm, table)
+def _by(rounding: type[Table]) -> Callable[[int, float, Array | None], Rounding]:
+    def made(bits: int, norm: float, table: Array | None) -> Rounding:
+        assert table is not None  # a quantizer of these families has levels
+        return rounding(bits, norm, table)
+
+    return made
+
+
+def _enter(shape: Shape, rounding: type[Table], least_bits: int) -> None:
+    least = 2 if shape.signed else 1
+    FAMILIES[NAMES[shape]] = Family(
+        _by(rounding),
+        least_bits=least_bits,
+        n_levels=lambda bits: (min(shape.most(bits), least), shape.most(bits)),
+        takes_levels=shape,
+    )
 
 
 FAMILIES["exponential"] = Family(
-    _rounding,
+    _by(WithZero),
     least_bits=2,
     n_levels=lambda bits: (steps_of(bits), steps_of(bits)),
 )
-FAMILIES["levels"] = Family(
-    _rounding,
-    least_bits=2,
-    n_levels=lambda bits: (min(steps_of(bits), 1), steps_of(bits)),
-    takes_levels=True,
-)
+_enter(WITH_ZERO, WithZero, 2)
+_enter(WITHOUT_ZERO, WithoutZero, 1)
+_enter(SIGNED, Signed, 1)
 
 
 def exponential(
@@ -147,16 +98,21 @@ def exponential(
 def user_levels(
     levels: Sequence[float],
     *,
+    zero: bool = True,
     norm: float = math.inf,
     bucket_size: int | None = 1024,
 ) -> Quantizer:
-    """Levels of one's own, 0 < l_1 < ... < l_{s+1} = 1, mirrored to negative values.
+    """Levels of one's own, l_1 < ... < l_n = 1, mirrored to negative values.
 
     In an exchange they live in its state (`ExchangeState.levels`), so that others of
     the same number can be put there while training goes on, without recompiling.
 
     Args:
-        levels: increasing, in (0, 1], the last one 1; kept to 12 significant bits.
+        levels: increasing, in (0, 1], the last one 1; kept to 12 significant bits. If
+            the first one is -1 they are signed: from -1 to 1, and not mirrored.
+        zero: whether zero is a level, too, so that zeros stay zeros. Without it n
+            levels take ceil(log2(2 n)) bits, one less where n is 4, 8, ...; magnitudes
+            below l_1 become l_1 or -l_1. It says nothing about signed levels.
         norm: q, one of 1, 2 and infinity.
         bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
 
@@ -170,7 +126,26 @@ def user_levels(
         >>> import qgenx_jax as qgenx
         >>> qgenx.user_levels([0.1, 0.4, 1.0]).bits
         3
+        >>> qgenx.user_levels([0.1, 0.3, 0.5, 1.0], zero=False).bits  # eight codes
+        3
+        >>> qgenx.user_levels([-1.0, -0.1, 0.2, 1.0]).bits
+        2
     """
-    checked = check_levels(levels)
-    bits = bits_for(len(checked))
-    return Quantizer("levels", bits, norm, bucket_size, checked)
+    shape = shape_of(levels, zero)
+    checked = check_levels(levels, shape)
+    bits = shape.bits_for(len(checked))
+    return Quantizer(NAMES[shape], bits, norm, bucket_size, checked)
+
+
+def shape_of(levels: Any, zero: bool) -> Shape:
+    """What a user's levels look like: signed if the first one is -1.
+
+    Raises:
+        ValueError: if `zero` is no bool.
+    """
+    _checks.instance_of("zero", zero, bool, "pass a bool")
+    try:
+        signed = bool(np.ndim(levels) == 1 and np.asarray(levels, float)[0] == -1)
+    except (TypeError, ValueError, IndexError):  # no numbers: `check_levels` says so
+        signed = False
+    return SIGNED if signed else Shape(zero=zero)

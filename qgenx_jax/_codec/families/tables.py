@@ -1,0 +1,145 @@
+"""Rounding to a table of levels over a bucket's norm.
+
+Levels and norms have SIGNIFICANT_BITS bits each, so that their products, which
+coordinates are compared with, and which they become, are exact.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from qgenx_jax._codec import scales
+from qgenx_jax._codec.levels import SIGNIFICANT_BITS, lookup, neighbours
+from qgenx_jax._codec.rounding import PaddedByZeros, pytree, static
+from qgenx_jax._types import Array
+
+
+@pytree
+class Table(PaddedByZeros):
+    """What all tables have in common: the norm, and the level below and above."""
+
+    bits: int = static()
+    norm: float = static()
+    table: Array
+    """Not decreasing, the last one 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
+
+    n_meta: ClassVar[int] = 1
+    looks_up: ClassVar[bool] = True
+
+    def significant(self, dtype: np.dtype) -> int:
+        """See `Rounding`: every level times the scale is exact."""
+        del dtype
+        return SIGNIFICANT_BITS
+
+    def measure(self, bucket: Array) -> tuple[tuple[Array, Array], Array]:
+        """See `Rounding`."""
+        largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
+        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
+        scale = scales.round_up(
+            scales.norm_of(bucket, lift, largest, self.norm), 1.0, drop, lift
+        )
+        scale *= self.table[-1].astype(lift.dtype)  # 1, or NaN: no levels at all
+        return (lift, scale), scale / lift
+
+    def up_or_down(self, value: Array, low: Array, high: Array, r16: Array) -> Array:
+        """1 where a value goes to the level above it, 0 where to the one below."""
+        width = jnp.where(high > low, high - low, 1)
+        # not times 2^16 / width, which may be infinite
+        place = jnp.round((value - low) / width * 2.0**16)
+        return jnp.clip((scales.to_int32(place) + r16) >> 16, 0, 1)
+
+
+@pytree
+class WithZero(Table):
+    """norm * sign * (l_{tau+1} with probability xi, else l_tau), l_0 = 0.
+
+    The table has l_1, ..., l_{s+1}.
+    """
+
+    keeps_zeros: ClassVar[bool] = True
+
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return 2 * self.table.size + 1
+
+    def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
+        """See `Rounding`."""
+        lift, scale = grid
+        magnitude = jnp.abs(values * lift)
+        table = self.table.astype(magnitude.dtype)
+        below, low, high = neighbours(magnitude, table, scale)
+        index = below + self.up_or_down(magnitude, low, high, r16)
+        code = jnp.where(values < 0, -index, index) + self.table.size
+        return code.astype(jnp.uint8)
+
+    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Rounding`."""
+        (scale,) = meta
+        above = self.table.astype(scale.dtype)
+        table = jnp.concatenate([-above[::-1], jnp.zeros(1, scale.dtype), above])
+        return lookup(table, codes) * scale
+
+
+@pytree
+class WithoutZero(Table):
+    """The same without a level 0: magnitudes below l_1 become l_1 or -l_1.
+
+    Of 2n codes, n - 1 + j stands for l_j and n - j for -l_j, l_1, ..., l_n the table.
+    """
+
+    keeps_zeros: ClassVar[bool] = False
+
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return 2 * self.table.size
+
+    def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
+        """See `Rounding`."""
+        lift, scale = grid
+        magnitude = jnp.abs(values * lift)
+        table = self.table.astype(magnitude.dtype)
+        below, low, high = neighbours(magnitude, table, scale, -table[0])
+        index = below + self.up_or_down(magnitude, low, high, r16)
+        # of a magnitude 0 stands for -l_1, which is l_1 where the sign is turned
+        size = self.table.size
+        code = jnp.where(values < 0, size - index, size - 1 + index)
+        return code.astype(jnp.uint8)
+
+    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Rounding`: half of the table is looked up, the sign is that of scales."""
+        (scale,) = meta
+        above = codes - self.table.size
+        magnitude = lookup(self.table.astype(scale.dtype), above ^ (above >> 31))
+        return magnitude * jnp.where(above < 0, -scale, scale)
+
+
+@pytree
+class Signed(Table):
+    """norm * (t_{j+1} with probability xi, else t_j), t_j <= v / norm <= t_{j+1}.
+
+    The table goes from -1 to 1 and need not be symmetric.
+    """
+
+    keeps_zeros: ClassVar[bool] = False
+
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return self.table.size
+
+    def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
+        """See `Rounding`."""
+        lift, scale = grid
+        lifted = values * lift
+        table = self.table.astype(lifted.dtype)
+        below, low, high = neighbours(lifted, table[1:], scale, table[0])
+        return (below + self.up_or_down(lifted, low, high, r16)).astype(jnp.uint8)
+
+    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Rounding`."""
+        (scale,) = meta
+        return lookup(self.table.astype(scale.dtype), codes) * scale
