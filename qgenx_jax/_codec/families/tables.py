@@ -110,7 +110,7 @@ class WithoutZero(Table):
         return code.astype(jnp.uint8)
 
     def values(self, codes: Array, meta: Sequence[Array]) -> Array:
-        """See `Rounding`: half of the table is looked up, the sign is that of scales."""
+        """See `Rounding`: magnitudes are looked up, the sign is the scale's."""
         (scale,) = meta
         above = codes - self.table.size
         magnitude = lookup(self.table.astype(scale.dtype), above ^ (above >> 31))
