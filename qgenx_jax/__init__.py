@@ -18,11 +18,11 @@ from qgenx_jax._codec.families.with_levels import user_levels as user_levels
 from qgenx_jax._codec.quantizer import Payload as Payload
 from qgenx_jax._codec.quantizer import Quantizer as Quantizer
 from qgenx_jax._exchange.exchange import Exchange as Exchange
-from qgenx_jax._exchange.exchange import ExchangeState as ExchangeState
 from qgenx_jax._exchange.factory import exchange as exchange
 from qgenx_jax._exchange.layout import no_leaves as no_leaves
 from qgenx_jax._exchange.layout import small_leaves as small_leaves
 from qgenx_jax._exchange.quantized_mean import quantized_mean as quantized_mean
+from qgenx_jax._exchange.state import ExchangeState as ExchangeState
 from qgenx_jax._exchange.traffic import Link as Link
 from qgenx_jax._exchange.traffic import Phase as Phase
 from qgenx_jax._exchange.traffic import Traffic as Traffic

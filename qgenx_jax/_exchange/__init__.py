@@ -13,7 +13,9 @@ The files, each importing only from those before it:
 - `choice`: the table of them, and which one an exchange goes by
 - `weights`: means of workers that count for more or less
 - `derivative`: of what is rounded, as if it were not
-- `exchange`: the exchange itself, and its state
+- `refresh`: levels fitted anew to what is sent
+- `state`: what an exchange remembers
+- `exchange`: the exchange itself
 - `sharded`: one of leaves that jit cuts over other axes
 - `factory`: how users make one
 - `quantized_mean`: one as an optax transformation

@@ -19,9 +19,9 @@ from qgenx_jax._types import AxisName
 from qgenx_jax._workers import axes, collectives
 
 
-def constant(vectors: list[Any]) -> list[Any]:
-    """The vectors, without a derivative, so that no coder is differentiated."""
-    return [jax.lax.stop_gradient(vector) for vector in vectors]
+def constant(tree: Any) -> Any:
+    """A tree without a derivative, so that no coder is differentiated."""
+    return jax.tree.map(jax.lax.stop_gradient, tree)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -10,7 +10,7 @@ for the step size) lies in one buffer, so that an exchange is one collective. By
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -20,6 +20,7 @@ from qgenx_jax._exchange import (
     choice,
     derivative,
     groups,
+    refresh,
     shards,
     strategy,
     traffic,
@@ -28,30 +29,11 @@ from qgenx_jax._exchange import (
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
+from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._exchange.strategy import Strategy, Wanted
 from qgenx_jax._exchange.traffic import Link, Traffic
 from qgenx_jax._types import Array, AxisName, DualVector, LeafPredicate
 from qgenx_jax._workers import axes
-
-
-class ExchangeState(NamedTuple):
-    """State of an exchange.
-
-    Attributes:
-        key: a PRNG key's words (`jax.random.key_data`), uint32, the same on all
-            workers; split at every send. What rounds is this key with the tree's paths
-            and shapes and the worker's index folded in. The words are those of the
-            exchange's `generator`; a typed key may take their place, and stays typed.
-        levels: of each group whose quantizer is `user_levels`, an array (s + 1,), to be
-            replaced by other ones at will (where those break the rules of
-            `user_levels`, means are NaN); the group of a single quantizer is "all".
-        per_worker: what differs between workers, each leaf with a leading worker axis;
-            None, as long as nothing is gathered about the vectors.
-    """
-
-    key: Array
-    levels: dict[str, Array]
-    per_worker: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +73,11 @@ class Exchange:
         It is a tree of plain arrays, whatever kind of key was given.
         """
         key = _random.canonical_key(self.key, self.generator)
-        return ExchangeState(_random.words(key), self._initial_levels())
+        return ExchangeState(
+            _random.words(key),
+            self._initial_levels(),
+            adaptation=refresh.initial(self.quantizers),
+        )
 
     def send(
         self,
@@ -121,6 +107,10 @@ class Exchange:
         """
         if scalar is not None:
             _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
+        return self._sent(tree, self._fitted(tree, state), scalar)
+
+    def _sent(self, tree: DualVector, state: ExchangeState, scalar: Any) -> Any:
+        """`send`, by the levels of the state."""
         layout, way, ways, vectors, keys = self._prepared(tree, state)
 
         def scalars(own: Sequence[Pieces]) -> Array:
@@ -159,6 +149,7 @@ class Exchange:
             own = weights.checked(weight, tree, self.collective, self.axis_name)
             tree = weights.times(own, tree)
             wanted = Wanted(scalars=lambda _: own)
+        state = self._fitted(tree, state)
         layout, way, ways, vectors, keys = self._prepared(tree, state)
         found = way.mean(ways, vectors, keys, wanted, self.axis_name)
         mean = self._mean(layout.unflatten(found.means), tree, way)
@@ -172,7 +163,8 @@ class Exchange:
         For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
         the state, the dtypes of the result and the errors are those of `send`. Where no
         axis is bound, a like exchange with axis_name=None and one phase ("once" or
-        "all_gather") rounds as worker 0 of this one does.
+        "all_gather") rounds as worker 0 of this one does. Levels are those of the
+        state, also where `send` would fit them anew.
         """
         layout, way, ways, vectors, keys = self._prepared(tree, state)
         own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
@@ -229,10 +221,20 @@ class Exchange:
         bound = axes.by_hand()
         return shards.sum_of_squares(tree, [x & bound for x in self.layout(tree).over])
 
-    def _prepared(
+    def _fitted(self, tree: DualVector, state: ExchangeState) -> ExchangeState:
+        """The state with the levels of the next exchange, of this tree."""
+        layout, way, _, _ = self._checked(tree, state)
+        if state.adaptation is None or not _rounds(way):
+            return state
+        tree = derivative.constant(tree)
+        how = layout, self.quantizers, self.axis_name
+        levels, known = refresh.refreshed(tree, state.levels, state.adaptation, *how)
+        return state._replace(levels=levels, adaptation=known)
+
+    def _checked(
         self, tree: DualVector, state: ExchangeState
-    ) -> tuple[Layout, Strategy, Sequence[Part], list[Array], list[Array]]:
-        """How the tree travels, the strategy, and parts, vectors and keys for it."""
+    ) -> tuple[Layout, Strategy, Sequence[Part], list[Array]]:
+        """How the tree travels, the strategy, and parts and vectors for it."""
         made = "make it by init of this very exchange"
         _checks.instance_of("state", state, ExchangeState, made)
         _random.canonical_key(state.key, self.generator, "state.key")
@@ -240,8 +242,15 @@ class Exchange:
         layout = self.layout(tree)
         axes.refuse_replicated("the tree to exchange", tree, self.axis_name)
         groups.check_levels(state.levels, self._initial_levels())
+        refresh.check(state.adaptation, self.quantizers)
         ways = self._parts(layout, state.levels)
-        way, vectors = self._strategy(ways, sizes), layout.flatten(tree)
+        return layout, self._strategy(ways, sizes), ways, layout.flatten(tree)
+
+    def _prepared(
+        self, tree: DualVector, state: ExchangeState
+    ) -> tuple[Layout, Strategy, Sequence[Part], list[Array], list[Array]]:
+        """How the tree travels, the strategy, and parts, vectors and keys for it."""
+        layout, way, ways, vectors = self._checked(tree, state)
         if not _rounds(way):
             return layout, way, ways, vectors, [state.key] * len(vectors)
         keys = self._keys(layout, vectors, state)

@@ -14,16 +14,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
-from qgenx_jax import _trees
-from qgenx_jax._adapt import fit
+from qgenx_jax import _checks, _trees
+from qgenx_jax._adapt import refit
+from qgenx_jax._adapt.statistics import Statistics
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._codec.schedule import Refresh
-from qgenx_jax._exchange.layout import Flat, Layout
+from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._types import Array, AxisName, DualVector
-from qgenx_jax._workers import axes, collectives
+from qgenx_jax._workers import collectives
 
 
 class Adaptation(NamedTuple):
@@ -57,41 +57,58 @@ def initial(quantizers: Mapping[str, Quantizer | None]) -> Adaptation | None:
     return Adaptation(jnp.zeros((), jnp.int32), {g: jnp.zeros(()) for g in groups})
 
 
+def check(known: Any, quantizers: Mapping[str, Quantizer | None]) -> None:
+    """Checks that a state knows of the groups whose levels are fitted, and no others.
+
+    Raises:
+        ValueError: if it is the state of another configuration.
+    """
+    expected = sorted(adaptive(quantizers))
+    found = sorted(known.predicted) if isinstance(known, Adaptation) else []
+    if found != expected or (known is not None) != bool(expected):
+        raise _checks.refuse(
+            "state.adaptation",
+            f"must be of the groups {expected}, whose levels are fitted",
+            found,
+            "make the state by init of this very exchange",
+        )
+
+
 def refreshed(
     tree: DualVector,
+    levels: Mapping[str, Array],
+    known: Adaptation,
     layout: Layout,
     quantizers: Mapping[str, Quantizer | None],
-    levels: dict[str, Array],
-    known: Adaptation,
     axis_name: AxisName,
 ) -> tuple[dict[str, Array], Adaptation]:
     """The levels of the exchange that is next, and what is known of them after it.
 
     Args:
         tree: this worker's.
-        layout: how its leaves travel.
-        quantizers: by group.
         levels: in use, by group; kept where nothing better is found.
         known: of them.
+        layout: how the leaves travel.
+        quantizers: by group.
         axis_name: the axis over workers.
     """
-    levels, predicted = dict(levels), dict(known.predicted)
+    tables, predicted = dict(levels), dict(known.predicted)
     groups = adaptive(quantizers)
     for schedule in dict.fromkeys(of.refresh for of in groups.values()):
         assert schedule is not None
         mine = {g: of for g, of in groups.items() if of.refresh == schedule}
-        now = {g: (levels[g], predicted[g]) for g in mine}
+        now = {g: (tables[g], predicted[g]) for g in mine}
         fitted = functools.partial(_fitted, layout, mine, axis_name)
         found = lax.cond(
             schedule.is_due(known.count), fitted, lambda tree, now: now, tree, now
         )
         for group, (table, error) in found.items():
-            levels[group], predicted[group] = table, error
+            tables[group], predicted[group] = table, error
     count = known.count + 1
-    return levels, Adaptation(count, predicted)
+    return tables, Adaptation(count, predicted)
 
 
-Found = dict[str, tuple[Array, Array]]
+Known = dict[str, tuple[Array, Array]]
 """By group a table of levels, and the relative error that is expected of it."""
 
 
@@ -100,26 +117,39 @@ def _fitted(
     quantizers: Mapping[str, Quantizer],
     axis_name: AxisName,
     tree: DualVector,
-    now: Found,
-) -> Found:
+    now: Known,
+) -> Known:
     """The branch that fits levels: see `refreshed`."""
-    vectors = list(zip(layout.vectors, layout.flatten(tree), strict=True))
-    found = {}
-    for group, quantizer in quantizers.items():
-        own = [(flat, x) for flat, x in vectors if flat.label == group]
-        total = None
-        for flat, vector in own:
-            part = _over_workers(fit.statistics(quantizer, vector), flat, axis_name)
-            total = part if total is None else jax.tree.map(jnp.add, total, part)
-        table, error = now[group]
-        found[group] = fit.refitted(quantizer, total, table, error)
-    return found
+    own: dict[frozenset, list[tuple[str, Statistics]]] = {}
+    for flat, vector in zip(layout.vectors, layout.flatten(tree), strict=True):
+        if flat.label in quantizers:
+            part = refit.statistics(quantizers[flat.label], vector)
+            own.setdefault(flat.over, []).append((flat.label, part))
+    totals: dict[str, Statistics] = {}
+    for over, parts in own.items():
+        labels, statistics = zip(*parts, strict=True)
+        for label, part in zip(
+            labels, _over_workers(statistics, over, axis_name), strict=True
+        ):
+            before = totals.get(label)
+            totals[label] = part if before is None else _add(before, part)
+    return {
+        group: refit.refitted(quantizers[group], totals[group], *now[group])
+        for group in quantizers
+    }
 
 
-def _over_workers(part: Any, flat: Flat, axis_name: AxisName) -> Any:
-    """The sum of statistics over workers, in their order, and over a model's shards."""
-    flattened, unravel = _raveled(part)
-    gathered = collectives.gather(flattened, axis_name)
+def _over_workers(parts: Any, over: frozenset, axis_name: AxisName) -> Any:
+    """The sum over workers, in their order, then over a model's shards.
+
+    Gathered and added up here, so that it has the same bits however workers are mapped.
+    """
+    flat, unravel = ravel_pytree(parts)
+    gathered = collectives.gather(flat, axis_name)
     total = _trees.add_up(gathered.shape[0], lambda worker: gathered[worker])
-    over = tuple(sorted(flat.over, key=str))
-    return unravel(collectives.all_reduce(total, over or None))
+    axes = tuple(sorted(over, key=str))
+    return unravel(collectives.all_reduce(total, axes or None))
+
+
+def _add(one: Statistics, other: Statistics) -> Statistics:
+    return jax.tree.map(lambda a, b: a + b.astype(a.dtype), one, other)

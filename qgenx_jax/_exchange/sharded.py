@@ -15,8 +15,9 @@ from jax.sharding import PartitionSpec
 
 from qgenx_jax import _checks
 from qgenx_jax._exchange import strategy
-from qgenx_jax._exchange.exchange import Exchange, ExchangeState
+from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.layout import Layout
+from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._types import Array, DualVector
 from qgenx_jax._workers import axes
 from qgenx_jax._workers.specs import names_of
@@ -38,26 +39,23 @@ class ShardedExchange(Exchange):
         state: ExchangeState,
         *,
         scalar: Callable[[DualVector], Array] | None = None,
-        **settings: Any,
     ) -> tuple[tuple[DualVector, DualVector, Array | None], ExchangeState]:
         """See `Exchange.send`; `scalar` gets the whole vector, as jit has it."""
         specs, names = self._cuts(tree)
-        plain = super().send
+        plain, state = super()._sent, self._fitted(tree, state)
         if not names or scalar is None:
             number = None
         else:
-            own = self.quantize(tree, state, **settings)
+            own = self.quantize(tree, state)
             number = strategy.scalars(scalar(own))
 
-        def run(tree: Any, state: Any, number: Any, settings: Any) -> Any:
+        def run(tree: Any, state: Any, number: Any) -> Any:
             rides = scalar if number is None else lambda own: number
-            return plain(tree, state, scalar=rides, **settings)
+            return plain(tree, state, rides)
 
         of_own = None if self.collective == "hierarchical" else specs
         out_specs = ((specs, of_own, PartitionSpec()), PartitionSpec())
-        return self._nested(run, (specs, names), out_specs)(
-            tree, state, number, settings
-        )
+        return self._nested(run, (specs, names), out_specs)(tree, state, number)
 
     def mean(
         self, tree: DualVector, state: ExchangeState, **settings: Any
@@ -70,6 +68,11 @@ class ShardedExchange(Exchange):
 
         out_specs = (cuts[0], PartitionSpec())
         return self._nested(run, cuts, out_specs)(tree, state, settings)
+
+    def _fitted(self, tree: DualVector, state: ExchangeState) -> ExchangeState:
+        """See `Exchange`: what is summed up are shards."""
+        cuts, plain = self._cuts(tree), super()._fitted
+        return self._nested(plain, cuts, PartitionSpec())(tree, state)
 
     def quantize(
         self, tree: DualVector, state: ExchangeState, **settings: Any

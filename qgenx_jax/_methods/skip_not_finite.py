@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks, _trees
-from qgenx_jax._exchange.exchange import ExchangeState
+from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._methods.accumulate import AccumulateState
 from qgenx_jax._methods.inner import Whole, check_plain
 from qgenx_jax._methods.pair import (

@@ -1,0 +1,60 @@
+"""The levels of a quantizer, fitted to what it is about to encode."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from qgenx_jax._adapt import solvers
+from qgenx_jax._adapt.solvers import Kind
+from qgenx_jax._adapt.statistics import (
+    Statistics,
+    histogram_statistics,
+    normal_statistics,
+    predicted,
+)
+from qgenx_jax._codec.levels import Shape
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._codec.rounding import FAMILIES
+from qgenx_jax._types import Array
+
+
+def statistics(quantizer: Quantizer, vector: Array) -> Statistics:
+    """What a vector is summed up by, for an adaptive quantizer that will encode it."""
+    buckets: Any = {"bucket_size": quantizer.bucket_size, "norm": quantizer.norm}
+    shape, refresh = _of(quantizer)
+    if refresh.law == "normal":
+        return normal_statistics(vector, **buckets)
+    return histogram_statistics(vector, **buckets, signed=shape.signed)
+
+
+def refitted(
+    quantizer: Quantizer, total: Statistics, levels: Array, error: Array
+) -> tuple[Array, Array]:
+    """The best levels found, or those in use; and the relative error expected of them.
+
+    Args:
+        quantizer: adaptive.
+        total: the sum of all workers' statistics.
+        levels: in use, as a state holds them.
+        error: that is known of them, which stays where there is nothing to learn from.
+
+    Returns:
+        Levels and error, of the shapes and dtypes given.
+    """
+    shape, refresh = _of(quantizer)
+    kind = Kind(shape.signed, mirrored=not (shape.signed or shape.zero))
+    law = total.law(signed=shape.signed)
+    dtype = jnp.result_type(total.energy)
+    table = levels.astype(dtype)
+    if shape.zero:
+        table = jnp.concatenate([jnp.zeros(1, dtype), table])
+    table = solvers.refit(law, table, method=refresh.method, kind=kind)
+    expected = predicted(total, table, kind)
+    expected = jnp.where(total.energy > 0, expected.astype(error.dtype), error)
+    return table[int(shape.zero) :].astype(levels.dtype), expected
+
+
+def _of(quantizer: Quantizer) -> tuple[Shape, Any]:
+    shape = FAMILIES[quantizer.family].takes_levels
+    assert shape is not None  # `adaptive` makes none of another family
+    return shape, quantizer.refresh
