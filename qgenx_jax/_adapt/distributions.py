@@ -5,6 +5,7 @@ numbers that grew over the whole law, so that float32 does for narrow intervals 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
 import jax.numpy as jnp
@@ -22,6 +23,10 @@ class Law(Protocol):
 
     def moments(self, lower: Array, upper: Array) -> Moments:
         """Of intervals [lower, upper], (n,) each, to three arrays (n,)."""
+        ...
+
+    def density(self, x: Array) -> Array:
+        """dF/du, (n,)."""
         ...
 
     def quantile(self, lower: Array, upper: Array, mass: Array) -> Array:
@@ -54,7 +59,43 @@ def inverse(law: Law, start: float, end: float, mass: Array) -> Array:
 
 NODES, SHARES = np.polynomial.legendre.leggauss(6)
 STEPS = 48
-"""Of Newton's method, each inside a bracket; bisections alone would do in float32."""
+"""Of Newton's method at most, each inside a bracket; bisections alone would do."""
+
+
+def root(
+    function: Callable[[Array], tuple[Array, Array]], lower: Array, upper: Array
+) -> Array:
+    """Where increasing functions are 0, by Newton's method, halving where it would not.
+
+    Args:
+        function: x (n,) to values and slopes, (n,) each.
+        lower: (n,), where values are not positive.
+        upper: (n,), where they are not negative.
+
+    Returns:
+        x in [lower, upper], (n,); each stays once a step is below its rounding.
+    """
+    small = 4 * jnp.finfo(lower.dtype).eps
+    small = small * jnp.maximum(jnp.abs(lower), jnp.abs(upper))
+
+    def open_(state: tuple[Array, ...]) -> Array:
+        *_, last, done = state
+        return (done < STEPS) & jnp.any(last > small)
+
+    def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        x, low, high, last, done = state
+        value, slope = function(x)
+        low, high = jnp.where(value < 0, x, low), jnp.where(value < 0, high, x)
+        move = -value / jnp.where(slope > 0, slope, 1)
+        trusted = (slope > 0) & (jnp.abs(move) <= last / 2)
+        trusted &= (x + move >= low) & (x + move <= high)
+        new = jnp.where(trusted, x + move, (low + high) / 2)
+        new = jnp.where(last > small, new, x)
+        return new, low, high, jnp.abs(new - x), done + 1
+
+    middle = (lower + upper) / 2
+    start = middle, lower, upper, upper - lower, jnp.zeros((), jnp.int32)
+    return lax.while_loop(open_, step, start)[0]
 
 
 class NormalMixture(NamedTuple):
@@ -97,21 +138,12 @@ class NormalMixture(NamedTuple):
         return mass, first, cross
 
     def quantile(self, lower: Array, upper: Array, mass: Array) -> Array:
-        """See `Law`: Newton's method, halving the bracket where it would not."""
+        """See `Law`: the root of the excess of mass, whose slope is the density."""
 
-        def step(_: int, state: tuple[Array, ...]) -> tuple[Array, ...]:
-            x, low, high, last = state
-            excess = self.moments(lower, x)[0] - mass
-            low, high = jnp.where(excess < 0, x, low), jnp.where(excess < 0, high, x)
-            density = self.density(x)
-            move = -excess / jnp.where(density > 0, density, 1)
-            trusted = (density > 0) & (jnp.abs(move) <= last / 2)
-            trusted &= (x + move >= low) & (x + move <= high)
-            new = jnp.where(trusted, x + move, (low + high) / 2)
-            return new, low, high, jnp.abs(new - x)
+        def excess(x: Array) -> tuple[Array, Array]:
+            return self.moments(lower, x)[0] - mass, self.density(x)
 
-        middle = (lower + upper) / 2
-        return lax.fori_loop(0, STEPS, step, (middle, lower, upper, upper - lower))[0]
+        return root(excess, lower, upper)
 
 
 def truncated(
@@ -184,6 +216,11 @@ class Histogram(NamedTuple):
     """(bins + 1,), increasing."""
     densities: Array
     """(bins,)"""
+
+    def density(self, x: Array) -> Array:
+        """See `Law`: of the bin that x is in, the upper one at an edge."""
+        place = jnp.sum(x[:, None] >= self.edges[None, 1:-1], axis=1)
+        return self.densities[place]
 
     def moments(self, lower: Array, upper: Array) -> Moments:
         """See `Law`: sums over what intervals and bins share, no term of which cancels.

@@ -9,12 +9,13 @@ import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._adapt.optimum import optimum
-from qgenx_jax._adapt.solvers import METHODS, Kind, on_grid, refit
+from qgenx_jax._adapt.solvers import METHODS, refit
 from qgenx_jax._adapt.statistics import (
     Statistics,
     histogram_statistics,
     normal_statistics,
 )
+from qgenx_jax._adapt.tables import Kind, on_grid
 from qgenx_jax._types import Array
 
 
@@ -27,6 +28,7 @@ def fit_levels(
     method: str = "coordinate",
     law: str = "histogram",
     signed: bool = False,
+    zero: bool = True,
 ) -> Array:
     """Levels that round vectors like these with the least variance.
 
@@ -41,7 +43,7 @@ def fit_levels(
 
     Args:
         vectors: an array or a tree of them; each leaf is one vector, flattened.
-        bits: per coordinate, sign included: 2 to 8, signed ones from 1.
+        bits: per coordinate, sign included: 2 to 8, from 1 if signed or without zero.
         bucket_size: as the quantizer's; None for one bucket.
         norm: q, as the quantizer's.
         method: "coordinate" or "gradient" descent; "amq", geometric levels; "optimal",
@@ -50,6 +52,10 @@ def fit_levels(
             variances.
         signed: 2^bits levels of signed coordinates, none of which need be zero, in
             place of magnitudes' 2^(bits - 1) - 1, mirrored, and zero.
+        zero: whether zero is a level beside magnitudes. If not they are 2^(bits - 1),
+            and what lies below the lowest is rounded to it or its mirror image, at a
+            cost of int_0^{l_1} (l_1^2 - u^2) dF: less variance where few coordinates
+            are 0. `user_levels` would add the zero back.
 
     Returns:
         Levels l_1 < ... < l_{s+1} = 1 for `user_levels`, of 12 significant bits; signed
@@ -57,7 +63,7 @@ def fit_levels(
 
     Raises:
         ValueError: for values outside these ranges, leaves that are not real floating
-            point, and "optimal" with law "normal".
+            point, "optimal" with law "normal", and signed levels with zero=False.
 
     Example:
         >>> import math
@@ -74,7 +80,7 @@ def fit_levels(
         2020.
     """
     _checks.floating_leaves("vectors", vectors)
-    bits = _checks.whole_number("bits", bits, 1 if signed else 2, 8)
+    bits = _checks.whole_number("bits", bits, 1 if signed or not zero else 2, 8)
     if bucket_size is not None:
         bucket_size = _checks.whole_number("bucket_size", bucket_size, 1, None)
     norm = _checks.one_of("norm", norm, (1, 2, np.inf))
@@ -83,14 +89,30 @@ def fit_levels(
     if method == "optimal" and law == "normal":
         rule = 'must be "histogram" for method "optimal"'
         raise _checks.refuse("law", rule, law, 'or choose method "coordinate"')
-    count = 2**bits if signed else 2 ** (bits - 1)
-    kind = Kind(signed)
+    if signed and not zero:
+        way_out = "leave zero out, signed levels are fitted with or without one"
+        raise _checks.refuse("zero", "must be True for signed levels", zero, way_out)
+    kind = Kind(signed, mirrored=not zero)
     leaves = tuple(map(jnp.asarray, jax.tree.leaves(vectors)))
-    summed = _summed(leaves, bucket_size, norm, law, signed)
-    in_use = jnp.linspace(-1 if signed else 0, 1, count, dtype=jnp.float32)
+    summed = _summed(leaves, bucket_size, norm, law, kind)
+    in_use = equal_steps(bits, kind)
     table = _on_host(summed, in_use, kind) if method == "optimal" else None
     table = _refitted(summed, in_use, method, kind) if table is None else table
-    return table if signed else table[1:]
+    return table if signed or not zero else table[1:]
+
+
+def equal_steps(bits: int, kind: Kind) -> Array:
+    """The table of equal steps of this kind, float32, to start from.
+
+    2^bits from -1 to 1, 2^(bits - 1) from 0 to 1, or without zero as many magnitudes
+    (2 j - 1) / (2^bits - 1) of the former.
+    """
+    if kind.signed:
+        return jnp.linspace(-1, 1, 2**bits, dtype=jnp.float32)
+    count = 2 ** (bits - 1)
+    if kind.mirrored:
+        return jnp.arange(1, 2 * count, 2, dtype=jnp.float32) / (2 * count - 1)
+    return jnp.linspace(0, 1, count, dtype=jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
@@ -99,14 +121,15 @@ def _summed(
     bucket_size: int | None,
     norm: float,
     law: str,
-    signed: bool,
+    kind: Kind,
 ) -> Statistics:
     """The statistics of all vectors."""
-    kept = {"bucket_size": bucket_size, "norm": norm}
+    kept: dict[str, Any] = {"bucket_size": bucket_size, "norm": norm}
     if law == "normal":
         parts = [normal_statistics(x, **kept) for x in vectors]
     else:
-        parts = [histogram_statistics(x, **kept, signed=signed) for x in vectors]
+        kept |= {"signed": kind.signed, "mirrored": kind.mirrored}
+        parts = [histogram_statistics(x, **kept) for x in vectors]
     return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), parts)
 
 
@@ -120,5 +143,6 @@ def _on_host(statistics: Statistics, in_use: Array, kind: Kind) -> Array:
     law: Any = statistics.law(signed=kind.signed)
     if not np.asarray(law.densities).sum() > 0:
         return in_use
-    table = optimum(law, in_use.shape[0] - 1)
-    return on_grid(jnp.asarray(table, jnp.float32))
+    steps = in_use.shape[0] - (0 if kind.mirrored else 1)
+    table = optimum(law, steps, mirrored=kind.mirrored)
+    return on_grid(jnp.asarray(table, jnp.float32), kind)

@@ -31,7 +31,7 @@ class HistogramStatistics(NamedTuple):
     """Weights of normalised coordinates, or magnitudes, in the bins of `edges`.
 
     Coordinates that are on a level whatever the table, |u| = 1, and u = 0 of
-    magnitudes, cost nothing and are left out.
+    magnitudes unless tables are mirrored, cost nothing and are left out.
     """
 
     masses: Array
@@ -90,7 +90,12 @@ def edges(signed: bool) -> np.ndarray:
 
 
 def histogram_statistics(
-    vector: Array, *, bucket_size: int | None, norm: float, signed: bool
+    vector: Array,
+    *,
+    bucket_size: int | None,
+    norm: float,
+    signed: bool,
+    mirrored: bool = False,
 ) -> HistogramStatistics:
     """The weighted histogram of a vector's normalised coordinates, or magnitudes.
 
@@ -99,11 +104,14 @@ def histogram_statistics(
         bucket_size: as the quantizer's; None for one bucket.
         norm: q, as the quantizer's.
         signed: whether signs are kept.
+        mirrored: whether tables of magnitudes lack 0: then u = 0 counts too.
     """
     coordinates, norms, real = _normalised(vector, bucket_size, norm)
     u = coordinates if signed else jnp.abs(coordinates)
     one = 1 - 4 * float(jnp.finfo(u.dtype).eps)  # a quotient's rounding below 1
-    kept = real & (jnp.abs(u) < one) & (signed | (u > 0))
+    kept = real & (jnp.abs(u) < one)
+    if not (signed or mirrored):
+        kept &= u > 0
     weights = jnp.where(kept, norms**2, 0)
     place = jnp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
     place = (place + 1) / 2 if signed else place
