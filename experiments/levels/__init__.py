@@ -1,0 +1,7 @@
+"""What levels, buckets and plans of bits are worth, on vectors as they are trained.
+
+- `vectors`: recorded by the GAN program, or drawn from laws
+- `methods`: quantizers by name, global, by the size of leaves, per leaf, planned
+- `measure`: error and bits of each
+- `__main__`: `python -m experiments.levels`
+"""

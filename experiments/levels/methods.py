@@ -1,0 +1,137 @@
+"""Quantizers by name, and how they are spread over the leaves of a vector."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import qgenx_jax as qgenx
+
+Vector = Mapping[str, np.ndarray]
+
+
+class Setting(NamedTuple):
+    """What a row of the table has in common with others.
+
+    Attributes:
+        bits: per coordinate.
+        norm: q of a bucket.
+        bucket_size: coordinates of it; None for all.
+    """
+
+    bits: int
+    norm: float
+    bucket_size: int | None
+
+    @property
+    def buckets(self) -> dict[str, Any]:
+        """Arguments of factories."""
+        return {"norm": self.norm, "bucket_size": self.bucket_size}
+
+
+WIDE_BITS, WIDE_LIMIT = 8, 4096
+"""Of small leaves, and how small they are, where leaves are told apart by size."""
+
+
+def _uniform(of: Setting) -> qgenx.Quantizer:
+    return qgenx.uniform(of.bits, **of.buckets)
+
+
+def _min_max(of: Setting) -> qgenx.Quantizer | None:
+    if of.norm != math.inf:
+        return None
+    return qgenx.min_max(of.bits, bucket_size=of.bucket_size)
+
+
+def _exponential(of: Setting) -> qgenx.Quantizer | None:
+    return qgenx.exponential(of.bits, **of.buckets) if of.bits > 1 else None
+
+
+def _adaptive(
+    least: int, **settings: Any
+) -> Callable[[Setting], qgenx.Quantizer | None]:
+    def made(of: Setting) -> qgenx.Quantizer | None:
+        if of.bits < least:
+            return None
+        return qgenx.adaptive(of.bits, adapt=[0], **settings, **of.buckets)
+
+    return made
+
+
+QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
+    "uniform": _uniform,
+    "min_max": _min_max,
+    "exponential": _exponential,
+    "amq": _adaptive(3, zero=True, method="amq"),
+    "adaptive with zero": _adaptive(3, zero=True),
+    "adaptive": _adaptive(2),
+    "adaptive, normal law": _adaptive(2, law="normal"),
+    "adaptive, signed": _adaptive(2, signed=True),
+}
+"""By name, from a setting; None where there is none for it."""
+
+
+def optimal(of: Setting, flat: np.ndarray, *, zero: bool) -> qgenx.Quantizer | None:
+    """Levels by dynamic programming on the vector's own histogram, on the host."""
+    if of.bits < (3 if zero else 2):
+        return None
+    levels = qgenx.fit_levels(
+        flat, of.bits, method="optimal", zero=zero, norm=of.norm,
+        bucket_size=of.bucket_size,
+    )  # fmt: skip
+    return qgenx.user_levels(list(map(float, levels)), zero=zero, **of.buckets)
+
+
+def exchanges(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
+    """By name the exchanges that carry a vector: all methods that have this setting."""
+    found: dict[str, qgenx.Exchange] = {}
+    for name, make in QUANTIZERS.items():
+        quantizer = make(of)
+        if quantizer is not None:
+            found[name] = qgenx.exchange(None, quantizer)
+    flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(dict(vector))])
+    for zero in (True, False):
+        quantizer = optimal(of, flat, zero=zero)
+        if quantizer is not None:
+            name = "optimal with zero" if zero else "optimal"
+            found[name] = qgenx.exchange(None, quantizer)
+    found |= _by_leaf(of, vector)
+    if of.bits < WIDE_BITS:
+        found |= _by_size(of, vector)
+    return found | _planned(of, vector)
+
+
+def _by_leaf(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
+    quantizer = QUANTIZERS["adaptive"](of)
+    if quantizer is None:
+        return {}
+    labels = {name: name for name in vector}
+    each = dict.fromkeys(vector, quantizer)
+    return {"adaptive per leaf": qgenx.exchange(None, each, labels=labels)}
+
+
+def _by_size(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
+    sizes = [np.size(x) for x in vector.values()]
+    if not min(sizes) <= WIDE_LIMIT < max(sizes):
+        return {}
+    small = qgenx.uniform(WIDE_BITS, **of.buckets)
+    found, labels = {}, qgenx.by_size(WIDE_LIMIT)
+    for name in ("uniform", "adaptive"):
+        large = QUANTIZERS[name](of)
+        if large is not None:
+            each = {"small": small, "large": large}
+            found[f"{name} by size"] = qgenx.exchange(None, each, labels=labels)
+    return found
+
+
+def _planned(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
+    """Of the bytes of `uniform`, by bits of each leaf alone, and with its levels."""
+    budget = _uniform(of).n_bytes(sum(np.size(x) for x in vector.values()))
+    found = {}
+    for name, levels in (("uniform", "uniform"), ("adaptive", "fitted")):
+        plan = qgenx.plan_bits(dict(vector), budget, levels=levels, **of.buckets)
+        how = {"labels": plan.labels}
+        found[f"{name} planned"] = qgenx.exchange(None, plan.quantizers, **how)
+    return found

@@ -1,0 +1,78 @@
+"""Dual vectors: recorded ones, and draws from laws, as trees of leaves."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+LEAVES = {
+    "input": 3 * 16 * 32,
+    "narrow": 16 * 64 * 128,
+    "wide": 16 * 128 * 256,
+    "output": 16 * 32 * 3,
+    "bias": 256,
+    "norm": 64,
+}
+"""Sizes of leaves of a small convolutional network."""
+
+SCALES = {"input": 3.0, "narrow": 0.3, "wide": 0.1, "output": 10.0, "bias": 1.0}
+"""Of the coordinates of each leaf in the law `network`; 1 if not said."""
+
+LAWS = ("normal", "laplace", "student", "network")
+
+
+def drawn(law: str, seed: int) -> dict[str, np.ndarray]:
+    """A vector of `LEAVES`, float32.
+
+    Args:
+        law: "normal", "laplace", "student" (3 degrees of freedom), of equal scale in
+            all leaves; "network", whose leaves have `SCALES`, rows of log-normal scales
+            and Student's tails, as gradients of convolutions do.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng([seed, LAWS.index(law)])
+    tree = {}
+    for name, size in LEAVES.items():
+        if law == "normal":
+            leaf = rng.normal(size=size)
+        elif law == "laplace":
+            leaf = rng.laplace(size=size)
+        else:
+            leaf = rng.standard_t(3, size=size)
+        if law == "network":
+            rows = np.exp(rng.normal(size=-(-size // 64)))
+            leaf = SCALES.get(name, 1.0) * leaf * np.repeat(rows, 64)[:size]
+        tree[name] = leaf.astype(np.float32)
+    return tree
+
+
+def recorded(folder: str) -> dict[str, dict[str, np.ndarray]]:
+    """By file name the vectors that `--record_vectors` of the GAN program left.
+
+    Raises:
+        ValueError: if there are none, or one is damaged.
+    """
+    paths = sorted(pathlib.Path(folder).glob("*.npz"))
+    if not paths:
+        raise ValueError(
+            f"vectors must be a folder with .npz files, got {folder!r}; record some by "
+            "python -m experiments.cifar10_gan --record_vectors=1,50,150"
+        )
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for path in paths:
+        try:
+            with np.load(path) as file:
+                found[path.stem] = {name: file[name] for name in file.files}
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"vectors must be .npz files of arrays, got {str(path)!r} ({error}); "
+                "record them again"
+            ) from error
+    return found
+
+
+def sources(laws: Sequence[str], folder: str) -> dict[str, Any]:
+    """By name all vectors to measure on."""
+    found: dict[str, Any] = {law: drawn(law, seed=0) for law in laws}
+    return found | (recorded(folder) if folder else {})
