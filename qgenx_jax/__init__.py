@@ -49,8 +49,8 @@ from qgenx_jax._methods.pair import BeforeUpdate as BeforeUpdate
 from qgenx_jax._methods.pair import ExtragradientPair as ExtragradientPair
 from qgenx_jax._methods.pair import Observer as Observer
 from qgenx_jax._methods.pair import OracleFree as OracleFree
-from qgenx_jax._methods.q_genx import QGenXState as QGenXState
 from qgenx_jax._methods.q_genx import q_genx as q_genx
+from qgenx_jax._methods.q_genx_state import QGenXState as QGenXState
 from qgenx_jax._methods.readers import x_half as x_half
 from qgenx_jax._methods.readers import x_t as x_t
 from qgenx_jax._methods.skip_not_finite import (

@@ -133,7 +133,7 @@ class QuantizedMean(optax.GradientTransformationExtraArgs):
                 which leaves that stay exact travel in float32 at least.
 
         Raises:
-            ValueError: as `Exchange.traffic` does.
+            ValueError: as `Exchange.traffic` does, and for a weight in "hierarchical".
 
         Example:
             >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -143,6 +143,7 @@ class QuantizedMean(optax.GradientTransformationExtraArgs):
         """
         if not weighted:
             return self.exchange.traffic(params, workers)
+        weights.refuse_hierarchical(self.exchange.collective)
         n_bytes = weights.dtype_of(params).itemsize
         shapes = weights.widened(params)
         return self.exchange.traffic(shapes, workers, scalar_bytes=n_bytes)

@@ -26,12 +26,21 @@ def checked(weight: Any, tree: DualVector, collective: str, axis_name: AxisName)
     """
     way_out = "pass for instance this worker's number of tokens"
     _checks.at_least_zero("weight", weight, way_out)
+    refuse_hierarchical(collective)
+    number = jnp.asarray(weight, dtype_of(tree))
+    return _constant(axes.local_params(number, axis_name))
+
+
+def refuse_hierarchical(collective: str) -> None:
+    """Checks that an exchange can weigh.
+
+    Raises:
+        ValueError: if it is "hierarchical".
+    """
     if collective == "hierarchical":
         rule = "must not be 'hierarchical' for weight=, whose hosts average unweighted"
         way_out = "choose 'auto', 'all_gather' or 'reduce_scatter'"
         raise _checks.refuse("collective", rule, collective, way_out)
-    number = jnp.asarray(weight, dtype_of(tree))
-    return _constant(axes.local_params(number, axis_name))
 
 
 @jax.custom_jvp

@@ -8,7 +8,9 @@ The files, each importing only from those before it:
 - `skips`: whether a transformation may skip an update
 - `inner`: plain optax transformations within others
 - `step_size`: rules for gamma_t
+- `metric`: step sizes that differ between players
 - `exchanging`: pairs that contain an exchange, and their bytes
+- `q_genx_state`: what that method below keeps between half-steps
 - `q_genx`: algorithm 1, three variants
 - `extragradient`: any optax optimizer, extrapolated
 - `accumulate`: vectors added up around an exchange

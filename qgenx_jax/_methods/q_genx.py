@@ -9,7 +9,7 @@ All V are quantized. V_{k,t+1/2} is worker k's dual vector at X_{t+1/2}; V_{k,t}
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
@@ -25,7 +25,9 @@ from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._exchange.traffic import Link
 from qgenx_jax._methods import step_size as step_sizes
 from qgenx_jax._methods.exchanging import Carried, ExchangingPair
+from qgenx_jax._methods.metric import metric_of
 from qgenx_jax._methods.pair import UPDATE, make_pair, pick, refuse_vector
+from qgenx_jax._methods.q_genx_state import QGenXState, check_state
 from qgenx_jax._random import KeyOrSeed
 from qgenx_jax._types import (
     Array,
@@ -34,37 +36,10 @@ from qgenx_jax._types import (
     HalfStep,
     LeafPredicate,
     Params,
-    State,
 )
-from qgenx_jax._workers import axes, reshard
+from qgenx_jax._workers import axes
 
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
-
-
-class QGenXState(NamedTuple):
-    """State of `q_genx`.
-
-    Attributes:
-        anchor: X_1, a copy of the first parameters.
-        dual: Y_t, float32 at least; 0 at t = 1.
-        gamma: the step size that made X_t = X_1 + gamma_t Y_t, a scalar; 0 at t = 1.
-        extrapolation: optimistic only, else None: the coming extrapolation's move,
-            -(gamma_t / K) sum_k V_{k,t-1/2}; 0 at t = 1.
-        per_worker: this worker's own quantized vector, with a leading worker axis:
-            optimistic V_{k,t-1/2}, dual extrapolation V_{k,t} between the half-steps.
-            None where the step size does not need it.
-        step_size: state of the rule for gamma_t.
-        exchange: state of the exchange.
-    """
-
-    anchor: Params
-    dual: Params
-    gamma: Array
-    extrapolation: Params | None
-    per_worker: Params | None
-    step_size: State
-    exchange: ExchangeState
-    reshard_rule = staticmethod(reshard.zeros)
 
 
 def q_genx(
@@ -74,7 +49,7 @@ def q_genx(
     labels: Labels | None = None,
     variant: str = "dual_extrapolation",
     step_size: step_sizes.StepSizeLike = None,
-    gamma0: chex.Numeric | None = None,
+    gamma0: chex.Numeric | Params | None = None,
     collective: str | Link = "once",
     link: Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
@@ -86,6 +61,20 @@ def q_genx(
     For monotone operators, and with the adaptive step size, the ergodic average of the
     leading states X_{t+1/2} has a gap of O(1/sqrt(TK)) under noise of bounded variance,
     and of O(1/T) without noise (dual averaging: O(1/sqrt T)).
+
+    A gamma0 for each player, as {"generator": 1e-4, "discriminator": 1e-3}, is a vector
+    d, alike in all coordinates of a player. With g = max(d), W = diag(d / g) and
+    D_{k,i} = V_{k,i} - V_{k,i+1/2},
+
+        X_{t+1/2} = X_t - (gamma_t / K) W sum_k V_{k,t}
+        X_{t+1}   = X_1 + gamma_{t+1} W Y_{t+1}
+        gamma_t   = g K (1 + sum_{i<t} sum_k ||W^(1/2) D_{k,i}||^2)^(-1/2)
+
+    which is the method with the one number g on W^(-1/2) X, whose dual vectors are
+    W^(1/2) V: its guarantees hold with distances ||W^(-1/2) (x - x')||, and of a
+    quantizer, where no bucket holds coordinates of two players (`labels`). The first
+    extrapolation of player p has length d_p K ||A_p(X_1)||. Equal numbers are one
+    number for all, to the bit.
 
     Args:
         axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap;
@@ -100,7 +89,8 @@ def q_genx(
         step_size: a `StepSize`, a positive number or an optax schedule of the completed
             iterations; None for `adaptive_step_size(gamma0)`.
         gamma0: factor of the adaptive rule, 1 by default. The first extrapolation has
-            length gamma0 K ||A(X_1)||: lower it where that overshoots.
+            length gamma0 K ||A(X_1)||: lower it where that overshoots. Or a number for
+            each player, a tree that is a prefix of the parameters, see below.
         collective: as in `exchange`. "once" quantizes each vector once, as algorithm 1
             does: "all_gather", or "exact" without a quantizer. "auto" may quantize the
             mean, too: fewer bytes, and a variance that does not fall with K.
@@ -119,9 +109,11 @@ def q_genx(
 
     Raises:
         ValueError: for an unknown variant or collective, a gamma0 or step size that is
-            not positive, a key that is none; at the update, where the axis is not
-            bound, the vector's structure is not that of the parameters, or it does not
-            vary over the workers, or the parameters do.
+            not positive, a gamma0 where step_size is given, or for each player one that
+            is traced, a key that is none; at init, where gamma0 is a tree but no prefix
+            of the parameters; at the update, where the axis is not bound, the vector's
+            structure is not that of the parameters, or it does not vary over the
+            workers, or the parameters do.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -135,6 +127,11 @@ def q_genx(
         ...     x, state = run(x, state)
         >>> bool(jnp.linalg.norm(x) < 0.5)
         True
+        >>> players = {"slow": jnp.array([2.0]), "fast": jnp.array([2.0])}
+        >>> pair = qgenx.q_genx(None, None, gamma0={"slow": 0.1, "fast": 0.2})
+        >>> delta, _ = pair.extrapolation.update(players, pair.init(players), players)
+        >>> delta
+        {'fast': Array([-0.4], dtype=float32), 'slow': Array([-0.2], dtype=float32)}
 
     References:
         Ramezani-Kebrya, Antonakopoulos, Krawczuk, Deschenaux, Cevher, Distributed
@@ -142,7 +139,8 @@ def q_genx(
         algorithm 1 and theorems 3 and 4.
     """
     _checks.one_of("variant", variant, VARIANTS)
-    rule = step_sizes.lift(step_size, gamma0)
+    metric = metric_of(gamma0)
+    rule = step_sizes.lift(step_size, metric.largest if step_size is None else gamma0)
     worker_mean = ready_or_new(
         axis_name,
         quantizer,
@@ -167,6 +165,7 @@ def q_genx(
 
     def init_fn(params: Params) -> QGenXState:
         worker_mean.layout(params)  # raises where there is no leaf to quantize
+        metric.check(params)
         dual = jax.tree.map(jnp.zeros_like, _trees.widen(params))
         own = jax.tree.map(lambda y: jnp.zeros_like(y)[None], dual)
         return QGenXState(
@@ -188,7 +187,7 @@ def q_genx(
         **extra: Any,
     ) -> tuple[Params, QGenXState]:
         _checks.no_weight(extra, "q_genx")
-        _check_state(state, params, like)
+        check_state(state, params, like)
         if variant != "dual_extrapolation" and half_step != UPDATE:
             refuse_vector(updates)
             if not optimistic:
@@ -205,7 +204,7 @@ def q_genx(
             if state.per_worker is not None:
                 own = _trees.cast_like(own, state.per_worker)
                 own = jax.tree.map(lambda a, b: a[0] - b, state.per_worker, own)
-            return worker_mean.sum_of_squares(own)
+            return worker_mean.sum_of_squares(metric.root_times(own))
 
         (mean, own, numbers), exchange_state = worker_mean.send(
             updates,
@@ -213,7 +212,7 @@ def q_genx(
             scalar=squared_distance if sends_number else None,
         )
         axes.refuse_shards(params, worker_mean.axis_name)
-        mean = _trees.cast_like(mean, state.dual)
+        mean = metric.times(_trees.cast_like(mean, state.dual))
 
         def extrapolated() -> tuple[Params, QGenXState]:
             gamma = step_sizes.gamma(rule, state.step_size, workers)
@@ -265,33 +264,3 @@ def _times(gamma: chex.Numeric, tree: Params) -> Params:
 def _sum_in_order(numbers: Array) -> Array:
     """Sum in the order of the workers: the same bits however the program is mapped."""
     return _trees.add_up(numbers.shape[0], lambda worker: numbers[worker])
-
-
-def _check_state(state: Any, params: Params, like: QGenXState) -> None:
-    """Checks that a state is that of this configuration, and these parameters.
-
-    Raises:
-        ValueError: naming the field that does not fit.
-    """
-    way_out = "make the state by init of this very pair"
-    if not isinstance(state, QGenXState):
-        found = _checks.Text(type(state).__name__)
-        raise _checks.refuse("state", "must be a QGenXState", found, way_out)
-    for field, mine, wanted in zip(state._fields, state, like, strict=True):
-        is_tree_of_params = field not in ("gamma", "step_size", "exchange")
-        if is_tree_of_params:
-            fits = (mine is None) == (wanted is None)
-        else:
-            fits = jax.tree.structure(mine) == jax.tree.structure(wanted)
-        if not fits:
-            kind = "a tree" if is_tree_of_params else type(wanted).__name__
-            rule = f"must be {'None' if wanted is None else kind}"
-            raise _checks.refuse(
-                f"state.{field}",
-                f"{rule} for this variant and step size",
-                _checks.Text(type(mine).__name__),
-                way_out,
-            )
-    _checks.same_structure("params", params, "state.anchor", state.anchor, way_out)
-    if state.per_worker is not None:
-        _checks.own_leaves("state.per_worker", state.per_worker)

@@ -18,7 +18,7 @@ from qgenx_jax._methods.pair import (
     BeforeUpdate,
     pick,
 )
-from qgenx_jax._methods.q_genx import QGenXState
+from qgenx_jax._methods.q_genx_state import QGenXState
 from qgenx_jax._methods.skip_not_finite import SkipNotFiniteState
 from qgenx_jax._types import Params, State
 

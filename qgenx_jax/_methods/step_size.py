@@ -85,7 +85,9 @@ def adaptive_step_size(gamma0: chex.Numeric = 1.0) -> StepSize:
         Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
         Communication Guarantees, ICLR 2023, theorem 3.
     """
-    _checks.positive("gamma0", gamma0, "the paper uses 1.0")
+    _checks.positive(
+        "gamma0", gamma0, "the paper uses 1.0; one for each player goes to q_genx"
+    )
 
     def init_fn() -> AdaptiveStepSizeState:
         return AdaptiveStepSizeState(jnp.zeros(()))
@@ -172,8 +174,12 @@ def not_negative(argument: str, value: Any) -> Array:
 StepSizeLike: TypeAlias = StepSize | chex.Numeric | optax.Schedule | None
 
 
-def lift(step_size: StepSizeLike, gamma0: chex.Numeric | None) -> StepSize:
-    """The rule for what a user gave: None is the adaptive rule with factor gamma0."""
+def lift(step_size: StepSizeLike, gamma0: Any) -> StepSize:
+    """The rule for what a user gave: None is the adaptive rule with factor gamma0.
+
+    Raises:
+        ValueError: if it is no rule, or gamma0 is given with one.
+    """
     if step_size is None:
         return adaptive_step_size(1.0 if gamma0 is None else gamma0)
     if gamma0 is not None:
@@ -181,7 +187,8 @@ def lift(step_size: StepSizeLike, gamma0: chex.Numeric | None) -> StepSize:
             "gamma0",
             "must be left out where step_size is given, which has its own scale",
             gamma0,
-            "pass step_size=qgenx_jax.adaptive_step_size(gamma0), or scale step_size",
+            "pass step_size=qgenx_jax.adaptive_step_size(gamma0), or scale step_size; "
+            "for a number for each player leave step_size out",
         )
     if any(step_size is x for x in (StepSize, adaptive_step_size, scheduled_step_size)):
         rule, way_out = "must be a number, a schedule or a StepSize", "call the factory"

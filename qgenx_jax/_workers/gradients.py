@@ -9,7 +9,7 @@ import jax
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName
 from qgenx_jax._workers import axes
-from qgenx_jax._workers.programs import Program
+from qgenx_jax._workers.programs import Operation, Program
 
 
 def value_and_grad(
@@ -95,21 +95,54 @@ def _refuse_averaged(
         return result[0] if has_aux and isinstance(result, tuple) else result
 
     program = Program(jax.make_jaxpr(value_of)(*arguments))
-    shared = {
-        number
-        for operation in program.operations
-        if operation.name in ("psum", "pmean", "psum_invariant")
-        and names <= {*operation.equation.params.get("axes", ())}
-        for number in operation.outs
-    }
-    if not shared:
-        return
-    own = {i for i, value in enumerate(program.values[: len(program.inputs)])}
-    for operation in program.operations:
-        if own.intersection(operation.ins):
-            own.update(set(operation.outs) - shared)
-    if not own.intersection(program.outputs):
+    given = {*program.inputs, *program.traced_constants}
+    at_all, beside_sums = (_reached(program, given, over) for over in (set(), names))
+    if at_all & {*program.outputs} and not beside_sums & {*program.outputs}:
         raise _refusal(axis_name)
+
+
+def _reached(program: Program, given: set[int], names: set) -> set[int]:
+    """The values that depend on some, otherwise than through sums over these axes.
+
+    Args:
+        program: of a loss.
+        given: those values, by their numbers.
+        names: the axes over workers; if there are none, sums are as all else is.
+    """
+    reached = set(given)
+    for operation in program.operations:
+        if not reached.intersection(operation.ins):
+            continue
+        if names and _is_sum(operation, names):
+            continue
+        if operation.name == "scan":
+            reached.update(_reached_by_scan(operation, reached, names))
+        else:
+            reached.update(operation.outs)
+    return reached
+
+
+def _is_sum(operation: Operation, names: set) -> bool:
+    is_sum = operation.name in ("psum", "pmean", "psum_invariant")
+    return is_sum and names <= {*operation.equation.params.get("axes", ())}
+
+
+def _reached_by_scan(operation: Operation, reached: set[int], names: set) -> set[int]:
+    """The results of a scan that depend on some of what it is given."""
+    given = operation.equation.params
+    body = Program(given["jaxpr"])
+    first, carries = given["num_consts"], given["num_carry"]
+    own = {i for i, number in enumerate(operation.ins) if number in reached}
+    while True:
+        inside = _reached(body, own | {*body.traced_constants}, names)
+        found = {i for i, number in enumerate(body.outputs) if number in inside}
+        # what one iteration hands on, the next one reads
+        later = own | {first + i for i in found if i < carries}
+        if later == own:
+            break
+        own = later
+    kept = {i - first for i in own if first <= i < first + carries}
+    return {operation.outs[i] for i in found | kept}
 
 
 def _refusal(axis_name: AxisName) -> ValueError:

@@ -90,9 +90,9 @@ def trained_cut(optimizer):
     return params, state
 
 
-def q_genx(quantizer, variant):
+def q_genx(quantizer, variant, gamma0=0.05):
     return qgenx.alternating(
-        qgenx.q_genx(AXIS, quantizer, variant=variant, gamma0=0.05)
+        qgenx.q_genx(AXIS, quantizer, variant=variant, gamma0=gamma0)
     )
 
 
@@ -113,6 +113,7 @@ OPTIMIZERS = {
     "extra_adam": extra_adam,
     "dual_extrapolation": lambda q: q_genx(q, "dual_extrapolation"),
     "optimistic": lambda q: q_genx(q, "optimistic"),
+    "players": lambda q: q_genx(q, "optimistic", {"bias": 0.1, "down": 0.02, "up": 1}),
 }
 
 

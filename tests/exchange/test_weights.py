@@ -147,7 +147,16 @@ def test_what_is_refused():
             exchange.mean(x, state, weight=bad)
     pair = qgenx.q_genx(None, BITS)
     many = qgenx.accumulate(2, optax.chain(qgenx.quantized_mean(None, None)))
-    for method in (qgenx.alternating(pair), many):
+    of_averages = qgenx.chain(optax.clip(1.0), pair, qgenx.ema(0.5))
+    methods = {
+        "q_genx": qgenx.alternating(pair),
+        "q_genx in a chain": qgenx.alternating(of_averages),
+        "q_genx in skip_not_finite": qgenx.alternating(qgenx.skip_not_finite(pair)),
+        "accumulate": many,
+        "accumulate in a chain": optax.chain(optax.clip(1.0), many),
+        "accumulate in skip_not_finite": qgenx.skip_not_finite(many),
+    }
+    for method in methods.values():
         with pytest.raises(ValueError, match="weight must be left out of the update"):
             method.update(x, method.init(x), x, weight=3)
     host = qgenx.exchange(("host", "chip"), BITS, collective="hierarchical")
@@ -158,6 +167,8 @@ def test_what_is_refused():
             ),
             axis_name="host",
         )(jnp.ones((2, 2, 20)))
+    with pytest.raises(ValueError, match="must not be 'hierarchical' for weight="):
+        qgenx.quantized_mean(host).traffic(x, (2, 2), weighted=True)
 
 
 def test_a_constant_weight_is_a_plain_mean():

@@ -30,6 +30,20 @@ def gathered(p, x):
     return jnp.sum(lax.all_gather(p * x, AXIS) ** 2) / 2
 
 
+def scanned(term, p, x):
+    """The sum of a term of each row, by lax.scan, whose carry varies if one does."""
+    start = 0 * term(p[0] * x[0])
+    return lax.scan(lambda c, row: (c + term(row), None), start, p * x)[0]
+
+
+def own_term(row):
+    return jnp.sum(row * lax.pmean(row, AXIS))
+
+
+def shared_term(row):
+    return lax.pmean(jnp.sum(row), AXIS)
+
+
 MEAN = X.mean(axis=0)
 RIGHT = {
     "its own": (
@@ -44,10 +58,25 @@ RIGHT = {
         lambda p, x: lax.pmean(jnp.sum(p * x), AXIS) + jnp.sum(p * p),
         lambda k: X[k] + 2 * P,
     ),
+    "a mean in a scan": (
+        lambda p, x: scanned(own_term, p, x),
+        lambda k: 2 * P * MEAN * X[k],
+    ),
+    "a mean of rows, and parameters": (
+        lambda p, x: scanned(shared_term, p, x) + jnp.sum(p * p),
+        lambda k: X[k] + 2 * P,
+    ),
 }
 AVERAGED = {
     "pmean": lambda p, x: lax.pmean(jnp.sum(p * x), AXIS),
     "in a jit": lambda p, x: jax.jit(lambda y: 2 * lax.psum(y, AXIS))(jnp.sum(p * x)),
+    "in a scan": lambda p, x: scanned(shared_term, p, x),
+    "in a scan of a scan": lambda p, x: lax.scan(
+        lambda c, _: (c + scanned(shared_term, p, x), None), 0.0, length=2
+    )[0],
+    "rows of a scan": lambda p, x: lax.scan(
+        lambda c, row: (c, shared_term(row)), 0.0, p * x
+    )[1].sum(),
     "and parameters": lambda p, x: lax.pmean(jnp.sum(p * x), AXIS) * 3.0,
 }
 
@@ -71,6 +100,34 @@ def test_a_loss_that_all_workers_share_is_refused(loss, place):
     differentiate = qgenx.value_and_grad(AVERAGED[loss], AXIS)
     with pytest.raises(ValueError, match=r"loss must be a worker's own.*pmean"):
         of_workers(place, lambda params, x: differentiate(params, x)[1])
+
+
+def test_what_an_iteration_hands_on_may_be_a_workers_own():
+    """Of two rows: the first one's sum, read by the second iteration.
+
+    On a mesh such a carry has to be of one type, which JAX says.
+    """
+
+    def loss(p, x):
+        def body(carry, row):
+            return (carry[1] + lax.pmean(jnp.sum(row), AXIS), jnp.sum(row)), None
+
+        return lax.scan(body, (0.0, 0.0), p * x)[0][0]
+
+    differentiate = qgenx.value_and_grad(loss, AXIS)
+    found = of_workers("vmap", lambda params, x: differentiate(params, x)[1])
+    np.testing.assert_allclose(found, X, 2e-6)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_batch_may_be_closed_over(place):
+    """What is not handed to the loss may be a worker's own, and is not averaged."""
+
+    def operator(params, x):
+        loss = lambda p: lax.pmean(jnp.sum(p * x), AXIS) + jnp.sum(x)  # noqa: E731
+        return qgenx.value_and_grad(loss, AXIS)(params)[1]
+
+    np.testing.assert_allclose(of_workers(place, operator), X, 2e-6)
 
 
 @pytest.mark.parametrize("place", PLACES)
