@@ -19,8 +19,11 @@ from qgenx_jax._codec.quantizer import Payload as Payload
 from qgenx_jax._codec.quantizer import Quantizer as Quantizer
 from qgenx_jax._exchange.exchange import Exchange as Exchange
 from qgenx_jax._exchange.factory import exchange as exchange
+from qgenx_jax._exchange.groups import by_size as by_size
 from qgenx_jax._exchange.layout import no_leaves as no_leaves
 from qgenx_jax._exchange.layout import small_leaves as small_leaves
+from qgenx_jax._exchange.plan import Plan as Plan
+from qgenx_jax._exchange.planner import plan_bits as plan_bits
 from qgenx_jax._exchange.quantized_mean import quantized_mean as quantized_mean
 from qgenx_jax._exchange.state import ExchangeState as ExchangeState
 from qgenx_jax._exchange.traffic import Link as Link
@@ -28,6 +31,7 @@ from qgenx_jax._exchange.traffic import Phase as Phase
 from qgenx_jax._exchange.traffic import Traffic as Traffic
 from qgenx_jax._methods.accumulate import AccumulateState as AccumulateState
 from qgenx_jax._methods.accumulate import accumulate as accumulate
+from qgenx_jax._methods.adam_weights import adam_weights as adam_weights
 from qgenx_jax._methods.alternating import AlternatingState as AlternatingState
 from qgenx_jax._methods.alternating import alternating as alternating
 from qgenx_jax._methods.averaging import EmaState as EmaState

@@ -31,6 +31,7 @@ STANDARD = {
     "heapq",
     "inspect",
     "itertools",
+    "json",
     "math",
     "typing",
     "zlib",

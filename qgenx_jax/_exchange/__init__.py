@@ -18,5 +18,10 @@ The files, each importing only from those before it:
 - `exchange`: the exchange itself
 - `sharded`: one of leaves that jit cuts over other axes
 - `factory`: how users make one
+- `knapsack`: one of several choices for each unit, of least value within a budget
+- `plan`: a quantizer for each leaf, chosen beforehand
+- `recorded`: vectors that are planned for, and their variances
+- `assigned`: leaves that share a quantizer, and their bytes
+- `planner`: bits for each leaf, of least variance within a budget of bytes
 - `quantized_mean`: one as an optax transformation
 """

@@ -1,5 +1,6 @@
 """Groups of leaves with a quantizer each, labelled as in optax.partition."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -13,6 +14,62 @@ from qgenx_jax._types import Array, AxisName, LeafPredicate
 
 Labels: TypeAlias = Callable[[Any], Any] | Any
 """A tree of labels, a prefix of the vectors' tree, or a function that makes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _BySize:
+    """What `by_size` makes: comparable, and printed as it was written."""
+
+    limit: int
+    small: str
+    large: str
+
+    def __call__(self, tree: Any) -> Any:
+        """A label for each leaf."""
+        return jax.tree.map(
+            lambda x: self.small if np.size(x) <= self.limit else self.large, tree
+        )
+
+    def __repr__(self) -> str:
+        return f"by_size({self.limit})"
+
+
+def by_size(
+    limit: int = 4096, small: str = "small", large: str = "large"
+) -> Callable[[Any], Any]:
+    """Labels of leaves by their sizes, for `labels=`, where nothing else is known.
+
+    Biases, norms and small kernels are a small part of the bytes, and often the larger
+    part of the error: with more bits they cost little. `plan_bits` weighs both.
+
+    Args:
+        limit: leaves of up to so many coordinates are small.
+        small: their label.
+        large: that of the others.
+
+    Returns:
+        A function from a tree, of arrays or of shapes, to its labels. An exchange
+        refuses a quantizer for a label that no leaf has.
+
+    Raises:
+        ValueError: if the limit is no whole number of at least 1, or the labels are not
+            two different strings.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> quantizers = {"small": qgenx.uniform(8), "large": qgenx.uniform(2)}
+        >>> exchange = qgenx.exchange("data", quantizers, labels=qgenx.by_size(4096))
+        >>> tree = {"bias": jnp.zeros(256), "kernel": jnp.zeros((256, 256))}
+        >>> exchange.traffic(tree, workers=3).phases[0].sent_by_group
+        {'small': 520, 'large': 33280}
+    """
+    limit = _checks.whole_number("limit", limit, 1, None)
+    for name, label in (("small", small), ("large", large)):
+        _checks.instance_of(name, label, str, "name the group by a string")
+    if small == large:
+        rule, way_out = "must be another label than small's", "name the groups"
+        raise _checks.refuse("large", rule, large, way_out)
+    return _BySize(limit, small, large)
 
 
 def quantizers_of(quantizer: Any, labels: Any) -> dict[str, Quantizer | None]:
@@ -104,7 +161,11 @@ def layout(
         if quantizer is not None and found.leaves and group not in own_labels:
             rule = f"must give {group!r}, which has a quantizer, at least one leaf"
             way_out = "label a leaf so, or leave that quantizer out"
-            raise _checks.refuse("labels", rule, sorted(set(own_labels)), way_out)
+            given = f" by {labels}" if isinstance(labels, _BySize) else ""
+            sizes = [leaf.size for leaf in found.leaves]
+            what = f"{sorted(set(own_labels))}{given} of leaves of {min(sizes):,} to "
+            what = _checks.Text(f"{what}{max(sizes):,} coordinates")
+            raise _checks.refuse("labels", rule, what, way_out)
     for group, quantizer in quantizers.items():
         if quantizer is not None and found.leaves and group not in found.labels:
             whose = "" if labels is None else f" of group {group!r}"
@@ -133,19 +194,28 @@ def _labels_of(tree: Any, labels: Any, known: Mapping[str, Any]) -> list[str]:
     if labels is None:
         (only,) = known
         return [only] * len(jax.tree.leaves(tree))
+    found = spread(tree, labels)
+    for label in found:
+        _checks.one_of("labels", label, known)
+    return found
+
+
+def spread(tree: Any, labels: Labels) -> list[Any]:
+    """The label that each leaf of a tree is given.
+
+    Raises:
+        ValueError: if they are no prefix of the tree.
+    """
     prefix = labels(tree) if callable(labels) else labels
     try:
-        spread = jax.tree.map(
+        each = jax.tree.map(
             lambda label, part: jax.tree.map(lambda _: label, part), prefix, tree
         )
     except ValueError as error:
         rule = f"must be a prefix of the tree to exchange, {jax.tree.structure(tree)}"
         way_out = "label every leaf, or whole subtrees"
         raise _checks.refuse("labels", rule, prefix, way_out) from error
-    found = jax.tree.leaves(spread)
-    for label in found:
-        _checks.one_of("labels", label, known)
-    return found
+    return jax.tree.leaves(each)
 
 
 def check_levels(levels: Any, expected: Mapping[str, Array]) -> None:

@@ -20,4 +20,5 @@ The files, each importing only from those before it:
 - `alternating`: a pair as one transformation
 - `iterate`: a pair as a function
 - `readers`: where an optimizer stands
+- `adam_weights`: what an error does to a step of Adam
 """

@@ -187,8 +187,40 @@ def _around(
     return (lower, upper), values, up
 
 
+def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray:
+    """E (Q(v)_i - v_i)^2 of each coordinate, with real numbers.
+
+    Their sums over buckets are those of `exact_variance(..., ideal=True)`.
+
+    Args:
+        vector: (d,), finite, as `Quantizer.encode` cuts it into buckets.
+        quantizer: one of the library's.
+
+    Returns:
+        float64 (d,), in the square of the vector's unit.
+    """
+    table = tables.of_quantizer(quantizer, None, ideal=True)
+    form, found, start = coder_of(quantizer, "float32").form, np.empty(vector.size), 0
+    for rows, length in form.buckets(vector.size):
+        # whole buckets, some thousands of coordinates, which stay in caches
+        step = max(1, 2**16 // length)
+        for first in range(0, rows, step):
+            last = start + min(step, rows - first) * length
+            bucket = tables.wide(vector[start:last].reshape(-1, length), np)
+            each, scale = _gaps(table, bucket, np)
+            found[start:last] = (each * scale**2).reshape(-1)
+            start = last
+    return found
+
+
 def _ideal(table: Table, bucket: Any, xp: Any) -> Any:
     """Of each row, with real numbers."""
+    each, scale = _gaps(table, bucket, xp)
+    return xp.sum(each, axis=-1) * xp.squeeze(scale, -1) ** 2
+
+
+def _gaps(table: Table, bucket: Any, xp: Any) -> tuple[Any, Any]:
+    """(l_{tau+1} - u) (u - l_tau) of coordinates, and the rows' scales (rows, 1)."""
     if table.norm is None:
         low = xp.min(bucket, axis=-1, keepdims=True)
         scale = xp.max(bucket, axis=-1, keepdims=True) - low
@@ -200,8 +232,7 @@ def _ideal(table: Table, bucket: Any, xp: Any) -> Any:
     # over a norm the product with u beyond its ends is rounding alone
     each = xp.maximum((levels[above] - u) * (u - levels[above - 1]), 0)
     # NaN and infinities stay: a maximum may lose them
-    each = xp.where(xp.isfinite(u), each, xp.nan)
-    return xp.sum(each, axis=-1) * xp.squeeze(scale, -1) ** 2
+    return xp.where(xp.isfinite(u), each, xp.nan), scale
 
 
 def _norm(bucket: Any, q: float, xp: Any) -> Any:

@@ -1,0 +1,242 @@
+"""Bits for each leaf, so that the total variance within a budget of bytes is least."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from qgenx_jax import _checks
+from qgenx_jax._adapt.fit import fit_levels
+from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._exchange import groups, knapsack
+from qgenx_jax._exchange.assigned import Groups, cost, counted, grouped
+from qgenx_jax._exchange.groups import Labels
+from qgenx_jax._exchange.plan import Plan
+from qgenx_jax._exchange.recorded import Recorded, recorded
+from qgenx_jax._types import DualVector
+
+Make: TypeAlias = Callable[[int, list[np.ndarray]], Quantizer | None]
+"""A quantizer of so many bits, for flat vectors like these; None if there is none."""
+WIDTHS = range(1, 9)
+NAMES = ("uniform", "fitted")
+
+
+def plan_bits(
+    *vectors: DualVector,
+    payload_bytes: int | None = None,
+    bits_per_coordinate: float | None = None,
+    candidates: str | Sequence[Quantizer | None] | Make = "uniform",
+    labels: Labels | None = None,
+    weights: Any = None,
+    bucket_size: int | None = 1024,
+    norm: float = math.inf,
+) -> Plan:
+    """Chooses a quantizer for each leaf, of least total variance within a budget.
+
+        minimise  sum_i w_i^2 E (Q(v)_i - v_i)^2    within    bytes of a payload
+
+    Exact variances of all leaves by all candidates make a multiple-choice knapsack,
+    which is solved to 1e-4, with a bound for what any choice can reach. Leaves with the
+    same quantizer become one group, as each group is compiled for itself. What the plan
+    then says is computed from the groups as they travel: `Exchange.traffic` of it has
+    exactly these bytes.
+
+    It is a computation on the host, for the vectors given: of later ones it is as good
+    as leaves keep their scales. A leaf of zeros, which tells nothing, is planned for as
+    if its variances per coordinate were the mean of all others'.
+
+    Args:
+        *vectors: dual vectors as one worker has them, trees of one structure: recorded
+            ones. The plan is for the mean of their variances.
+        payload_bytes: the budget, bytes of a payload, norms included; or
+        bits_per_coordinate: the same over coordinates, from which
+            floor(bits coordinates / 8) bytes follow. Exactly one of them.
+        candidates: of each leaf:
+            "uniform": `uniform` of 1 to 8 bits, and exact;
+            "fitted": levels of 2 to 8 bits by `fit_levels`, 1 bit, and exact;
+            a function make(bits, vectors), called with 1 to 8 bits and a list of flat
+            vectors, one for each of `vectors`, for its own; and exact;
+            a sequence of quantizers, of which None is exact.
+        labels: as in `exchange`, to choose for groups, which are kept; None for leaves.
+            Levels are fitted to each such group, else to all leaves, and again to those
+            that are given so many bits.
+        weights: w, what a coordinate's error is multiplied by: a tree like the vectors,
+            or a prefix of it, of numbers or of arrays of the leaves' shapes; for
+            instance `adam_weights(state)`. None for 1.
+        bucket_size: of "uniform" and "fitted".
+        norm: q of these.
+
+    Returns:
+        The `Plan`; `plan.exchange(axis_name)` exchanges by it.
+
+    Raises:
+        ValueError: for a budget below the least possible, which it says, or none;
+            vectors that are traced, empty, all zero or not finite; weights that are
+            negative, not finite or of another structure; candidates that are none.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, qgenx_jax as qgenx
+        >>> normal = jax.random.normal(jax.random.key(0), (3, 4096))
+        >>> vector = {"a": 100 * normal[0], "b": 10 * normal[1], "c": normal[2]}
+        >>> plan = qgenx.plan_bits(vector, bits_per_coordinate=4.1)
+        >>> plan.leaves
+        {"['a']": 'uniform_7', "['b']": 'uniform_4', "['c']": 'uniform_1'}
+        >>> one = plan.exchange(None)
+        >>> decoded = one.quantize(vector, one.init())
+
+    References:
+        Shoham and Gersho, Efficient bit allocation for an arbitrary set of quantizers,
+        IEEE Transactions on Acoustics, Speech and Signal Processing, 1988; layer-wise
+        quantization of dual vectors: Nguyen et al., ICML 2025, arXiv 2505.14371.
+    """
+    of = recorded(vectors, weights)
+    units = _units(of, labels)
+    make, shared = _candidates(candidates, bucket_size, norm)
+    if make is not None and labels is None:
+        shared = _made(make, of.flats(range(len(of.leaves))))
+    tables = [shared or _made(make, of.flats(unit)) for unit in units.values()]
+    known, costs = np.zeros((2, len(units), len(tables[0])))
+    for row, unit in enumerate(units.values()):
+        for column, quantizer in enumerate(tables[row]):
+            known[row, column] = of.variance(unit, quantizer)
+            costs[row, column] = cost(of, unit, quantizer, runs_on=labels is None)
+    values = _with_unknown(known, of, units.values())
+    budget = _budget(payload_bytes, bits_per_coordinate, of.size)
+
+    def groups_of(choice: np.ndarray) -> Groups:
+        chosen = [table[i] for table, i in zip(tables, choice, strict=True)]
+        return grouped(of, units, chosen, by_leaf=labels is None)
+
+    first = found = knapsack.solve(values, costs, budget)
+    left: float = budget
+    while found is not None:
+        made = groups_of(found.choice)
+        if made.payload_bytes <= budget:
+            break
+        left -= made.payload_bytes - budget  # of short buckets, which costs leave out
+        found = knapsack.solve(values, costs, left)
+    else:
+        made = groups_of(costs.argmin(axis=1))
+        if made.payload_bytes > budget:
+            raise _too_small(made.payload_bytes, budget, bits_per_coordinate, of.size)
+    bound = 0.0
+    if first is not None:
+        is_known = np.array_equal(known, values)
+        at_most = knapsack.lagrangian(known, costs, budget)
+        bound = first.bound if is_known else max(at_most.bound, 0.0)
+    if make is not None and shared is not None:
+        made = _refitted(of, made, make, shared)
+    variances = {x: of.variance(made.members[x], q) for x, q in made.quantizers.items()}
+    return Plan(
+        made.quantizers,
+        {of.paths[i]: x for x, members in made.members.items() for i in members},
+        dict(zip(of.paths, of.sizes, strict=True)),
+        made.bytes_of,
+        variances,
+        of.energy(range(len(of.leaves))),
+        bound,
+    )
+
+
+def _budget(payload_bytes: Any, bits_per_coordinate: Any, size: int) -> int:
+    """The budget in bytes."""
+    if (payload_bytes is None) == (bits_per_coordinate is None):
+        rule = "or bits_per_coordinate must be given, and not both"
+        raise _checks.refuse("payload_bytes", rule, payload_bytes, "give one of them")
+    if payload_bytes is not None:
+        return _checks.whole_number("payload_bytes", payload_bytes, 0, None)
+    way_out = "give for instance 4.1, norms included"
+    bits = _checks.positive("bits_per_coordinate", bits_per_coordinate, way_out)
+    return math.floor(float(bits) * size / 8)
+
+
+def _too_small(least: int, budget: int, bits: Any, size: int) -> ValueError:
+    """The error for a budget below what the fewest bits take, in the unit given."""
+    way_out = "give more, or candidates of fewer bits"
+    if bits is None:
+        rule = f"must be at least {least}, what the fewest bits take"
+        return _checks.refuse("payload_bytes", rule, budget, way_out)
+    bits_of_least = math.ceil(8e4 * least / size) / 1e4
+    rule = f"must be at least {bits_of_least}, what the fewest bits and norms take"
+    return _checks.refuse("bits_per_coordinate", rule, bits, way_out)
+
+
+def _candidates(
+    candidates: str | Sequence[Quantizer | None] | Make,
+    bucket_size: int | None,
+    norm: float,
+) -> tuple[Make | None, list[Quantizer | None] | None]:
+    """How they are made of vectors, or those that are the same for all."""
+
+    def equal_steps(bits: int, vectors: list[np.ndarray]) -> Quantizer:
+        del vectors
+        return Quantizer("uniform", bits, norm, bucket_size)
+
+    def fitted(bits: int, vectors: list[np.ndarray]) -> Quantizer:
+        if bits == 1:
+            return equal_steps(bits, vectors)
+        levels = fit_levels(vectors, bits, bucket_size=bucket_size, norm=norm)
+        table = tuple(map(float, np.asarray(levels)))
+        return Quantizer("levels", bits, norm, bucket_size, table)
+
+    if isinstance(candidates, str):
+        named = _checks.one_of("candidates", candidates, NAMES)
+        return (None, _made(equal_steps, [])) if named == NAMES[0] else (fitted, None)
+    if callable(candidates):
+        return candidates, None
+    way_out = 'pass "uniform", "fitted", or a list of quantizers'
+    if not isinstance(candidates, Sequence) or not candidates:
+        rule = "must be a name, a function or a sequence of quantizers"
+        raise _checks.refuse("candidates", rule, candidates, way_out)
+    return None, [_quantizer(x) for x in dict.fromkeys(candidates)]
+
+
+def _made(make: Any, vectors: list[np.ndarray]) -> list[Quantizer | None]:
+    """One of each number of bits, and exact."""
+    return [*(_quantizer(make(bits, vectors)) for bits in WIDTHS), None]
+
+
+def _quantizer(x: Any) -> Quantizer | None:
+    if x is None or isinstance(x, Quantizer):
+        return x
+    rule, way_out = "must be quantizers, or None for exact", "make one by uniform(4)"
+    raise _checks.refuse("candidates", rule, x, way_out)
+
+
+def _units(of: Recorded, labels: Labels | None) -> dict[str, list[int]]:
+    """What one quantizer is chosen for: indices of leaves, by path or label."""
+    if labels is None:
+        return {path: [i] for i, path in enumerate(of.paths)}
+    found: dict[str, list[int]] = {}
+    for i, label in enumerate(groups.spread(of.shapes, labels)):
+        _checks.instance_of("labels", label, str, "name the groups by strings")
+        found.setdefault(label, []).append(i)
+    return found
+
+
+def _with_unknown(
+    known: np.ndarray, of: Recorded, units: Iterable[list[int]]
+) -> np.ndarray:
+    """Variances, of zeros the mean of the others' for so many coordinates."""
+    is_zero = np.array([of.is_zero(unit) for unit in units])
+    sizes = np.array([sum(of.sizes[i] for i in unit) for unit in units])
+    mean = known[~is_zero].sum(axis=0) / sizes[~is_zero].sum()
+    return np.where(is_zero[:, None], sizes[:, None] * mean, known)
+
+
+def _refitted(
+    of: Recorded, made: Groups, make: Make, shared: Sequence[Quantizer | None]
+) -> Groups:
+    """Groups with candidates made for their own leaves, where those are better."""
+    quantizers = dict(made.quantizers)
+    for label, old in made.quantizers.items():
+        if old is None:
+            continue
+        members = made.members[label]
+        new = _quantizer(make(shared.index(old) + 1, of.flats(members)))
+        if new != old and of.variance(members, new) < of.variance(members, old):
+            tried = counted(of, {**quantizers, label: new}, made.members)
+            if tried.bytes_of[label] <= made.bytes_of[label]:
+                quantizers[label] = new
+    return counted(of, quantizers, made.members)
