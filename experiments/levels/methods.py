@@ -130,8 +130,9 @@ def _planned(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
     """Of the bytes of `uniform`, by bits of each leaf alone, and with its levels."""
     budget = _uniform(of).n_bytes(sum(np.size(x) for x in vector.values()))
     found = {}
-    for name, levels in (("uniform", "uniform"), ("adaptive", "fitted")):
-        plan = qgenx.plan_bits(dict(vector), budget, levels=levels, **of.buckets)
-        how = {"labels": plan.labels}
-        found[f"{name} planned"] = qgenx.exchange(None, plan.quantizers, **how)
+    for name, candidates in (("uniform", "uniform"), ("adaptive", "fitted")):
+        plan = qgenx.plan_bits(
+            dict(vector), payload_bytes=budget, candidates=candidates, **of.buckets
+        )
+        found[f"{name} planned"] = plan.exchange(None)
     return found

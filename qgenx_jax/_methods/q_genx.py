@@ -21,7 +21,6 @@ from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
-from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._exchange.traffic import Link
 from qgenx_jax._methods import step_size as step_sizes
 from qgenx_jax._methods.exchanging import Carried, ExchangingPair

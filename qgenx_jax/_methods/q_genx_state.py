@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from qgenx_jax import _checks
-from qgenx_jax._exchange.exchange import ExchangeState
+from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._types import Array, Params, State
 from qgenx_jax._workers import reshard
 
