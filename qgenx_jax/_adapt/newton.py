@@ -14,6 +14,7 @@ they are many the best ones make all intervals cost the same (`spread`).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from qgenx_jax._adapt.distributions import Law
@@ -46,24 +47,25 @@ def finish(law: Law, whole: Array, kind: Kind) -> Array:
         return whole
     free = kind.free(count)
 
-    def step(_: int, state: tuple[Array, Parts]) -> tuple[Array, Parts]:
-        table, now = state
+    def step(_: int, tables: Array) -> Array:
+        found = jax.vmap(lambda x: parts(law, x, kind))(tables)
+        costs = jnp.sum(found.cost, axis=1)
+        usable = jnp.isfinite(costs) & jnp.all(jnp.diff(tables) > 0, axis=1)
+        best = jnp.argmin(jnp.where(usable, costs, jnp.inf))
+        table, now = tables[best], jax.tree.map(lambda x: x[best], found)
         gaps = jnp.diff(table)
         limit = jnp.where(free, LONGEST * jnp.minimum(gaps[:-1], gaps[1:]), 0)
         bend, around = curvature(law, table, now, kind), now.mass[:-1] + now.mass[1:]
         bends = jnp.stack([bend, jnp.maximum(bend, around)])
         exact, tame = jax.vmap(lambda x: direction(now, x))(bends)
-        moves = (jnp.clip(x, -limit, limit) for x in (exact, tame, tame / 4))
-        inner = table[1:-1]
-        tried = [table, *(table.at[1:-1].set(inner + move) for move in moves)]
-        tables = jnp.stack([*tried, spread(table, now, kind)])
-        found = jax.vmap(lambda x: parts(law, x, kind))(tables)
-        costs = jnp.sum(found.cost, axis=1)
-        usable = jnp.isfinite(costs) & jnp.all(jnp.diff(tables) > 0, axis=1)
-        best = jnp.argmin(jnp.where(usable, costs, jnp.inf))
-        return tables[best], jax.tree.map(lambda x: x[best], found)
+        moves = jnp.stack([jnp.zeros_like(tame), exact, tame, tame / 4])
+        inner = table[None, 1:-1] + jnp.clip(moves, -limit[None], limit[None])
+        ends = jnp.broadcast_to(table, (4, count))
+        tried = ends.at[:, 1:-1].set(inner)
+        return jnp.concatenate([tried, spread(table, now, kind)[None]])
 
-    return lax.fori_loop(0, STEPS, step, (whole, parts(law, whole, kind)))[0]
+    # the last one only chooses: the first row is what it chose
+    return lax.fori_loop(0, STEPS + 1, step, jnp.stack([whole] * 5))[0]
 
 
 def curvature(law: Law, whole: Array, now: Parts, kind: Kind) -> Array:
@@ -98,14 +100,31 @@ def spread(whole: Array, now: Parts, kind: Kind) -> Array:
     so. A hundredth of equal widths keeps levels apart where there is nothing.
     """
     shares = jnp.cbrt(6 * now.cost)
-    places = jnp.arange(whole.shape[0], dtype=whole.dtype)
+    places = np.arange(whole.shape[0], dtype=np.float64)
     if kind.mirrored:
         shares = shares.at[0].set(jnp.cbrt(1.5 * now.cost[0]))
-        places = jnp.maximum(places - 0.5, 0)
+        places = np.maximum(places - 0.5, 0)
     widths = jnp.diff(whole)
     shares += 0.01 * widths * jnp.sum(shares) / (whole[-1] - whole[0])
-    sums = jnp.pad(jnp.cumsum(shares), (1, 0))
-    fixed = jnp.asarray([0, *([] if kind.zero is None else [kind.zero]), -1])
-    wanted = jnp.interp(places, places[fixed], sums[fixed])
-    inner = jnp.interp(wanted, sums, whole)[1:-1]
-    return kind.with_zero(whole.at[1:-1].set(inner))
+    middle = 0 if kind.zero is None else kind.zero
+    below = np.minimum(places / max(places[middle], 1), 1) if middle else 0 * places
+    above = np.clip((places - places[middle]) / (places[-1] - places[middle]), 0, 1)
+    wanted = jnp.asarray(below, whole.dtype) * jnp.sum(shares[:middle])
+    wanted += jnp.asarray(above, whole.dtype) * jnp.sum(shares[middle:])
+    table = whole[0] + along(shares, widths, wanted)
+    return kind.with_zero(whole.at[1:-1].set(table[1:-1]))
+
+
+def along(shares: Array, widths: Array, wanted: Array) -> Array:
+    """How far along intervals one is when their shares add up to what is wanted, (n,).
+
+    Args:
+        shares: (intervals,), positive; evenly spread in each.
+        widths: (intervals,), of the intervals.
+        wanted: (n,), from 0 to the sum of shares.
+    """
+    # sums by comparison: of so few numbers they compile faster than scans
+    earlier = np.tri(shares.size, k=-1, dtype=bool)
+    sums = jnp.sum(jnp.where(earlier, shares[None, :], 0), axis=1)
+    reached = (wanted[:, None] - sums[None, :]) / jnp.where(shares > 0, shares, 1)[None]
+    return jnp.sum(jnp.clip(reached, 0, 1) * widths[None, :], axis=1)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax._adapt.distributions import Histogram, Law, root
-from qgenx_jax._adapt.newton import LONGEST, finish
+from qgenx_jax._adapt.distributions import Law, root
+from qgenx_jax._adapt.newton import LONGEST, along, finish
 from qgenx_jax._adapt.tables import Kind, on_grid, parts, valid, variance
 from qgenx_jax._types import Array
 
@@ -142,6 +142,7 @@ def multiplier(law: Law, table: Array, kind: Kind) -> Array:
 
 
 METHODS: dict[str, Callable[[Law, Array, Kind], Array]] = {
+    "newton": finish,
     "coordinate": coordinate_descent,
     "gradient": gradient_descent,
     "amq": multiplier,
@@ -176,7 +177,7 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     equal = jnp.concatenate([ends[0], low + (1 - low) * shares, ends[1]])
     octaves = min((count // 2 if kind.signed else count - 1) - 1, 10)
     least = jnp.asarray(-math.log(2) * octaves, dtype)
-    places = np.sinh(np.linspace(low, 1, 1025) * 9) / math.sinh(9)
+    places = np.sinh(np.linspace(low, 1, 257) * 9) / math.sinh(9)
     edges = jnp.asarray(places, dtype).at[0].set(low).at[-1].set(1)
     widths = jnp.diff(edges)
     masses = law.moments(edges[:-1], edges[1:])[0]
@@ -184,9 +185,7 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     total = jnp.sum(roots)
     # a hundredth of uniform law: levels stay apart where there is nothing
     roots = roots / jnp.where(total > 0, total, 1) + 0.01 * widths / (1 - low)
-    ends = jnp.full_like(shares, low), jnp.ones_like(shares)
-    wanted = shares * jnp.sum(roots)
-    inner = Histogram(edges, roots / widths).quantile(*ends, wanted)
+    inner = low + along(roots, widths, shares * jnp.sum(roots))
     made = equal, _geometric(least, count, kind), equal.at[1:-1].set(inner)
     return jnp.stack([*map(kind.with_zero, made), table])
 
@@ -216,9 +215,9 @@ def refit(law: Law, table: Array, *, method: str, kind: Kind) -> Array:
         The table, (n,), strictly increasing if the one in use is.
     """
     found = jax.vmap(lambda x: on_grid(x, kind))(solve(law, table, method, kind))
-    values = jax.vmap(lambda x: variance(law, x, kind))(found)
-    usable = jax.vmap(lambda x: valid(x, kind))(found) & jnp.isfinite(values)
-    values = jnp.where(usable, values, jnp.inf)
-    best = jnp.argmin(values)
-    better = values[best] < variance(law, table, kind)
-    return jnp.where(better, found[best], table)
+    tables = jnp.concatenate([table[None], found])
+    values = jax.vmap(lambda x: variance(law, x, kind))(tables)
+    usable = jax.vmap(lambda x: valid(x, kind))(found) & jnp.isfinite(values[1:])
+    values = values.at[1:].set(jnp.where(usable, values[1:], jnp.inf))
+    # the first of equal ones; of NaN, which argmin takes for less, the table in use
+    return tables[jnp.argmin(values)]
