@@ -15,7 +15,7 @@ from qgenx_jax._adapt.statistics import (
     histogram_statistics,
     normal_statistics,
 )
-from qgenx_jax._adapt.tables import Kind, on_grid
+from qgenx_jax._adapt.tables import Kind, on_grid, variance
 from qgenx_jax._types import Array
 
 
@@ -46,7 +46,8 @@ def fit_levels(
         bits: per coordinate, sign included: 2 to 8, from 1 if signed or without zero.
         bucket_size: as the quantizer's; None for one bucket.
         norm: q, as the quantizer's.
-        method: "coordinate" or "gradient" descent; "amq", geometric levels; "optimal",
+        method: "coordinate" or "gradient" descent, which Newton's method finishes, or
+            "newton", that alone, the fastest; "amq", geometric levels; "optimal",
             dynamic programming on the host, not inside jit.
         law: "histogram", or "normal", truncated normals of the buckets' means and
             variances.
@@ -113,6 +114,24 @@ def equal_steps(bits: int, kind: Kind) -> Array:
     if kind.mirrored:
         return jnp.arange(1, 2 * count, 2, dtype=jnp.float32) / (2 * count - 1)
     return jnp.linspace(0, 1, count, dtype=jnp.float32)
+
+
+def predicted(statistics: Statistics, table: Array, kind: Kind) -> Array:
+    """E||Q(v) - v||^2 / ||v||^2 of all vectors that were summed up, (); 0 without any.
+
+    It is the sum of n_q^2 over coordinates, times the law's variance, over the energy.
+    Histograms are exact but for where coordinates lie inside their bins; normals are as
+    good as the vectors are normal. In jit.
+
+    Args:
+        statistics: of all vectors.
+        table: levels of this kind, (n,), with both ends; a mirrored one with its last.
+        kind: that of the statistics: signed, and mirrored.
+    """
+    energy = statistics.energy
+    cost = variance(statistics.law(signed=kind.signed), table, kind)
+    error = statistics.total() * cost / jnp.where(energy > 0, energy, 1)
+    return jnp.where(energy > 0, error, 0)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))

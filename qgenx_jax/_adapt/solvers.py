@@ -12,12 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from qgenx_jax._adapt.distributions import Histogram, Law, root
+from qgenx_jax._adapt.distributions import Law, root
+from qgenx_jax._adapt.newton import LONGEST, along, finish
 from qgenx_jax._adapt.tables import Kind, on_grid, parts, valid, variance
 from qgenx_jax._types import Array
 
-SWEEPS = 60
-"""Coordinate descents over all levels, or steps of gradient descent over four."""
+SWEEPS = 4
+"""Coordinate descents over all levels, before Newton's method."""
+
+DOWNHILL = 40
+"""Steps of gradient descent before it."""
 
 MARGIN = 2.0**-12
 """Of the distance between its neighbours, how near to one a level may be moved."""
@@ -55,40 +59,35 @@ def best_lowest(law: Law, upper: Array, now: Array) -> Array:
 
 
 def coordinate_descent(law: Law, table: Array, kind: Kind) -> Array:
-    """Every second level at once, then the others, between those as they are.
+    """Every second level at once, then the others, between those as they are; Newton.
 
     Args:
         law: of coordinates or magnitudes.
         table: where to start, whole, (n,).
         kind: which says what inner levels may move.
     """
-    free = kind.free(table.shape[0])
-
-    def sweep(_: int, table: Array) -> Array:
-        for first in (1, 2):
-            here = slice(first, -1, 2)
-            lower, now, upper = (
-                table[first - 1 : -2 : 2],
-                table[here],
-                table[first + 1 :: 2],
-            )
-            if now.size:
-                new = best_between(law, lower, upper, now)
-                if kind.mirrored and first == 1:
-                    lowest = best_lowest(law, upper[:1], now[:1])
-                    new = new.at[:1].set(lowest)
-                new = jnp.where(free[first - 1 :: 2], new, now)
-                table = table.at[here].set(new)
+    place = jnp.arange(1, table.shape[0] - 1)
+    if not place.size:
         return table
 
-    return lax.fori_loop(0, SWEEPS, sweep, table)
+    def half_sweep(turn: Array, table: Array) -> Array:
+        lower, now, upper = table[:-2], table[1:-1], table[2:]
+        new = best_between(law, lower, upper, now)
+        if kind.mirrored:
+            new = new.at[:1].set(best_lowest(law, upper[:1], now[:1]))
+        moved = kind.free(table.shape[0]) & (place % 2 != turn % 2)
+        return table.at[1:-1].set(jnp.where(moved, new, now))
+
+    table = lax.fori_loop(0, 2 * SWEEPS, half_sweep, table)
+    return finish(law, table, kind)
 
 
 def gradient_descent(law: Law, table: Array, kind: Kind) -> Array:
     """Steps along the derivative over the mass around a level, which it changes with.
 
     No step is longer than 0.45 of the distance to the nearer neighbour, so levels keep
-    their order; one that would raise the variance is halved.
+    their order; one that would raise the variance is halved. Newton's method then ends
+    what would take thousands of steps with many levels.
     """
     free = kind.free(table.shape[0])
 
@@ -99,7 +98,7 @@ def gradient_descent(law: Law, table: Array, kind: Kind) -> Array:
         slope = now.to_lower[:-1] - now.to_upper[1:]
         move = -rate * slope / jnp.where(around > 0, around, 1)
         gaps = jnp.diff(table)
-        limit = 0.45 * jnp.minimum(gaps[:-1], gaps[1:])
+        limit = LONGEST * jnp.minimum(gaps[:-1], gaps[1:])
         move = jnp.where(free & (around > 0), jnp.clip(move, -limit, limit), 0)
         new = table.at[1:-1].add(move)
         value = _cost(law, new, kind)
@@ -111,7 +110,8 @@ def gradient_descent(law: Law, table: Array, kind: Kind) -> Array:
         )
 
     start = table, _cost(law, table, kind), jnp.ones_like(table[0])
-    return lax.fori_loop(0, 4 * SWEEPS, step, start)[0]
+    table = lax.fori_loop(0, DOWNHILL, step, start)[0]
+    return finish(law, table, kind)
 
 
 RATES = 32
@@ -142,6 +142,7 @@ def multiplier(law: Law, table: Array, kind: Kind) -> Array:
 
 
 METHODS: dict[str, Callable[[Law, Array, Kind], Array]] = {
+    "newton": finish,
     "coordinate": coordinate_descent,
     "gradient": gradient_descent,
     "amq": multiplier,
@@ -176,7 +177,7 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     equal = jnp.concatenate([ends[0], low + (1 - low) * shares, ends[1]])
     octaves = min((count // 2 if kind.signed else count - 1) - 1, 10)
     least = jnp.asarray(-math.log(2) * octaves, dtype)
-    places = np.sinh(np.linspace(low, 1, 1025) * 9) / math.sinh(9)
+    places = np.sinh(np.linspace(low, 1, 257) * 9) / math.sinh(9)
     edges = jnp.asarray(places, dtype).at[0].set(low).at[-1].set(1)
     widths = jnp.diff(edges)
     masses = law.moments(edges[:-1], edges[1:])[0]
@@ -184,9 +185,7 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     total = jnp.sum(roots)
     # a hundredth of uniform law: levels stay apart where there is nothing
     roots = roots / jnp.where(total > 0, total, 1) + 0.01 * widths / (1 - low)
-    ends = jnp.full_like(shares, low), jnp.ones_like(shares)
-    wanted = shares * jnp.sum(roots)
-    inner = Histogram(edges, roots / widths).quantile(*ends, wanted)
+    inner = low + along(roots, widths, shares * jnp.sum(roots))
     made = equal, _geometric(least, count, kind), equal.at[1:-1].set(inner)
     return jnp.stack([*map(kind.with_zero, made), table])
 
@@ -216,9 +215,9 @@ def refit(law: Law, table: Array, *, method: str, kind: Kind) -> Array:
         The table, (n,), strictly increasing if the one in use is.
     """
     found = jax.vmap(lambda x: on_grid(x, kind))(solve(law, table, method, kind))
-    values = jax.vmap(lambda x: variance(law, x, kind))(found)
-    usable = jax.vmap(lambda x: valid(x, kind))(found) & jnp.isfinite(values)
-    values = jnp.where(usable, values, jnp.inf)
-    best = jnp.argmin(values)
-    better = values[best] < variance(law, table, kind)
-    return jnp.where(better, found[best], table)
+    tables = jnp.concatenate([table[None], found])
+    values = jax.vmap(lambda x: variance(law, x, kind))(tables)
+    usable = jax.vmap(lambda x: valid(x, kind))(found) & jnp.isfinite(values[1:])
+    values = values.at[1:].set(jnp.where(usable, values[1:], jnp.inf))
+    # the first of equal ones; of NaN, which argmin takes for less, the table in use
+    return tables[jnp.argmin(values)]

@@ -36,6 +36,12 @@ class HistogramStatistics(NamedTuple):
 
     masses: Array
     """(BINS,): the sum of n_q^2 over the coordinates in each bin."""
+    energy: Array
+    """(): the sum of ||v||_2^2 over buckets that count."""
+
+    def total(self) -> Array:
+        """What the law's mass of 1 stands for."""
+        return jnp.sum(self.masses)
 
     def law(self, *, signed: bool) -> distributions.Histogram:
         """The piecewise uniform law of these masses."""
@@ -67,6 +73,12 @@ class NormalStatistics(NamedTuple):
     """(groups,): the sum of w var(u)."""
     squares: Array
     """(groups,): the sum of w mean(u)^2."""
+    energy: Array
+    """(): the sum of ||v||_2^2 over buckets that count."""
+
+    def total(self) -> Array:
+        """What the law's mass of 1 stands for."""
+        return jnp.sum(self.weights)
 
     def law(self, *, signed: bool) -> distributions.NormalMixture:
         """The mixture of truncated normals, folded unless signed."""
@@ -116,7 +128,8 @@ def histogram_statistics(
     place = jnp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
     place = (place + 1) / 2 if signed else place
     index = jnp.clip(jnp.floor(place * BINS), 0, BINS - 1).astype(jnp.int32)
-    return HistogramStatistics(_summed(weights.ravel(), index.ravel()))
+    masses = _summed(weights.ravel(), index.ravel())
+    return HistogramStatistics(masses, _energy(coordinates, norms))
 
 
 BLOCK = 2**10
@@ -166,8 +179,17 @@ def normal_statistics(
         return jnp.zeros(groups, values.dtype).at[group].add(weight * values)
 
     return NormalStatistics(
-        sums(jnp.ones_like(mean)), sums(mean), sums(variance), sums(mean**2)
+        sums(jnp.ones_like(mean)),
+        sums(mean),
+        sums(variance),
+        sums(mean**2),
+        _energy(u, norms),
     )
+
+
+def _energy(u: Array, norms: Array) -> Array:
+    """The sum of ||v||_2^2, as n_q^2 times that of u^2, which does not overflow."""
+    return jnp.sum(norms[:, 0] ** 2 * jnp.sum(u * u, axis=1))
 
 
 def _normalised(
