@@ -5,13 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from qgenx_jax._adapt import solvers
-from qgenx_jax._adapt.solvers import Kind
+from qgenx_jax._adapt.fit import predicted
 from qgenx_jax._adapt.statistics import (
     Statistics,
     histogram_statistics,
     normal_statistics,
-    predicted,
 )
+from qgenx_jax._adapt.tables import Kind
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._codec.rounding import FAMILIES

@@ -19,6 +19,7 @@ from qgenx_jax._adapt import distributions
 from qgenx_jax._codec import scales
 from qgenx_jax._trees import accumulator_dtype
 from qgenx_jax._types import Array
+from qgenx_jax._workers import axes
 
 BINS = 1024
 """Of a histogram, about 1 % wide each; 2 x 512 of a signed one, 2 % wide."""
@@ -153,7 +154,7 @@ def _summed(weights: Array, index: Array) -> Array:
         new = total + part
         return (new, (new - total) - part), None
 
-    zeros = jnp.zeros(BINS, weights.dtype)
+    zeros = axes.vary_like(jnp.zeros(BINS, weights.dtype), weights)
     return lax.scan(add, (zeros, zeros), (rows, places))[0][0]
 
 
