@@ -9,7 +9,7 @@ The files, each importing only from those before it:
 - `inner`: plain optax transformations within others
 - `step_size`: rules for gamma_t
 - `metric`: step sizes that differ between players
-- `exchanging`: pairs that contain an exchange, and their bytes
+- `exchanging`: what contains an exchange, and its bytes
 - `q_genx_state`: what that method below keeps between half-steps
 - `q_genx`: algorithm 1, three variants
 - `extragradient`: any optax optimizer, extrapolated

@@ -91,7 +91,7 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
     Returns:
         The transformation. `params` must be given to its update. With an exchange in
         it, it has the pair's `exchange`, and a `traffic(params, workers)`; an
-        optax.chain around it has neither.
+        optax.chain around it has neither, `accumulate` and `skip_not_finite` both.
 
     Raises:
         ValueError: if the argument is not such a pair; at the update, without params.

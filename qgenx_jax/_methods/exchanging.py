@@ -1,5 +1,6 @@
-"""Pairs that contain an exchange, and what an iteration of them sends."""
+"""What contains an exchange, pairs and what goes around all, and what it sends."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax
 from qgenx_jax import _trees
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.traffic import Traffic, together
+from qgenx_jax._methods.inner import Whole
 from qgenx_jax._methods.pair import ExtragradientPair, carried_by
 
 
@@ -70,3 +72,57 @@ def of_iteration(
     n_bytes = [widest.itemsize if rides_along else 0 for rides_along in rides]
     each = [exchange.traffic(params, workers, scalar_bytes=n) for n in n_bytes]
     return together(each)
+
+
+class ExchangingWhole(Whole):
+    """What goes around a transformation with an exchange in it, and tells of that.
+
+    Attributes:
+        inside: the transformation, with an `exchange` and a `traffic` of its own.
+    """
+
+    inside: Any = None
+
+    @property
+    def exchange(self) -> Exchange:
+        """What carries the dual vectors."""
+        return self.inside.exchange
+
+    def traffic(
+        self, params: Any, workers: int | tuple[int, ...], **settings: Any
+    ) -> Traffic:
+        """The bytes that one worker sends and receives by what is inside.
+
+        Args:
+            params: the parameters, or their shapes and dtypes.
+            workers: as in `Exchange.traffic`.
+            **settings: of the `traffic` inside, as `weighted` of `quantized_mean`.
+
+        Raises:
+            ValueError: as `Exchange.traffic` does.
+
+        Example:
+            >>> import jax.numpy as jnp, qgenx_jax as qgenx
+            >>> mean = qgenx.quantized_mean("data", qgenx.uniform(bits=8), exact=None)
+            >>> guarded = qgenx.skip_not_finite(mean)
+            >>> guarded.traffic(jnp.zeros(1024), workers=3).sent_bytes  # to 2 others
+            2056
+        """
+        return self.inside.traffic(params, workers, **settings)
+
+
+def whole_around(
+    inside: Any,
+    init: Callable[..., Any],
+    update: Callable[..., Any],
+    kind: type[ExchangingWhole] = ExchangingWhole,
+) -> Whole:
+    """What goes around a transformation; of that kind if there is an exchange in it.
+
+    An optax.chain with a `quantized_mean` in it tells of none.
+    """
+    if not (hasattr(inside, "exchange") and hasattr(inside, "traffic")):
+        return Whole(init, update)
+    whole = kind(init, update)
+    whole.inside = inside
+    return whole

@@ -16,7 +16,7 @@ class QGenXState(NamedTuple):
     Attributes:
         anchor: X_1, a copy of the first parameters.
         dual: Y_t, float32 at least; 0 at t = 1. Where gamma0 is a number for each
-            player, W Y_t.
+            player, W Y_t, see there.
         gamma: the step size that made X_t = X_1 + gamma_t Y_t, a scalar; 0 at t = 1.
         extrapolation: optimistic only, else None: the coming extrapolation's move,
             -(gamma_t / K) sum_k V_{k,t-1/2}, times W likewise; 0 at t = 1.

@@ -13,6 +13,7 @@ import optax
 from qgenx_jax import _checks, _trees
 from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._methods.accumulate import AccumulateState
+from qgenx_jax._methods.exchanging import whole_around
 from qgenx_jax._methods.inner import Whole, check_plain
 from qgenx_jax._methods.pair import (
     ExtragradientPair,
@@ -89,7 +90,7 @@ def skip_not_finite(optimizer: Optimizer, max_consecutive: int = 5) -> Optimizer
     Returns:
         A transformation, or a pair of the same kind. Its state, a `SkipNotFiniteState`,
         counts; within that of a pair, `optax.tree.get(state, "total_notfinite")` reads
-        it.
+        it. `exchange` and `traffic` are the optimizer's, where it has them.
 
     Raises:
         ValueError: if the optimizer is neither, or max_consecutive no whole number
@@ -120,7 +121,7 @@ def skip_not_finite(optimizer: Optimizer, max_consecutive: int = 5) -> Optimizer
 
 
 def _around_transformation(optimizer: Any, most: int) -> Whole:
-    optimizer = optax.with_extra_args_support(optimizer)
+    inside, optimizer = optimizer, optax.with_extra_args_support(optimizer)
 
     def init_fn(params: Params) -> State:
         inner = optimizer.init(params)
@@ -138,7 +139,7 @@ def _around_transformation(optimizer: Any, most: int) -> Whole:
         inner = _selected(keep, inner, state.inner_state)
         return moves, _counted(state, finite)._replace(inner_state=inner)
 
-    return Whole(init_fn, update_fn)
+    return whole_around(inside, init_fn, update_fn)
 
 
 def _around_pair(pair: ExtragradientPair, most: int) -> ExtragradientPair:

@@ -1,5 +1,7 @@
 """Levels fitted inside the step: when, to what, alike on all workers, at what cost."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,7 +160,8 @@ def test_a_worker_that_is_not_finite_is_left_out_and_hides_nothing():
     assert np.isnan(mean[:1024]).all(), "the bucket's mean is not NaN"
     assert np.isfinite(mean[1024:]).all()
     levels = np.asarray(state.levels["all"])
-    assert (np.diff(levels) > 0).all() and levels[0] > 0 and levels[-1] == 1
+    assert (np.diff([0, *levels]) > 0).all()
+    assert levels[-1] == 1
 
 
 def test_other_exchanges_pass_over_the_statistics():
@@ -181,7 +184,7 @@ def test_other_exchanges_pass_over_the_statistics():
     entry = text[text.index("\nENTRY") :]
     assert len(COLLECTIVE.findall(entry)) == 1, "more than one collective in the step"
     assert "conditional(" in entry
-    assert "scatter" not in entry and "sort" not in entry
+    assert not re.search(r"= .*(scatter|sort)\(", entry)
     fixed = program(qgenx.user_levels(np.arange(1, 9) / 8, zero=False))
     other = fixed[fixed.index("\nENTRY") :]
     wide = f"f32[{2**14}]"
@@ -282,7 +285,7 @@ def test_collectives_scan_accumulate_and_gradients():
         return jnp.sum(exchange.mean(vector, exchange.init())[0] ** 2)
 
     gradient = jax.vmap(jax.grad(loss), axis_name=AXIS)(vectors)
-    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    assert 0 < np.abs(gradient).max() < np.inf
 
 
 @plainly
@@ -324,7 +327,7 @@ def test_q_genx_goes_on_over_a_refresh():
     pair = qgenx.chain(
         qgenx.q_genx(AXIS, quantizer, variant="optimistic"), qgenx.ergodic_average()
     )
-    step = qgenx.iterate(pair, problem.oracle("exact"), axis_name=AXIS)
+    step = qgenx.iterate(pair, problem.oracle("none"), axis_name=AXIS)
     step = qgenx.map_workers(step, AXIS, workers=WORKERS)
     x = 0 * problem.solution
     state = qgenx.init(pair, x, workers=WORKERS)

@@ -72,3 +72,61 @@ def test_seconds_of_an_iteration_are_those_of_its_exchanges():
 
 def test_a_chain_without_an_exchange_counts_nothing():
     assert not hasattr(qgenx.chain(qgenx.extra_adam(1e-3)), "traffic")
+
+
+def test_what_goes_around_tells_of_the_exchange_inside():
+    """Bytes of `accumulate` are those of one exchange, whatever k is."""
+    gathering = mean(collective="all_gather")
+    sent = gathering.traffic(X, WORKERS)
+    for around in (
+        qgenx.accumulate(5, gathering),
+        qgenx.accumulate(lambda updates: updates + 1, gathering),
+        qgenx.skip_not_finite(gathering),
+        qgenx.skip_not_finite(qgenx.accumulate(5, gathering)),
+        qgenx.accumulate(5, qgenx.skip_not_finite(gathering)),
+    ):
+        assert around.exchange is gathering.exchange
+        assert around.traffic(X, WORKERS) == sent
+    optimizer = qgenx.alternating(q_genx("dual_extrapolation"))
+    both = optimizer.traffic(X, WORKERS)
+    assert both.exchanges == 2
+    for around in (qgenx.accumulate(5, optimizer), qgenx.skip_not_finite(optimizer)):
+        assert around.exchange is optimizer.exchange
+        assert around.traffic(X, WORKERS) == both
+    pair = q_genx("optimistic")
+    guarded = qgenx.skip_not_finite(pair)
+    assert guarded.traffic(X, WORKERS) == pair.traffic(X, WORKERS)
+
+
+def test_bytes_of_accumulate_are_those_of_its_program_once_in_k_calls():
+    optimizer = qgenx.accumulate(5, mean(collective="all_gather"))
+    mesh = mesh_of(WORKERS)
+
+    def step(params, state, vector):
+        updates, state = optimizer.update(vector, state, params)
+        return optax.apply_updates(params, updates), state
+
+    run = qgenx.map_workers(step, AXIS, mesh=mesh)
+    batch = jax.tree.map(lambda x: jnp.ones((WORKERS, *x.shape)), X)
+    state = qgenx.init(optimizer, X, mesh, AXIS)
+    text = run.lower(X, state, batch).compile().as_text()
+    sizes = [size // WORKERS for _, dtype, size in collectives(text) if dtype == "u8"]
+    assert sizes == [optimizer.traffic(X, WORKERS).payload_bytes]
+
+
+def test_a_weight_is_counted_where_one_may_be_given():
+    """skip_not_finite hands it on, and accumulate refuses it."""
+    plain = mean(collective="all_gather")
+    weighted = plain.traffic(X, WORKERS, weighted=True)
+    guarded = qgenx.skip_not_finite(plain)
+    assert guarded.traffic(X, WORKERS, weighted=True) == weighted
+    assert weighted.sent_bytes > plain.traffic(X, WORKERS).sent_bytes
+    with pytest.raises(TypeError, match="weighted"):
+        qgenx.accumulate(2, plain).traffic(X, WORKERS, weighted=True)
+
+
+def test_around_what_tells_of_no_exchange_there_is_none():
+    for inside in (optax.sgd(0.1), optax.chain(mean(), optax.sgd(0.1))):
+        for around in (qgenx.accumulate(2, inside), qgenx.skip_not_finite(inside)):
+            assert not hasattr(around, "traffic")
+            assert not hasattr(around, "exchange")
