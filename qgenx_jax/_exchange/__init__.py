@@ -22,6 +22,7 @@ The files, each importing only from those before it:
 - `plan`: a quantizer for each leaf, chosen beforehand
 - `recorded`: vectors that are planned for, and their variances
 - `assigned`: leaves that share a quantizer, and their bytes
+- `splits`: leaves of one quantizer in several groups, by their scales
 - `planner`: bits for each leaf, of least variance within a budget of bytes
 - `quantized_mean`: one as an optax transformation
 """

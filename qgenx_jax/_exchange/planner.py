@@ -14,6 +14,7 @@ from qgenx_jax._exchange.assigned import Groups, cost, counted, grouped
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.plan import Plan
 from qgenx_jax._exchange.recorded import Recorded, recorded
+from qgenx_jax._exchange.splits import split
 from qgenx_jax._types import DualVector
 
 Make: TypeAlias = Callable[[int, list[np.ndarray]], Quantizer | None]
@@ -29,6 +30,7 @@ def plan_bits(
     candidates: str | Sequence[Quantizer | None] | Make = "uniform",
     labels: Labels | None = None,
     weights: Any = None,
+    most_groups: int = 9,
     bucket_size: int | None = 1024,
     norm: float = math.inf,
 ) -> Plan:
@@ -38,8 +40,9 @@ def plan_bits(
 
     Exact variances of all leaves by all candidates make a multiple-choice knapsack,
     which is solved to 1e-4, with a bound for what any choice can reach. Leaves with the
-    same quantizer become one group, as each group is compiled for itself. What the plan
-    then says is computed from the groups as they travel: `Exchange.traffic` of it has
+    same quantizer become one group, as each group is compiled for itself, or a few by
+    their scales: buckets run on from leaf to leaf, and share a norm. What the plan then
+    says is computed from the groups as they travel: `Exchange.traffic` of it has
     exactly these bytes.
 
     It is a computation on the host, for the vectors given: of later ones it is as good
@@ -64,6 +67,9 @@ def plan_bits(
         weights: w, what a coordinate's error is multiplied by: a tree like the vectors,
             or a prefix of it, of numbers or of arrays of the leaves' shapes; for
             instance `adam_weights(state)`. None for 1.
+        most_groups: as long as there are fewer, a group is split by the scales of its
+            leaves where that saves 0.5 % of the variance. Other quantizers are other
+            groups in any case.
         bucket_size: of "uniform" and "fitted".
         norm: q of these.
 
@@ -91,6 +97,7 @@ def plan_bits(
         quantization of dual vectors: Nguyen et al., ICML 2025, arXiv 2505.14371.
     """
     of = recorded(vectors, weights)
+    most_groups = _checks.whole_number("most_groups", most_groups, 1, None)
     units = _units(of, labels)
     make, shared = _candidates(candidates, bucket_size, norm)
     if make is not None and labels is None:
@@ -106,7 +113,8 @@ def plan_bits(
 
     def groups_of(choice: np.ndarray) -> Groups:
         chosen = [table[i] for table, i in zip(tables, choice, strict=True)]
-        return grouped(of, units, chosen, by_leaf=labels is None)
+        made = grouped(of, units, chosen, by_leaf=labels is None)
+        return split(of, made, most_groups) if labels is None else made
 
     first = found = knapsack.solve(values, costs, budget)
     left: float = budget

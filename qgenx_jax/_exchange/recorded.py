@@ -65,6 +65,11 @@ class Recorded(NamedTuple):
             for x in self.leaves[i]
         )
 
+    def mean_square(self, leaf: int) -> float:
+        """Of the coordinates of a leaf, over all vectors; 0 for a leaf without any."""
+        squares = [np.sum(np.square(x, dtype=np.float64)) for x in self.leaves[leaf]]
+        return float(np.mean(squares)) / max(self.sizes[leaf], 1)
+
     def is_zero(self, members: Sequence[int]) -> bool:
         """Whether these leaves are zero in all vectors, so that they tell nothing."""
         return not any(x.any() for i in members for x in self.leaves[i])

@@ -1,5 +1,6 @@
 """The exact variance of one vector, and how often each code is sent, by enumeration."""
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -199,8 +200,8 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
     Returns:
         float64 (d,), in the square of the vector's unit.
     """
-    table = tables.of_quantizer(quantizer, None, ideal=True)
-    form, found, start = coder_of(quantizer, "float32").form, np.empty(vector.size), 0
+    table, form = _table_and_form(quantizer)
+    found, start = np.empty(vector.size), 0
     for rows, length in form.buckets(vector.size):
         # whole buckets, some thousands of coordinates, which stay in caches
         step = max(1, 2**16 // length)
@@ -211,6 +212,13 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
             found[start:last] = (each * scale**2).reshape(-1)
             start = last
     return found
+
+
+@functools.lru_cache(maxsize=64)
+def _table_and_form(quantizer: Quantizer) -> tuple[Table, records.Format]:
+    """Once for each quantizer, and not for each leaf."""
+    table = tables.of_quantizer(quantizer, None, ideal=True)
+    return table, coder_of(quantizer, "float32").form
 
 
 def _ideal(table: Table, bucket: Any, xp: Any) -> Any:
