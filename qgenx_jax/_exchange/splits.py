@@ -16,7 +16,7 @@ from qgenx_jax._exchange.assigned import Groups, counted
 from qgenx_jax._exchange.recorded import Recorded
 from qgenx_jax.bounds.given_vector import coordinate_variances
 
-WORTH = 0.005
+WORTH = 0.02
 """Of the variance, what a group more has to save: each is compiled for itself."""
 TRIED = 16
 """Places to cut a group at, those where scales differ most."""

@@ -9,6 +9,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from qgenx_jax._codec.quantizer import coder_of
+from qgenx_jax.bounds import given_vector
 from tests.lib import reference
 from tests.lib.bound_cases import hard_vectors, over_norm, quantizers
 from tests.lib.helpers import within_5_sigma
@@ -184,3 +185,17 @@ def test_a_known_case():
     assert exact(v, qgenx.uniform(2, norm=2))[0] == pytest.approx(10, rel=2.0**-16)
     assert exact(v, qgenx.uniform(1, norm=1), ideal=True)[0] == pytest.approx(98 - 25)
     assert exact(v, qgenx.uniform(2, norm=math.inf))[0] == 4 * 7 - 25
+
+
+def test_coordinates_add_up_to_buckets():
+    """In NumPy alone, also of several pieces of many buckets."""
+    v = np.random.default_rng(0).standard_t(3, 150_001).astype(np.float32)
+    for quantizer in (qgenx.uniform(3, norm=2), qgenx.min_max(2), qgenx.exponential(4)):
+        each = given_vector.coordinate_variances(v, quantizer)
+        starts = np.arange(0, v.size, 1024)
+        expected = exact(v, quantizer, ideal=True)
+        np.testing.assert_allclose(np.add.reduceat(each, starts), expected, rtol=1e-9)
+    whole = qgenx.uniform(4, bucket_size=None)
+    each = given_vector.coordinate_variances(v, whole)
+    assert each.sum() == pytest.approx(exact(v, whole, ideal=True)[0])
+    assert given_vector.coordinate_variances(v[:0], whole).shape == (0,)

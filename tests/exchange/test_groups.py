@@ -101,3 +101,40 @@ def test_wrong_groups_say_what_to_do():
     unused = {**QUANTIZERS, "unused": qgenx.uniform(8)}
     with pytest.raises(ValueError, match=r"labels must give 'unused', .*least one"):
         send(qgenx.exchange(AXIS, unused, labels=LABELS))
+
+
+def test_labels_by_size():
+    labels = qgenx.by_size(8, large="big")
+    assert labels(TREE) == {
+        "conv": {"kernel": "big", "bias": "small"},
+        "dense": {"kernel": "big", "bias": "small"},
+    }
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), TREE)
+    assert labels(shapes) == labels(TREE)
+    assert labels == qgenx.by_size(8, large="big")
+    quantizers = {"small": qgenx.uniform(8), "large": qgenx.uniform(2)}
+    exchange = qgenx.exchange(AXIS, quantizers, labels=qgenx.by_size(9))
+    sent = exchange.traffic(TREE, workers=2).phases[0].sent_by_group
+    assert sent == {"small": 13 + 4, "large": 18 + 4}
+
+
+def test_sizes_that_are_all_alike_say_limit_and_sizes():
+    quantizers = {"small": qgenx.uniform(8), "large": qgenx.uniform(2)}
+    exchange = qgenx.exchange(AXIS, quantizers, labels=qgenx.by_size(100))
+    message = (
+        r"labels must give 'large', .*got \['small'\] by by_size\(100\) of leaves of 5 "
+        r"to 40 coordinates: label a leaf so, or leave that quantizer out"
+    )
+    with pytest.raises(ValueError, match=message):
+        exchange.traffic(TREE, workers=2)
+    only = qgenx.exchange(AXIS, {"small": quantizers["small"]}, labels=exchange.labels)
+    assert only.traffic(TREE, workers=2).payload_bytes == 83 + 4
+
+
+def test_wrong_sizes_and_names_are_refused():
+    with pytest.raises(ValueError, match=r"limit must be a whole number of at least 1"):
+        qgenx.by_size(0)
+    with pytest.raises(ValueError, match=r"small must be of type str"):
+        qgenx.by_size(9, None)
+    with pytest.raises(ValueError, match=r"large must be another label than small's"):
+        qgenx.by_size(9, "a", "a")

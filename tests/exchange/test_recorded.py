@@ -83,13 +83,13 @@ REFUSED = {
     "another tree": (
         [TREES[0], NAN["b"]],
         None,
-        r"vectors\[1\] must have the tree str",
+        r"vectors\[1\] must have the tr",
     ),
     "another model": ([TREES[0]], {"c": 1.0}, r"weights must be a prefix of the vec"),
     "another shape": (
         [TREES[0]],
         {"a": np.ones(3), "b": 1},
-        r"leaf \['a'\] of weights",
+        r"leaf \['a'\] of wei",
     ),
     "negative": ([TREES[0]], {"a": -1.0, "b": 1}, r"at least 0, got -1.0"),
     "text": ([TREES[0]], {"a": "1", "b": 1}, r"weights must be real, finite"),
