@@ -13,9 +13,10 @@ import sys
 
 from absl import app, flags, logging
 
-from experiments.cifar10_gan.config import Config, resumed
+from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.fields import check_read
 from experiments.cifar10_gan.presets import PRESETS, from_preset
+from experiments.cifar10_gan.resuming import resumed
 
 _DEFINE = {
     bool: flags.DEFINE_boolean,

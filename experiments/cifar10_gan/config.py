@@ -6,7 +6,6 @@ the fields that it was started with, but for those of `FREE` and of `RESHARDED`.
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -17,7 +16,10 @@ from experiments.cifar10_gan.networks.models import NAMES
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
 
-Family = Literal["uniform", "exponential", "min_max"]
+Family = Literal["uniform", "exponential", "min_max", "adaptive"]
+PlanBy = Literal["none", "size", "variance", "adam"]
+PLANNED = ("variance", "adam")
+"""Plans that are made of vectors, while training goes on."""
 Dtype = Literal["float32", "bfloat16"]
 Decay = Literal["constant", "linear", "cosine"]
 Optimizer = Literal[
@@ -80,6 +82,20 @@ class Config:
     )
     bits: int = _field(4, f"per coordinate, 1 to 8, or {EXACT} for an exact exchange")
     family: str = _field("uniform", f"of levels: one of {', '.join(get_args(Family))}")
+    adapt: str = _field(
+        "",
+        "exchanges before which the family adaptive fits its levels: numbers with "
+        "commas, or one for every so many; empty: 0,200,1000,5000, every 10,000",
+    )
+    plan: str = _field(
+        "none",
+        f"of bits for each leaf: one of {', '.join(get_args(PlanBy))}; size: leaves up "
+        "to 4096 get 8; variance, adam: of the least variance, or of that which Adam "
+        "feels, for as many bytes, planned at plan_at",
+    )
+    plan_at: str = _field(
+        "10,100", "iterations after which bits are planned anew, and a step compiled"
+    )
     norm: str = _field("inf", "of a bucket: inf, 2 or 1; min_max has none")
     bucket_size: int = _field(1024, "coordinates that share a norm")
     exact_leaves: str = _field(
@@ -115,6 +131,9 @@ class Config:
     score_samples: int = _field(1000, "pictures of each kind in a score")
     checkpoint_every: int = _field(100, "iterations between checkpoints")
     keep_checkpoints: int = _field(2, "how many checkpoints stay")
+    record_vectors: str = _field(
+        "", "iterations after which a dual vector is written to vectors/, as .npz"
+    )
     tensorboard: bool = _field(True, "TensorBoard files too, if TensorFlow is there")
     wandb: str = _field("", "a project of Weights & Biases to log to; empty: none")
 
@@ -156,8 +175,12 @@ class Config:
                 f"bits must be 1 to 8, or {EXACT} for an exact exchange, "
                 f"got {self.bits}"
             )
-        if self.family == "exponential" and self.bits == 1:
-            raise ValueError("bits of the family exponential must be at least 2, got 1")
+        if self.family in ("exponential", "adaptive") and self.bits == 1:
+            raise ValueError(
+                f"bits of the family {self.family} must be at least 2, got 1"
+            )
+        if self.plan in PLANNED:
+            self._validate_plan()
         if self.family == "min_max" and self.norm != "inf":
             raise ValueError(
                 f"norm must be left at inf for the family min_max, got {self.norm!r}"
@@ -186,6 +209,23 @@ class Config:
             raise ValueError(
                 "devices must not be vmap for several processes: a worker cannot leave "
                 "its process; leave it at auto"
+            )
+
+    def _validate_plan(self) -> None:
+        for name, only, why in (
+            ("n_critic", 1, "vectors of D alone would have a plan of their own"),
+            ("processes", 1, "one process would plan for the others"),
+            ("collective", "all_gather", "a plan counts the bytes of one phase"),
+        ):
+            if getattr(self, name) != only:
+                raise ValueError(
+                    f"{name} must be {only!r} with plan={self.plan}, got "
+                    f"{getattr(self, name)!r}: {why}; take plan=size, or leave it out"
+                )
+        if self.plan == "adam" and "adam" not in self.optimizer:
+            raise ValueError(
+                f"plan must not be adam for {self.optimizer}, which keeps no second "
+                "moments to weigh by; take variance"
             )
 
 
@@ -219,6 +259,7 @@ _CHOICES = {
     "dtype": get_args(Dtype),
     "devices": ("auto", "simulated", "vmap"),
     "family": get_args(Family),
+    "plan": get_args(PlanBy),
     "norm": ("inf", "2", "1"),
     "exact_leaves": ("small", "none"),
     "collective": ("all_gather", "reduce_scatter", "auto"),
@@ -226,61 +267,8 @@ _CHOICES = {
     "decay": get_args(Decay),
 }
 
-FREE = frozenset(
-    {
-        "workdir",
-        "data_dir",
-        "coordinator",
-        "process",
-        "processes",
-        "wait_seconds",
-        "iterations",
-        "log_every",
-        "score_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "tensorboard",
-        "wandb",
-    }
-)
-"""Fields that may change when a run is resumed: none of them enters its numbers."""
-
-RESHARDED = frozenset({"workers"})
-"""Fields that may change, too, and with them the numbers from there on."""
-
 
 def key_of(config: Config, purpose: str) -> jax.Array:
     """The key of the run's seed for a purpose, such as "latents"; no two share one."""
     root = jax.random.key(np.uint32(config.seed))
     return jax.random.fold_in(root, np.uint32(zlib.crc32(purpose.encode())))
-
-
-def replaced(config: Config, values: Mapping[str, Any]) -> Config:
-    """The configuration with other values.
-
-    Raises:
-        ValueError: for an unknown field.
-    """
-    known = {field.name for field in dataclasses.fields(Config)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"fields must be among {sorted(known)}, got {unknown}")
-    return dataclasses.replace(config, **values)
-
-
-def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
-    """The configuration of a saved run, with the fields given that may change.
-
-    Raises:
-        ValueError: for a given field that the run depends on, of another value, or for
-            a saved field that is unknown.
-    """
-    config = replaced(Config(), saved)
-    for name, value in given.items():
-        before = getattr(config, name, value)
-        if name not in FREE | RESHARDED and before != value:
-            raise ValueError(
-                f"{name} must be {before!r} as in the run to resume, got {value!r}; "
-                "leave it out, or start another run in another --workdir"
-            )
-    return replaced(config, given)

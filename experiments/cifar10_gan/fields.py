@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.config import EXACT, PLANNED, Config
 
 
 class ReadIf(NamedTuple):
@@ -66,6 +66,17 @@ READ_IF: Mapping[str, ReadIf] = {
         "where vectors are quantized by a family other than min_max",
     ),
     "bucket_size": _QUANTIZED,
+    "adapt": ReadIf(
+        lambda config: config.bits != EXACT and config.family == "adaptive",
+        ("bits", "family"),
+        "by the family adaptive",
+    ),
+    "plan": _QUANTIZED,
+    "plan_at": ReadIf(
+        lambda config: config.bits != EXACT and config.plan in PLANNED,
+        ("bits", "plan"),
+        "where a plan of least variance is made",
+    ),
     "exact_leaves": _QUANTIZED,
     "collective": _QUANTIZED,
     "learning_rate_generator": _RATES,

@@ -5,7 +5,6 @@ those of the same optimizer on the tree {"discriminator": ...}, whose state is t
 of the joint one's: the generator's moments and counters rest with it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan.config import EXACT, Q_GENX, Config, key_of
+from experiments.cifar10_gan.config import Q_GENX, Config
+from experiments.cifar10_gan.quantizers import create_exchange
 
 CRITIC = "discriminator"
 PLAYERS = ("generator", CRITIC)
@@ -52,19 +52,15 @@ class Method(NamedTuple):
         return self.calls // (len(self.ahead) + 1)
 
 
-def create_method(config: Config, axis_name: Any) -> Method:
-    """The configured optimizer, exchanging over `axis_name`.
+def create_method(
+    config: Config, axis_name: Any, plan: qgenx.Plan | None = None
+) -> Method:
+    """The configured optimizer, exchanging over `axis_name`, by a plan of bits or none.
 
     Raises:
         ValueError: for a variant of Q-GenX with n_critic above 1 or a decay.
     """
-    quantizer = create_quantizer(config)
-    settings: dict[str, Any] = {"key": key_of(config, "rounding")}
-    if quantizer is not None:
-        settings["collective"] = config.collective
-        small = config.exact_leaves == "small"
-        settings["exact"] = qgenx.small_leaves if small else None
-    exchange = qgenx.exchange(axis_name, quantizer, **settings)
+    exchange = create_exchange(config, axis_name, plan)
     if config.optimizer in Q_GENX:
         _refuse_beside_q_genx(config)
         variant, gamma0 = config.optimizer, config.gamma0
@@ -78,15 +74,14 @@ def create_method(config: Config, axis_name: Any) -> Method:
     return _critic_first(alone, config.n_critic - 1, joint, axis_name)
 
 
-def create_quantizer(config: Config) -> qgenx.Quantizer | None:
-    """The configured quantizer; None for an exact exchange."""
-    if config.bits == EXACT:
-        return None
-    if config.family == "min_max":
-        return qgenx.min_max(config.bits, bucket_size=config.bucket_size)
-    make = {"uniform": qgenx.uniform, "exponential": qgenx.exponential}[config.family]
-    norm = math.inf if config.norm == "inf" else int(config.norm)
-    return make(config.bits, norm=norm, bucket_size=config.bucket_size)
+def exchange_state(state: Any) -> qgenx.ExchangeState:
+    """The exchange's part of an optimizer's state."""
+
+    def is_exchange(node: Any) -> bool:
+        return isinstance(node, qgenx.ExchangeState)
+
+    nodes = jax.tree.leaves(state, is_leaf=is_exchange)
+    return next(node for node in nodes if is_exchange(node))
 
 
 def _refuse_beside_q_genx(config: Config) -> None:

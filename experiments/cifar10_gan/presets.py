@@ -28,7 +28,8 @@ paper
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.cifar10_gan.config import Config, replaced
+from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.resuming import replaced
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quickstart": {},

@@ -1,10 +1,13 @@
 """A run that is set up: pictures, networks, optimizer, workers, and its position."""
 
 import pathlib
+from typing import Any
 
+import jax
 from flax import nnx
 
-from experiments.cifar10_gan import methods
+import qgenx_jax as qgenx
+from experiments.cifar10_gan import methods, quantizers
 from experiments.cifar10_gan import place as places
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
@@ -12,6 +15,7 @@ from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.sources import load_pictures
 from experiments.cifar10_gan.networks import models
+from experiments.cifar10_gan.vectors import Vectors
 
 
 class Run:
@@ -27,6 +31,8 @@ class Run:
         batches: pictures for this process's workers.
         position: of the batches, after this iteration.
         training: parameters, averages and the optimizer's state.
+        plan: of bits for each leaf; None before there is one.
+        vectors: dual vectors outside of the step.
         traffic: of an iteration of these workers.
         iteration: how many are done.
         seconds: that they took, without setting up.
@@ -51,6 +57,7 @@ class Run:
         )
         self.place = places.create_place(config)
         self.method = methods.create_method(config, self.place.axis_name)
+        self.plan: qgenx.Plan | None = None
         self.batches = Batches(
             pictures,
             batch_size=config.batch_size,
@@ -70,12 +77,38 @@ class Run:
         params = models.rescale_kernels(self.pair.params, config.init_deviation)
         self.training = steps.start(config, self.method, params, self.place)
         self.step = steps.create_step(config, self.pair, self.method, self.place)
+        self.vectors = Vectors(config, self.pair)
         self.position = self.batches.state()
         self.iteration = 0
         self.seconds = 0.0
         self.traffic = self.method.traffic(params, config.workers)
         self.sent_bytes = 0
         self.workers_before = config.workers
+
+    def replan(self, pictures: Any) -> None:
+        """Plans bits for the vectors of an iteration that is next, of these pictures.
+
+        The step is compiled anew when it is next called. The budget is the payload of
+        the exchange without a plan.
+        """
+        config, params = self.config, self.training.params
+        shapes = jax.eval_shape(lambda: params)
+        bare = quantizers.create_exchange(config, self.place.axis_name)
+        budget = bare.traffic(shapes, config.workers).payload_bytes
+        weights = None
+        if config.plan == "adam":
+            state = jax.tree.map(lambda x: x.addressable_data(0), self.training.state)
+            weights = qgenx.adam_weights(state, b2=config.b2)
+        self.use(self.vectors.plan(params, pictures, self.iteration, budget, weights))
+        self.training = steps.replan(self.training, self.method, self.place)
+
+    def use(self, plan: qgenx.Plan) -> None:
+        """Goes on by a plan; the state of the exchange has to follow."""
+        config, place = self.config, self.place
+        self.plan = plan
+        self.method = methods.create_method(config, place.axis_name, plan)
+        self.step = steps.create_step(config, self.pair, self.method, place)
+        self.traffic = self.method.traffic(self.training.params, config.workers)
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Saves a checkpoint of this iteration."""
@@ -84,6 +117,8 @@ class Run:
             "seconds": self.seconds,
             "sent_bytes": self.sent_bytes,
         }
+        if self.plan is not None:
+            facts["plan"] = self.plan.to_json()
         checkpoints.save(self.iteration, self.training, facts)
 
     def restore(self, checkpoints: Checkpoints, iteration: int) -> None:
@@ -92,7 +127,11 @@ class Run:
         The checkpoint says of which: config.json may have been written for those that
         were to come.
         """
-        before = int(checkpoints.facts(iteration)["position"]["workers"])
+        known = checkpoints.facts(iteration)
+        if "plan" in known:
+            self.use(qgenx.Plan.from_json(known["plan"]))
+            self.training = steps.replan(self.training, self.method, self.place)
+        before = int(known["position"]["workers"])
         if before == self.config.workers:
             training, facts = checkpoints.restore(iteration, self.training)
         else:

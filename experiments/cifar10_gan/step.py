@@ -81,6 +81,22 @@ def reshard(training: Training, place: Place, workers: int) -> Training:
     )
 
 
+def replan(training: Training, after: methods.Method, place: Place) -> Training:
+    """A training that goes on with another exchange, whose key it keeps."""
+    key = methods.exchange_state(training.state).key
+    fresh = place.replicate(after.exchange.init())._replace(key=key)
+
+    def is_exchange(node: Any) -> bool:
+        return isinstance(node, qgenx.ExchangeState)
+
+    state = jax.tree.map(
+        lambda node: fresh if is_exchange(node) else node,
+        training.state,
+        is_leaf=is_exchange,
+    )
+    return training._replace(state=state)
+
+
 def create_step(
     config: Config, pair: models.Pair, method: methods.Method, place: Place
 ) -> Callable[..., tuple[Training, dict[str, jax.Array]]]:
@@ -108,6 +124,7 @@ def create_step(
         pictures: jax.Array,
         key: jax.Array,
         measured: jax.Array,
+        levels: Any,
         *,
         players: tuple[str, ...] = methods.PLAYERS,
     ) -> tuple[Any, dict[str, jax.Array]]:
@@ -115,7 +132,8 @@ def create_step(
         batch = losses.draw_batch(batch_key, pictures, latent=config.latent)
         vector, metrics = operators[players](params, batch)
         norms = {f"vector_norm_{p}": optax.tree.norm(vector[p]) for p in vector}
-        error = _quantization_error(method.exchange, vector, error_key, measured)
+        state = method.exchange.init()._replace(key=error_key, levels=levels)
+        error = _quantization_error(method.exchange, vector, state, measured)
         return vector, {**metrics, **norms, "quantization_error": error}
 
     calls = method.calls_of_update
@@ -140,8 +158,11 @@ def create_step(
                 inputs = jax.tree.map(
                     lambda x: lax.dynamic_slice_in_dim(x, first, calls), inputs
                 )
-            measured = jnp.broadcast_to(measured, (calls,))
-            params, state, metrics = update(params, state, *inputs, measured)
+            facts = jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (calls, *x.shape)),
+                (measured, methods.exchange_state(state).levels),
+            )
+            params, state, metrics = update(params, state, *inputs, *facts)
             if is_last:
                 mean = mean.add(params["generator"], config.ema_decay)
             return (params, mean), state, metrics
@@ -185,12 +206,17 @@ def _joined(seen: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
 
 
 def _quantization_error(
-    exchange: qgenx.Exchange, vector: Any, key: jax.Array, measured: jax.Array
+    exchange: qgenx.Exchange,
+    vector: Any,
+    state: qgenx.ExchangeState,
+    measured: jax.Array,
 ) -> jax.Array:
-    """||Q(v) - v||_2 / ||v||_2 with a rounding of its own; 0 where not measured."""
+    """||Q(v) - v||_2 / ||v||_2 with a rounding of its own; 0 where not measured.
+
+    Levels are those that the update began with.
+    """
 
     def error(vector: Any) -> jax.Array:
-        state = exchange.init()._replace(key=key)
         off = optax.tree.sub(exchange.quantize(vector, state), vector)
         norm = optax.tree.norm(vector)
         return jnp.where(norm > 0, optax.tree.norm(off) / norm, 0.0)
@@ -208,4 +234,7 @@ def summarize(metrics: dict[str, jax.Array], training: Training) -> dict[str, An
     for player, weights in training.params.items():
         means[f"param_norm_{player}"] = optax.tree.norm(weights)
     gamma = optax.tree.get(training.state, "gamma")
+    known = methods.exchange_state(training.state).adaptation
+    if known is not None and list(known.predicted) == ["all"]:
+        means["predicted_error"] = jnp.sqrt(known.predicted["all"])
     return means if gamma is None else {**means, "gamma": gamma}

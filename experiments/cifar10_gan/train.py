@@ -23,12 +23,15 @@ import numpy as np
 
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
-from experiments.cifar10_gan.config import EXACT, Config, resumed
+from experiments.cifar10_gan.config import EXACT, PLANNED, Config
 from experiments.cifar10_gan.data.prefetch import Prefetched
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.place import anywhere, together
+from experiments.cifar10_gan.quantizers import parse_numbers
 from experiments.cifar10_gan.reporting.figures import plot_curves
+from experiments.cifar10_gan.reporting.levels import plot_levels
 from experiments.cifar10_gan.reporting.observer import Observer
+from experiments.cifar10_gan.resuming import resumed
 from experiments.cifar10_gan.run import Run
 
 
@@ -94,6 +97,8 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
         precision = "exact" if config.bits == EXACT else f"{config.bits} bits"
         title = f"{config.workers} workers, {config.optimizer}, {precision}"
         plot_curves(workdir / "metrics.csv", workdir / "curves.png", title=title)
+        if (workdir / "levels.csv").exists():
+            plot_levels(workdir / "levels.csv", workdir / "levels.png")
         print(f"samples and curves are in {workdir}")
     return workdir
 
@@ -123,6 +128,7 @@ def loop(
     with Prefetched(run.batches, place=place) as batches:
         while run.iteration < config.iterations:
             pictures = next(batches)
+            look_at_vectors(run, observer, pictures)
             run.iteration += 1
             run.sent_bytes += run.traffic.sent_bytes
             logged, scored = is_due(config.log_every), is_due(config.score_every)
@@ -143,6 +149,19 @@ def loop(
                 run.save(checkpoints)
             if must_stop:
                 return
+
+
+def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> None:
+    """Records the dual vector of the next iteration, or plans by it, if it is time."""
+    config, done = run.config, run.iteration
+    if done in parse_numbers("record_vectors", config.record_vectors) and observer:
+        path = run.workdir / "vectors" / f"{done:06d}.npz"
+        run.vectors.record(run.training.params, pictures, done, path)
+    is_planned = config.bits != EXACT and config.plan in PLANNED
+    if is_planned and done in parse_numbers("plan_at", config.plan_at):
+        run.replan(pictures)
+        if observer is not None:
+            observer.planned(run)
 
 
 def is_stopped(signals: Sequence[int], *, logged: bool) -> bool:

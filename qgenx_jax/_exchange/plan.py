@@ -11,6 +11,7 @@ import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._codec.quantizer import Quantizer
+from qgenx_jax._codec.schedule import Refresh
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.factory import exchange
 from qgenx_jax._types import AxisName
@@ -187,4 +188,9 @@ def _bits(item: tuple[str, Quantizer | None]) -> int:
 def _quantizer(fields: dict[str, Any]) -> Quantizer:
     """A quantizer from what JSON has of it: a list for a tuple, text for infinity."""
     norm, levels = float(fields["norm"]), tuple(fields["levels"])
-    return Quantizer(**{**fields, "norm": norm, "levels": levels})
+    refresh = fields.get("refresh")
+    if refresh is not None:
+        at, *others = refresh
+        refresh = Refresh(tuple(at), *others)
+    known = {"norm": norm, "levels": levels, "refresh": refresh}
+    return Quantizer(**{**fields, **known})

@@ -61,7 +61,10 @@ PANELS = (
         },
         log=True,
     ),
-    Panel("relative quantization error", {"quantization_error": ""}),
+    Panel(
+        "relative quantization error",
+        {"quantization_error": "measured", "predicted_error": "predicted"},
+    ),
     Panel("sent per worker", {"bytes": ""}),
 )
 """What `plot_curves` draws of a run; the other columns are for the CSV's readers."""

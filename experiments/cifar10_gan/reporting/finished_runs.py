@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.cifar10_gan.config import EXACT, FREE
+from experiments.cifar10_gan.config import EXACT
 from experiments.cifar10_gan.reporting.figures import Table, read_table
+from experiments.cifar10_gan.resuming import FREE
 from experiments.common.figures import thinned
 
 SAME_GROUP = FREE | {"seed"}

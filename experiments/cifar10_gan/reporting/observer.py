@@ -8,6 +8,7 @@ import jax
 from experiments.cifar10_gan.config import key_of
 from experiments.cifar10_gan.reporting import logs
 from experiments.cifar10_gan.reporting.figures import sample_grid
+from experiments.cifar10_gan.reporting.levels import LevelsLog
 from experiments.cifar10_gan.reporting.score import create_scorer
 from experiments.cifar10_gan.run import Run
 from experiments.common.progress import Progress
@@ -26,6 +27,7 @@ COLUMNS = (
     "param_norm_discriminator",
     "gamma",
     "quantization_error",
+    "predicted_error",
     "bits_per_coordinate",
     "bytes_per_iteration",
     "bytes",
@@ -48,10 +50,6 @@ class Observer:
         self._progress = Progress(
             config.iterations, start=run.iteration, every_seconds=5.0
         )
-        self._constants = {
-            "bytes_per_iteration": run.traffic.sent_bytes,
-            "bits_per_coordinate": round(run.traffic.bits_per_coordinate, 4),
-        }
         self._stack = contextlib.ExitStack()
         self._log = self._stack.enter_context(
             logs.open_log(
@@ -63,13 +61,19 @@ class Observer:
                 resume_at=run.iteration if run.iteration else (-1 if resume else None),
             )
         )
+        at = run.iteration if run.iteration else (-1 if resume else None)
+        self._levels = self._stack.enter_context(
+            LevelsLog(run.workdir / "levels.csv", resume_at=at)
+        )
         self._stack.enter_context(self._progress)
 
     def record(self, run: Run, row: dict[str, float], *, scored: bool) -> None:
         """Writes one row, with scores and sample grids where they are due."""
         values: dict[str, Any] = {name: float(x) for name, x in row.items()}
         if row:
-            values |= self._constants
+            values["bytes_per_iteration"] = run.traffic.sent_bytes
+            bits = round(run.traffic.bits_per_coordinate, 4)
+            values["bits_per_coordinate"] = bits
             values["seconds"] = round(run.seconds, 3)
             values["bytes"] = run.sent_bytes
         if scored:
@@ -82,6 +86,16 @@ class Observer:
                 "penalty": values["penalty"],
             }
             self._progress.update(run.iteration, **shown)
+
+        if row:
+            self._levels.record(run)
+
+    def planned(self, run: Run) -> None:
+        """Tells of a plan of bits, and keeps it in the workdir."""
+        path = run.workdir / "plans" / f"{run.iteration:06d}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(run.plan.to_json() + "\n")
+        self._progress.say(f"planned after iteration {run.iteration}:\n{run.plan}")
 
     def begin(self, run: Run) -> None:
         """Counts time left from here, after the iteration that compiled the step."""

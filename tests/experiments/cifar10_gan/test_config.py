@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from experiments.cifar10_gan.config import FREE, RESHARDED, Config, resumed
+from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.presets import PRESETS, from_preset
+from experiments.cifar10_gan.resuming import FREE, RESHARDED, resumed
 
 
 @pytest.mark.parametrize("name", PRESETS)

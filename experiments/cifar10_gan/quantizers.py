@@ -1,0 +1,109 @@
+"""The exchange of a run: its quantizer, or one for small and one for large leaves."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+import qgenx_jax as qgenx
+from experiments.cifar10_gan.config import EXACT, Config, key_of
+
+SMALL, WIDE_BITS = 4096, 8
+"""Coordinates of a leaf that `--plan=size` calls small, and the bits these get."""
+
+
+def create_exchange(
+    config: Config, axis_name: Any, plan: qgenx.Plan | None = None
+) -> qgenx.Exchange:
+    """What carries the dual vectors, by a plan of bits where there is one."""
+    settings: dict[str, Any] = {"key": key_of(config, "rounding")}
+    quantizer = create_quantizer(config)
+    if quantizer is None:
+        return qgenx.exchange(axis_name, None, **settings)
+    settings["collective"] = config.collective
+    if plan is not None:  # which decides of small leaves, too
+        return plan.exchange(axis_name, exact=None, **settings)
+    small = config.exact_leaves == "small"
+    settings["exact"] = qgenx.small_leaves if small else None
+    if config.plan != "size":
+        return qgenx.exchange(axis_name, quantizer, **settings)
+    wide = {"small": create_quantizer(config, WIDE_BITS), "large": quantizer}
+    settings["labels"] = qgenx.by_size(SMALL)
+    return qgenx.exchange(axis_name, wide, **settings)
+
+
+def create_quantizer(
+    config: Config, bits: int | None = None, levels: Any = None
+) -> qgenx.Quantizer | None:
+    """The configured quantizer; None for an exact exchange.
+
+    Args:
+        config: of the run.
+        bits: in place of the configured ones.
+        levels: that an adaptive one begins with.
+    """
+    bits = config.bits if bits is None else bits
+    if bits == EXACT:
+        return None
+    if config.family == "min_max":
+        return qgenx.min_max(bits, bucket_size=config.bucket_size)
+    norm = math.inf if config.norm == "inf" else int(config.norm)
+    buckets: dict[str, Any] = {"norm": norm, "bucket_size": config.bucket_size}
+    if config.family == "adaptive" and bits > 1:
+        adapt = parse_adapt(config.adapt)
+        return qgenx.adaptive(bits, adapt=adapt, levels=levels, **buckets)
+    if config.family == "exponential":
+        return qgenx.exponential(bits, **buckets) if bits > 1 else None
+    return qgenx.uniform(bits, **buckets)
+
+
+def parse_adapt(text: str) -> int | tuple[int, ...] | None:
+    """What `--adapt` says: nothing, one number, or a list of them."""
+    numbers = parse_numbers("adapt", text)
+    if not numbers:
+        return None
+    return numbers if "," in text else numbers[0]
+
+
+def parse_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them.
+
+    Raises:
+        ValueError: if it is not such.
+    """
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not all(item.isdigit() for item in items):
+        raise ValueError(
+            f"{name} must be whole numbers with commas between them, got {text!r}; "
+            "write for instance 0,200,1000"
+        )
+    return tuple(int(item) for item in items)
+
+
+def create_plan(
+    config: Config, vectors: list[Any], payload_bytes: int, weights: Any
+) -> qgenx.Plan:
+    """Bits for each leaf of vectors like these, in as many bytes as without a plan.
+
+    Args:
+        config: of the run, whose family leaves are quantized by.
+        vectors: dual vectors, whose variances are averaged.
+        payload_bytes: the budget.
+        weights: of coordinates; None for 1.
+    """
+
+    def make(bits: int, flats: list[np.ndarray]) -> qgenx.Quantizer | None:
+        if config.family != "adaptive" or bits == 1:
+            return create_quantizer(config, bits)
+        norm = math.inf if config.norm == "inf" else int(config.norm)
+        buckets: dict[str, Any] = {"norm": norm, "bucket_size": config.bucket_size}
+        levels = qgenx.fit_levels(flats, bits, zero=False, **buckets)
+        return create_quantizer(config, bits, np.asarray(levels).tolist())
+
+    return qgenx.plan_bits(
+        *[jax.tree.map(np.asarray, vector) for vector in vectors],
+        payload_bytes=payload_bytes,
+        candidates=make,
+        weights=weights,
+    )

@@ -1,0 +1,61 @@
+"""Configurations from others: of a preset, and of a run that is resumed."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.cifar10_gan.config import Config
+
+FREE = frozenset(
+    {
+        "workdir",
+        "data_dir",
+        "coordinator",
+        "process",
+        "processes",
+        "wait_seconds",
+        "iterations",
+        "log_every",
+        "score_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "record_vectors",
+        "tensorboard",
+        "wandb",
+    }
+)
+"""Fields that may change when a run is resumed: none of them enters its numbers."""
+
+RESHARDED = frozenset({"workers"})
+"""Fields that may change, too, and with them the numbers from there on."""
+
+
+def replaced(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values.
+
+    Raises:
+        ValueError: for an unknown field.
+    """
+    known = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"fields must be among {sorted(known)}, got {unknown}")
+    return dataclasses.replace(config, **values)
+
+
+def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
+    """The configuration of a saved run, with the fields given that may change.
+
+    Raises:
+        ValueError: for a given field that the run depends on, of another value, or for
+            a saved field that is unknown.
+    """
+    config = replaced(Config(), saved)
+    for name, value in given.items():
+        before = getattr(config, name, value)
+        if name not in FREE | RESHARDED and before != value:
+            raise ValueError(
+                f"{name} must be {before!r} as in the run to resume, got {value!r}; "
+                "leave it out, or start another run in another --workdir"
+            )
+    return replaced(config, given)
