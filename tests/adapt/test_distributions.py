@@ -10,6 +10,7 @@ import pytest
 from qgenx_jax._adapt import distributions
 from tests.lib.fifty_digits import Folded
 
+pytestmark = pytest.mark.plainly
 LAWS = {
     "0.05": (["0"], ["0.05"], ["1"]),
     "0.1": (["0"], ["0.1"], ["1"]),

@@ -15,9 +15,15 @@ from tests.lib.fifty_digits import Folded
 
 MAGNITUDES = solvers.Kind(signed=False)
 MIRRORED = solvers.Kind(signed=False, mirrored=True)
+pytestmark = pytest.mark.plainly
 UNIFORM = np.linspace(0, 1, 8)
 refit = jax.jit(solvers.refit, static_argnames=("method", "kind"))
 solve = jax.jit(solvers.solve, static_argnames=("method", "kind"))
+variance = jax.jit(solvers.variance, static_argnames="kind")
+derivative = jax.jit(tables.derivative, static_argnames="kind")
+best_between = jax.jit(solvers.best_between)
+best_lowest = jax.jit(solvers.best_lowest)
+tabulated = jax.jit(distributions.tabulated)
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -28,10 +34,10 @@ def test_one_update_and_converged_levels_equal_fifty_digits(name):
     with jax.enable_x64(True):
         law = law_of(name)
         lower, upper = jnp.asarray(np.array(ends, float).T)
-        found = solvers.best_between(law, lower, upper, lower)
+        found = best_between(law, lower, upper, lower)
         np.testing.assert_allclose(found, right, rtol=1e-9)
         found = solve(law, jnp.linspace(0, 1, 4), method="newton", kind=MAGNITUDES)
-        values = [solvers.variance(law, table) for table in found]
+        values = [variance(law, table) for table in found]
         table = [Decimal(float(x)) for x in found[np.argmin(values)]]
     for j in (1, 2):  # a fixed point of updates in decimals
         best = exact.best_between(table[j - 1], table[j + 1])
@@ -71,7 +77,7 @@ def optimum_of(name, label, bits):
     fine[[0, -1]] = -1 if kind.signed else 0, 1
     fine[EDGES // 2] = 0 if kind.signed else fine[EDGES // 2]
     law = law_of(name, signed=kind.signed)
-    law = distributions.tabulated(law, jnp.asarray(fine))
+    law = tabulated(law, jnp.asarray(fine))
     count = 2**bits if kind.signed else 2 ** (bits - 1)
     steps = count - (not kind.mirrored)
     zero = kind.zero is not None
@@ -79,13 +85,12 @@ def optimum_of(name, label, bits):
     if zero:
         kind = kind._replace(zero=int(np.flatnonzero(best == 0)[0]))
     table = kind.levels(jnp.linspace(fine[0], 1, steps + 1))
-    return law, kind, table, float(solvers.variance(law, jnp.asarray(best), kind))
+    return law, kind, table, float(variance(law, jnp.asarray(best), kind=kind))
 
 
 EDGES = 800
 
 
-@pytest.mark.plainly
 @pytest.mark.parametrize(("label", "bits", "method"), ROWS)
 def test_the_best_start_reaches_the_optimum(label, bits, method):
     names = ["four"] if bits == 8 or label == "with zero" else ["0.05", "0.3", "four"]
@@ -93,11 +98,11 @@ def test_the_best_start_reaches_the_optimum(label, bits, method):
         with jax.enable_x64(True):
             law, kind, table, least = optimum_of(name, label, bits)
             found = solve(law, kind.with_zero(table), method=method, kind=kind)
-            values = [solvers.variance(law, x, kind) for x in found]
+            values = [variance(law, x, kind=kind) for x in found]
             assert min(values) <= least * (1 + 1e-4)
             if bits == 8:  # more levels than edges for them: a minimum all the same
                 best = found[np.argmin(values)]
-                slopes = tables.derivative(law, best, kind)
+                slopes = derivative(law, best, kind=kind)
                 free = kind.free(kind.whole(best).size)
                 assert np.abs(np.where(free, slopes, 0)).max() < 1e-7
 
@@ -110,7 +115,6 @@ SINGLE = [
 ]
 
 
-@pytest.mark.plainly
 @pytest.mark.parametrize(("label", "bits", "method"), SINGLE)
 def test_in_float32_the_optimum_is_reached(label, bits, method):
     with jax.enable_x64(True):
@@ -120,11 +124,10 @@ def test_in_float32_the_optimum_is_reached(label, bits, method):
     found = refit(single, table, method=method, kind=kind)
     assert found.dtype == jnp.float32
     with jax.enable_x64(True):
-        value = solvers.variance(law, found.astype(jnp.float64), kind)
+        value = variance(law, found.astype(jnp.float64), kind=kind)
         assert value <= least * (1 + 1e-3)
 
 
-@pytest.mark.plainly
 def test_normals_need_no_histogram():
     with jax.enable_x64(True):
         *_, least = optimum_of("four", "mirrored", 4)
@@ -133,7 +136,7 @@ def test_normals_need_no_histogram():
     found = refit(law, table, method="coordinate", kind=MIRRORED)
     with jax.enable_x64(True):
         law, found = law_of("four"), found.astype(jnp.float64)
-        assert solvers.variance(law, found, MIRRORED) <= least * (1 + 1e-3)
+        assert variance(law, found, kind=MIRRORED) <= least * (1 + 1e-3)
 
 
 def test_the_multiplier_is_the_best_of_many_ratios():
@@ -142,14 +145,13 @@ def test_the_multiplier_is_the_best_of_many_ratios():
         (found,) = solve(law, jnp.asarray(UNIFORM), method="amq", kind=MAGNITUDES)
         ratios = np.linspace(0.1, 0.99, 500)
         tried = [[0, *(p ** np.arange(6, -1, -1))] for p in ratios]
-        values = jax.vmap(lambda t: solvers.variance(law, t))(jnp.asarray(tried))
-        assert solvers.variance(law, found) <= values.min() * (1 + 1e-6)
+        values = jax.vmap(lambda t: variance(law, t))(jnp.asarray(tried))
+        assert variance(law, found) <= values.min() * (1 + 1e-6)
 
 
 EVERY = [(m, k) for m in solvers.METHODS for k in (MAGNITUDES, MIRRORED)]
 
 
-@pytest.mark.plainly
 @pytest.mark.parametrize(("method", "kind"), EVERY)
 def test_levels_are_valid_whatever_the_law(method, kind):
     edges = jnp.asarray([0.0, 0.5, 0.50001, 0.8, 1.0])
@@ -161,11 +163,11 @@ def test_levels_are_valid_whatever_the_law(method, kind):
     for masses in ([0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 1]):
         law = distributions.histogram(edges, jnp.asarray(masses, jnp.float32))
         found = refit(law, table, method=method, kind=kind)
-        assert tables.valid(found, kind)
+        assert tables.valid(found, kind=kind)
         assert found[0] == 0 or kind.mirrored
         assert found[-1] == 1
-        before = solvers.variance(law, table, kind)
-        assert solvers.variance(law, found, kind) <= before
+        before = variance(law, table, kind=kind)
+        assert variance(law, found, kind=kind) <= before
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -174,5 +176,5 @@ def test_the_lowest_level_without_zero_equals_fifty_digits(name):
     right = [float(exact.best_lowest(Decimal(c))) for c in upper]
     with jax.enable_x64(True):
         ends = jnp.asarray(list(map(float, upper)))
-        found = solvers.best_lowest(law_of(name), ends, ends / 3)
+        found = best_lowest(law_of(name), ends, ends / 3)
         np.testing.assert_allclose(found, right, rtol=1e-9)
