@@ -1,7 +1,7 @@
 """Tables of least expected variance under a law, in jit, by fixed numbers of steps.
 
-No method is global: single starts end up to 42 % above the optimum, the best of
-several within 0.5 %. `refit` keeps the best, and the table in use where none is better.
+No method is global: single starts end up to 42 % above the optimum, the best of several
+next to it. `refit` keeps the best, and the table in use where none is better.
 """
 
 import math

@@ -13,6 +13,11 @@ from qgenx_jax._adapt.statistics import histogram_statistics, normal_statistics
 from qgenx_jax._adapt.tables import Kind
 
 BUCKETS = {"bucket_size": 256, "norm": math.inf}
+histogram = jax.jit(
+    histogram_statistics, static_argnames=("bucket_size", "norm", "signed", "mirrored")
+)
+normals = jax.jit(normal_statistics, static_argnames=("bucket_size", "norm"))
+predicted = jax.jit(fit.predicted, static_argnames="kind")
 VECTOR = np.random.default_rng(2).standard_t(3, 2**13).astype(np.float32)
 
 
@@ -65,13 +70,11 @@ KINDS = {
 def test_what_is_predicted_is_the_variance(label):
     kind, sparse = KINDS[label], np.where(np.arange(2**13) % 5, VECTOR, 0)
     vector = jnp.asarray(sparse, jnp.float32)
-    summed = histogram_statistics(
-        vector, **BUCKETS, signed=kind.signed, mirrored=kind.mirrored
-    )
+    summed = histogram(vector, **BUCKETS, signed=kind.signed, mirrored=kind.mirrored)
     table = np.array([0.05, 0.2, 0.5, 1])
     whole = [*-table[::-1], *([0] if label == "magnitudes" else []), *table]
     given = {"magnitudes": [0, *table], "mirrored": table, "signed": whole}[label]
-    found = fit.predicted(summed, jnp.asarray(given, jnp.float32), kind)
+    found = predicted(summed, jnp.asarray(given, jnp.float32), kind=kind)
     if label == "magnitudes":
         quantizer = qgenx.user_levels(table, **BUCKETS)
         right = qgenx.bounds.exact_variance(sparse, quantizer, ideal=True).sum()
@@ -84,20 +87,21 @@ def test_what_is_predicted_is_the_variance(label):
 @pytest.mark.plainly
 def test_what_is_predicted_of_normal_vectors():
     vector = np.random.default_rng(5).standard_normal(2**13)
-    summed = normal_statistics(jnp.asarray(vector, jnp.float32), **BUCKETS)
+    summed = normals(jnp.asarray(vector, jnp.float32), **BUCKETS)
     table = np.array([0.1, 0.3, 0.6, 1])
-    found = fit.predicted(summed, jnp.asarray([0, *table]), KINDS["magnitudes"])
+    found = predicted(summed, jnp.asarray([0, *table]), kind=KINDS["magnitudes"])
     quantizer = qgenx.user_levels(table, **BUCKETS)
     right = qgenx.bounds.exact_variance(vector, quantizer, ideal=True).sum()
     # the largest of 256 is at 1 in a bucket, which a normal does not know
     np.testing.assert_allclose(found, right / (vector**2).sum(), rtol=2e-2)
 
 
+@pytest.mark.plainly
 def test_nothing_is_predicted_of_no_energy():
     kind = KINDS["mirrored"]
-    zeros = jnp.zeros(256)
-    summed = histogram_statistics(zeros, **BUCKETS, signed=False, mirrored=True)
-    assert fit.predicted(summed, jnp.asarray([0.2, 1.0]), kind) == 0
+    zeros = jnp.zeros(2**13)
+    summed = histogram(zeros, **BUCKETS, signed=False, mirrored=True)
+    assert predicted(summed, jnp.asarray([0.05, 0.2, 0.5, 1]), kind=kind) == 0
 
 
 @pytest.mark.plainly

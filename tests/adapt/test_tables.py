@@ -8,7 +8,7 @@ import pytest
 from qgenx_jax._adapt import tables
 from tests.adapt.test_distributions import law_of
 
-pytestmark = pytest.mark.plainly
+pytestmark = [pytest.mark.plainly, pytest.mark.quick]
 MIRRORED = tables.Kind(signed=False, mirrored=True)
 KINDS = {"zero": tables.MAGNITUDES, "mirrored": MIRRORED}
 TABLE = np.linspace(0, 1, 8) ** 2
