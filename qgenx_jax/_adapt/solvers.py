@@ -1,7 +1,7 @@
 """Tables of least expected variance under a law, in jit, by fixed numbers of steps.
 
-No method is global: single starts end up to 42 % above the optimum, the best of
-several within 0.5 %. `refit` keeps the best, and the table in use where none is better.
+No method is global: single starts end up to 42 % above the optimum, the best of several
+next to it. `refit` keeps the best, and the table in use where none is better.
 """
 
 import math
@@ -163,8 +163,13 @@ def _geometric(log_least: Array, count: int, kind: Kind) -> Array:
     return kind.with_zero(jnp.concatenate([below, levels]))
 
 
+SHIFT = 0.3
+"""Of quantiles, in steps: how many levels are best on which side of 0, either finds."""
+
+
 def starts(law: Law, table: Array, kind: Kind) -> Array:
-    """Uniform, exponential and quantile starts, and the table in use: (4, n), whole.
+    """Uniform, exponential and quantile starts, and the table in use: (4, n), whole;
+    of signed tables without a zero quantiles to both sides too, (6, n).
 
     The quantiles are those of the cube root of the density, in proportion to which
     many levels lie best. The lowest step of mirrored tables is half a step.
@@ -185,13 +190,19 @@ def starts(law: Law, table: Array, kind: Kind) -> Array:
     total = jnp.sum(roots)
     # a hundredth of uniform law: levels stay apart where there is nothing
     roots = roots / jnp.where(total > 0, total, 1) + 0.01 * widths / (1 - low)
-    inner = low + along(roots, widths, shares * jnp.sum(roots))
-    made = equal, _geometric(least, count, kind), equal.at[1:-1].set(inner)
+    lopsided = (0.0, SHIFT, -SHIFT) if kind.signed and kind.zero is None else (0.0,)
+    moved = [shares + shift / (count - 1) for shift in lopsided]
+    inner = [low + along(roots, widths, x * jnp.sum(roots)) for x in moved]
+    made = (
+        equal,
+        _geometric(least, count, kind),
+        *(equal.at[1:-1].set(x) for x in inner),
+    )
     return jnp.stack([*map(kind.with_zero, made), table])
 
 
 def solve(law: Law, table: Array, method: str, kind: Kind) -> Array:
-    """What a method makes of each start, (4, n); "amq" has one, (1, n)."""
+    """What a method makes of each of `starts`; "amq" has one, (1, n)."""
     run, whole = METHODS[method], kind.whole(table)
     if method == "amq":
         return kind.levels(run(law, whole, kind)[None])

@@ -11,18 +11,22 @@ RNG = np.random.default_rng(0)
 VECTOR = RNG.standard_normal(1000) * np.repeat([1, 10, 0.1, 3], 250)
 
 
-def of_histogram(vector, signed=False, bucket_size=64, norm=2):
-    return statistics.histogram_statistics(
-        jnp.asarray(vector, jnp.float32),
-        bucket_size=bucket_size,
-        norm=norm,
-        signed=signed,
-    )
+histogram = jax.jit(
+    statistics.histogram_statistics,
+    static_argnames=("bucket_size", "norm", "signed", "mirrored"),
+)
+normals = jax.jit(statistics.normal_statistics, static_argnames=("bucket_size", "norm"))
+
+
+def of_histogram(vector, signed=False, bucket_size=64, norm=2, mirrored=False):
+    kept = {"bucket_size": bucket_size, "norm": norm}
+    vector = jnp.asarray(vector, jnp.float32)
+    return histogram(vector, **kept, signed=signed, mirrored=mirrored)
 
 
 def of_normals(vector, bucket_size=64, norm=2):
     vector = jnp.asarray(vector, jnp.float32)
-    return statistics.normal_statistics(vector, bucket_size=bucket_size, norm=norm)
+    return normals(vector, bucket_size=bucket_size, norm=norm)
 
 
 def buckets():
@@ -41,6 +45,8 @@ def test_histograms_equal_numpys(norm, signed):
     # a coordinate next to an edge may fall on its other side in float32
     np.testing.assert_allclose(np.cumsum(found), np.cumsum(right), rtol=3e-3)
     np.testing.assert_allclose(found.sum(), right.sum(), rtol=1e-5)
+    energy = of_histogram(VECTOR, signed, norm=norm).energy
+    np.testing.assert_allclose(energy, (VECTOR**2).sum(), rtol=1e-5)
 
 
 def test_normals_keep_the_sums_of_buckets():
@@ -48,13 +54,15 @@ def test_normals_keep_the_sums_of_buckets():
     w = np.array([np.sum(b**2) * b.size for b in buckets()])
     u = [b / np.linalg.norm(b) for b in buckets()]
     mean, var = np.array([x.mean() for x in u]), np.array([x.var() for x in u])
-    for field, right in zip(found, (w, w * mean, w * var, w * mean**2), strict=True):
+    sums = w, w * mean, w * var, w * mean**2, VECTOR**2
+    for field, right in zip(found, sums, strict=True):
         np.testing.assert_allclose(field.sum(), right.sum(), rtol=1e-5)
 
 
 def test_parts_in_any_order_are_the_whole():
     whole = of_histogram(VECTOR), of_normals(VECTOR)
-    parts = [VECTOR[i : i + 256] for i in (512, 0, 768, 256)]
+    place = np.arange(1000) // 256
+    parts = [np.where(place == i, VECTOR, 0) for i in (2, 0, 3, 1)]
     for method, right in zip((of_histogram, of_normals), whole, strict=True):
         merged = jax.tree.map(lambda *x: sum(x), *map(method, parts))
         for a, b in zip(merged, right, strict=True):
@@ -63,19 +71,31 @@ def test_parts_in_any_order_are_the_whole():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_buckets_that_do_not_count_add_nothing(bad):
-    vector = np.concatenate([np.full(64, bad), np.zeros(64), VECTOR])
+    lost = np.concatenate([np.full(64, bad), np.zeros(936)])
+    kept = np.where(np.arange(1000) < 128, 0, VECTOR)
     for method in (of_histogram, of_normals):
-        for a, b in zip(method(vector), method(VECTOR), strict=True):
+        for a, b in zip(method(lost + kept), method(kept), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
-        for field in method(vector[:128]):
+        for field in method(lost):
             assert (np.asarray(field) == 0).all()
 
 
+def test_zeros_count_where_no_level_is_zero():
+    vector = np.where(np.arange(1000) % 4, VECTOR, 0)
+    with_zero, without = of_histogram(vector), of_histogram(vector, mirrored=True)
+    more = np.asarray(without.masses - with_zero.masses)
+    blocks = [vector[i : i + 64] for i in range(0, 1000, 64)]
+    right = sum((b**2).sum() * (b == 0).sum() for b in blocks)
+    np.testing.assert_allclose(more[0], right, rtol=1e-5)
+    np.testing.assert_allclose(more[1:], 0)
+
+
 def test_sums_of_many_terms_do_not_stagnate():
-    size = 2**18
-    found = of_histogram(np.full(size, 0.3), bucket_size=64).masses.sum()
+    size = 10**7  # 0.3^2 added one by one in float32 stops at 2^17 or so
+    found = of_histogram(np.full(size, 0.3, np.float32), bucket_size=64)
     n = np.float32(np.linalg.norm(np.full(64, 0.3)))
-    np.testing.assert_allclose(found, size * n**2, rtol=3e-5)
+    np.testing.assert_allclose(found.masses.sum(), size * n**2, rtol=3e-5)
+    np.testing.assert_allclose(found.energy, size * 0.09, rtol=3e-5)
 
 
 def test_the_normal_of_a_group_has_its_variance():
