@@ -97,3 +97,11 @@ def counted(
             sums = (kinds[i].size * dtype.itemsize for i, dtype in dtypes.items())
             bytes_of[label] = sum(sums)
     return Groups(quantizers, members, {label: bytes_of[label] for label in quantizers})
+
+
+def variances(of: Recorded, groups: Groups) -> dict[str, float]:
+    """Of each group as it travels."""
+    return {
+        label: of.variance(groups.members[label], quantizer)
+        for label, quantizer in groups.quantizers.items()
+    }

@@ -10,7 +10,13 @@ from qgenx_jax import _checks
 from qgenx_jax._adapt.fit import fit_levels
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange import groups, knapsack
-from qgenx_jax._exchange.assigned import Groups, cost, counted, grouped
+from qgenx_jax._exchange.assigned import (
+    Groups,
+    cost,
+    counted,
+    grouped,
+    variances,
+)
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.plan import Plan
 from qgenx_jax._exchange.recorded import Recorded, recorded
@@ -113,23 +119,16 @@ def plan_bits(
     values = _with_unknown(known, of, units.values())
     budget = _budget(payload_bytes, bits_per_coordinate, of.size)
 
-    def groups_of(choice: np.ndarray) -> Groups:
+    def ways(choice: np.ndarray) -> list[Groups]:
         chosen = [table[i] for table, i in zip(tables, choice, strict=True)]
-        made = grouped(of, units, chosen, by_leaf=labels is None)
-        return split(of, made, most_groups) if labels is None else made
+        whole = grouped(of, units, chosen, by_leaf=labels is None)
+        cut = split(of, whole, most_groups) if labels is None else whole
+        return [whole] if cut is whole else [cut, whole]
 
-    first = found = knapsack.solve(values, costs, budget)
-    left: float = budget
-    while found is not None:
-        made = groups_of(found.choice)
-        if made.payload_bytes <= budget:
-            break
-        # of short buckets, which costs leave out: a few bytes for each group
-        over = made.payload_bytes - budget
-        left -= over if over < LITTLE * budget else 1
-        found = knapsack.solve(values, costs, left)
-    else:
-        made = groups_of(costs.argmin(axis=1))
+    first = knapsack.solve(values, costs, budget)
+    made = _within(of, ways, values, costs, budget)
+    if made is None:
+        made = ways(costs.argmin(axis=1))[-1]
         if made.payload_bytes > budget:
             raise _too_small(made.payload_bytes, budget, bits_per_coordinate, of.size)
     bound = 0.0
@@ -139,16 +138,48 @@ def plan_bits(
         bound = first.bound if is_known else max(at_most.bound, 0.0)
     if make is not None and shared is not None:
         made = _refitted(of, made, make, shared)
-    variances = {x: of.variance(made.members[x], q) for x, q in made.quantizers.items()}
     return Plan(
         made.quantizers,
         {of.paths[i]: x for x, members in made.members.items() for i in members},
         dict(zip(of.paths, of.sizes, strict=True)),
         made.bytes_of,
-        variances,
+        variances(of, made),
         of.energy(range(len(of.leaves))),
         bound,
     )
+
+
+def _within(
+    of: Recorded,
+    ways: Callable[[np.ndarray], list[Groups]],
+    values: np.ndarray,
+    costs: np.ndarray,
+    budget: int,
+) -> Groups | None:
+    """The best groups within a budget, of choices that are solved for ever less of it.
+
+    Args:
+        of: the vectors.
+        ways: the groups that a choice may travel in, the first of least variance.
+        values: variances of units by candidates.
+        costs: their bytes, without the short buckets at the ends of groups.
+        budget: bytes.
+    """
+    best, least, left = None, math.inf, float(budget)
+    while (found := knapsack.solve(values, costs, left)) is not None:
+        if knapsack.total(values, found.choice) >= least:
+            break
+        tried = ways(found.choice)
+        for made in tried:
+            if made.payload_bytes <= budget:
+                variance = math.fsum(variances(of, made).values())
+                if variance < least or best is None:
+                    best, least = made, variance
+        over = tried[0].payload_bytes - budget
+        if over <= 0:
+            break
+        left -= over if over < LITTLE * budget else 1
+    return best
 
 
 def _budget(payload_bytes: Any, bits_per_coordinate: Any, size: int) -> int:

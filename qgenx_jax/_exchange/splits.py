@@ -18,6 +18,8 @@ from qgenx_jax.bounds.given_vector import coordinate_variances
 
 WORTH = 0.02
 """Of the variance, what a group more has to save: each is compiled for itself."""
+SMALL = 2**17
+"""Coordinates of a tree of which whole groups are compared."""
 TRIED = 16
 """Places to cut a group at, those where scales differ most."""
 
@@ -93,9 +95,12 @@ def _shared(
 ) -> float:
     """Variance in buckets that leaves share, above what is expected without.
 
-    `own` is the variance per coordinate of each leaf in buckets of its own.
+    `own` is the variance per coordinate of each leaf in buckets of its own. Of a small
+    group it is the whole variance, since other buckets are cut elsewhere, too.
     """
     ends = np.cumsum([of.sizes[i] for i in members])
+    if sum(of.sizes[i] for i in own) <= SMALL:
+        return of.variance(members, quantizer)
     length = quantizer.bucket_size or int(ends[-1])
     inside = ends[:-1][ends[:-1] % length != 0]
     starts = np.unique(inside // length) * length

@@ -115,7 +115,6 @@ def test_leaves_are_near_the_best_of_all_choices(seed):
         assert counted(plan, tree) == plan.payload_bytes <= budget
         # a short bucket of each group is not foreseen to the byte
         best = best_of_all(tree, candidates, budget - 8 * len(plan.quantizers))
-        print(plan.predicted / best)
         assert plan.predicted <= 1.05 * best
 
 

@@ -41,8 +41,8 @@ def test_leaves_that_are_weighed_alike_get_a_group_for_each_scale():
 def test_most_is_kept_and_nothing_is_split_for_nothing():
     of, groups = of_and_groups(TREE, WEIGHTS, [FOUR] * 8)
     assert split(of, groups, 1) is groups
-    alike = [x / s for x, s in zip(TREE, SCALES, strict=True)]
-    of, groups = of_and_groups([np.concatenate(alike[:4]), alike[4]], None, [FOUR] * 2)
+    whole_buckets = [RNG.normal(size=2048).astype("f4") for _ in range(3)]
+    of, groups = of_and_groups(whole_buckets, None, [FOUR] * 3)
     assert split(of, groups, 9) is groups
     of, groups = of_and_groups(TREE, WEIGHTS, [None] * 8)
     assert split(of, groups, 9) is groups
