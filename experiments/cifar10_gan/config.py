@@ -18,6 +18,8 @@ EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
 
 Family = Literal["uniform", "exponential", "min_max"]
+Dtype = Literal["float32", "bfloat16"]
+Decay = Literal["constant", "linear", "cosine"]
 Optimizer = Literal[
     "extra_adam",
     "adam",
@@ -27,6 +29,8 @@ Optimizer = Literal[
     "dual_extrapolation",
     "optimistic",
 ]
+Q_GENX = ("dual_averaging", "dual_extrapolation", "optimistic")
+"""Which of the optimizers are variants of Q-GenX."""
 
 
 def _field(default: Any, text: str) -> Any:
@@ -59,11 +63,18 @@ class Config:
     processes: int = _field(1, "how many processes share the workers")
     process: int = _field(0, "which of them this is")
     wait_seconds: int = _field(300, "at the start, for the other processes to join")
-    iterations: int = _field(1000, "of the optimizer, one or two oracle calls each")
+    iterations: int = _field(
+        1000, "of the optimizer, n_critic times one or two oracle calls each"
+    )
     batch_size: int = _field(16, "pictures per worker and oracle call")
     model: str = _field("dcgan", f"one of {', '.join(NAMES)}")
     width: int = _field(32, "F, filters of the narrowest layers")
     latent: int = _field(128, "size of a latent vector")
+    dtype: str = _field(
+        "float32",
+        f"of the networks' layers: one of {', '.join(get_args(Dtype))}; parameters, "
+        "moments, dual vectors, norms and losses are float32",
+    )
     init_deviation: float = _field(
         0.04, "of the initial kernels; 0.02 goes with width 128"
     )
@@ -82,6 +93,18 @@ class Config:
     optimizer: str = _field("extra_adam", f"one of {', '.join(get_args(Optimizer))}")
     learning_rate_generator: float = _field(2e-4, "of Adam's and SGD's kind, for G")
     learning_rate_discriminator: float = _field(1e-3, "of Adam's and SGD's kind, for D")
+    decay: str = _field(
+        "constant", f"of both learning rates: one of {', '.join(get_args(Decay))}"
+    )
+    decay_iterations: int = _field(
+        1000, "after which a rate that decays stays; not those of the run"
+    )
+    decay_to: float = _field(0.0, "the fraction of itself at which a rate stays")
+    n_critic: int = _field(
+        1,
+        "updates of D for each of G: in all but the last of an iteration G rests, "
+        "and nothing of it is computed or sent; not for Q-GenX's joint steps",
+    )
     b1: float = _field(0.5, "Adam's decay of first moments, per oracle call")
     b2: float = _field(0.9, "Adam's decay of second moments, per oracle call")
     gamma0: float = _field(1e-3, "scale of Q-GenX's adaptive step sizes")
@@ -119,6 +142,8 @@ class Config:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
+        if not 0 <= self.decay_to <= 1:
+            raise ValueError(f"decay_to must be in [0, 1], got {self.decay_to}")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -174,6 +199,8 @@ _AT_LEAST = {
     "width": 1,
     "latent": 1,
     "bucket_size": 1,
+    "decay_iterations": 1,
+    "n_critic": 1,
     "penalty_weight": 0,
     "log_every": 1,
     "score_every": 1,
@@ -189,12 +216,14 @@ _POSITIVE = (
 )
 _CHOICES = {
     "model": NAMES,
+    "dtype": get_args(Dtype),
     "devices": ("auto", "simulated", "vmap"),
     "family": get_args(Family),
     "norm": ("inf", "2", "1"),
     "exact_leaves": ("small", "none"),
     "collective": ("all_gather", "reduce_scatter", "auto"),
     "optimizer": get_args(Optimizer),
+    "decay": get_args(Decay),
 }
 
 FREE = frozenset(

@@ -31,8 +31,8 @@ def _is_tfds(config: Config) -> bool:
     return not (config.source == "embedded" or is_array or is_folder)
 
 
-def _of_optimizers(*names: str) -> ReadIf:
-    when = f"by the optimizers {', '.join(names)}"
+def _of_optimizers(*names: str, why: str = "") -> ReadIf:
+    when = f"by the optimizers {', '.join(names)}{why}"
     return ReadIf(lambda config: config.optimizer in names, ("optimizer",), when)
 
 
@@ -43,7 +43,14 @@ _SEVERAL = ReadIf(
     lambda config: config.processes > 1, ("processes",), "by several processes"
 )
 _ADAMS = ("extra_adam", "adam", "optimistic_adam")
-_RATES = _of_optimizers(*_ADAMS, "sgd")
+_RATES = _of_optimizers(
+    *_ADAMS, "sgd", why=" (Q-GenX adapts its step sizes to the joint vectors)"
+)
+_DECAYING = ReadIf(
+    lambda config: config.decay != "constant" and _RATES.holds(config),
+    ("decay", "optimizer"),
+    "where a learning rate decays",
+)
 
 READ_IF: Mapping[str, ReadIf] = {
     "data_dir": ReadIf(
@@ -63,6 +70,10 @@ READ_IF: Mapping[str, ReadIf] = {
     "collective": _QUANTIZED,
     "learning_rate_generator": _RATES,
     "learning_rate_discriminator": _RATES,
+    "decay": _RATES,
+    "decay_iterations": _DECAYING,
+    "decay_to": _DECAYING,
+    "n_critic": _RATES,
     "b1": _of_optimizers(*_ADAMS),
     "b2": _of_optimizers(*_ADAMS),
     "gamma0": _of_optimizers("dual_averaging", "dual_extrapolation", "optimistic"),

@@ -175,6 +175,28 @@ def wgan_gp_operator(
     return operator
 
 
+def operator_of(player: str, loss: Loss) -> Operator:
+    """One player's part of the operator, the other's parameters being constants.
+
+    Args:
+        player: whose gradient is taken; params are keyed by player.
+        loss: of this player, from `wgan_gp_losses`.
+
+    Returns:
+        ``operator(params, batch) -> ({player: gradient}, metrics of the loss)``.
+    """
+
+    def operator(
+        params: dict[str, Params], batch: Batch
+    ) -> tuple[dict[str, Params], Metrics]:
+        def of_own(own: dict[str, Params]) -> tuple[jax.Array, Metrics]:
+            return loss({**params, **own}, batch)
+
+        return jax.grad(of_own, has_aux=True)({player: params[player]})
+
+    return operator
+
+
 def _real_side(
     critic: Params, criticise: Apply, batch: Batch, fakes: jax.Array, weight: float
 ) -> tuple[jax.Array, Metrics]:

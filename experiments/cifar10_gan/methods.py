@@ -1,7 +1,12 @@
-"""Optimizers by name, each around one quantized exchange of the joint dual vector."""
+"""Optimizers by name, each around one quantized exchange of the joint dual vector.
+
+With `n_critic`, updates of the discriminator alone come first in an iteration. They are
+those of the same optimizer on the tree {"discriminator": ...}, whose state is that part
+of the joint one's: the generator's moments and counters rest with it.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,11 +14,12 @@ import jax.numpy as jnp
 import optax
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan.config import EXACT, Config, key_of
+from experiments.cifar10_gan.config import EXACT, Q_GENX, Config, key_of
 
-PLAYERS = ("generator", "discriminator")
-Q_GENX = ("dual_averaging", "dual_extrapolation", "optimistic")
+CRITIC = "discriminator"
+PLAYERS = ("generator", CRITIC)
 DualVector = Callable[..., tuple[Any, dict[str, jax.Array]]]
+Iterate = Callable[[DualVector], Callable[..., tuple]]
 
 
 class Method(NamedTuple):
@@ -25,19 +31,33 @@ class Method(NamedTuple):
         exchange: what carries the dual vectors.
         traffic: `traffic(params, workers)`, of an iteration.
         iterate: (dual_vector) to step(params, state, *batches) -> (params, state,
-            metrics), a whole iteration of one worker; batches and metrics have a
-            leading axis of length `calls`.
+            metrics), an update of both players by one worker; batches and metrics have
+            a leading axis, of the oracle calls of an update. `dual_vector(params,
+            *batch)` gives the joint vector and metrics.
+        ahead: what is done before it in an iteration, in this order: the same, of the
+            discriminator alone. Its `dual_vector` is given players=("discriminator",),
+            too, and gives their part of the vector.
     """
 
     optimizer: Any
     calls: int
     exchange: qgenx.Exchange
     traffic: Callable[[Any, int], qgenx.Traffic]
-    iterate: Callable[[DualVector], Callable[..., tuple]]
+    iterate: Iterate
+    ahead: tuple[Iterate, ...] = ()
+
+    @property
+    def calls_of_update(self) -> int:
+        """Oracle calls of an update, of both players or of one."""
+        return self.calls // (len(self.ahead) + 1)
 
 
 def create_method(config: Config, axis_name: Any) -> Method:
-    """The configured optimizer, exchanging over `axis_name`."""
+    """The configured optimizer, exchanging over `axis_name`.
+
+    Raises:
+        ValueError: for a variant of Q-GenX with n_critic above 1 or a decay.
+    """
     quantizer = create_quantizer(config)
     settings: dict[str, Any] = {"key": key_of(config, "rounding")}
     if quantizer is not None:
@@ -46,18 +66,16 @@ def create_method(config: Config, axis_name: Any) -> Method:
         settings["exact"] = qgenx.small_leaves if small else None
     exchange = qgenx.exchange(axis_name, quantizer, **settings)
     if config.optimizer in Q_GENX:
+        _refuse_beside_q_genx(config)
         variant, gamma0 = config.optimizer, config.gamma0
         return _of_pair(
             qgenx.q_genx(exchange, variant=variant, gamma0=gamma0), axis_name
         )
-    mean = qgenx.quantized_mean(exchange)
-    if config.optimizer == "extra_adam":
-        base = qgenx.extragradient(_per_player(config, _adam))
-        return _of_pair(qgenx.chain(mean, base), axis_name)
-    make = {"adam": _adam, "optimistic_adam": _optimistic_adam, "sgd": _sgd}
-    return _of_transformation(
-        mean, _per_player(config, make[config.optimizer]), axis_name
-    )
+    joint = _of_players(config, PLAYERS, exchange, axis_name)
+    if config.n_critic == 1:
+        return joint
+    alone = _of_players(config, (CRITIC,), exchange, axis_name)
+    return _critic_first(alone, config.n_critic - 1, joint, axis_name)
 
 
 def create_quantizer(config: Config) -> qgenx.Quantizer | None:
@@ -71,29 +89,75 @@ def create_quantizer(config: Config) -> qgenx.Quantizer | None:
     return make(config.bits, norm=norm, bucket_size=config.bucket_size)
 
 
-def _per_player(
-    config: Config, make: Callable[[Config, float], optax.GradientTransformation]
-) -> optax.GradientTransformationExtraArgs:
-    """Each player with its own learning rate."""
-    rates = {
-        "generator": config.learning_rate_generator,
-        "discriminator": config.learning_rate_discriminator,
-    }
-    return optax.partition(
-        {player: make(config, rate) for player, rate in rates.items()},
-        {player: player for player in PLAYERS},
+def _refuse_beside_q_genx(config: Config) -> None:
+    for name, only in (("n_critic", 1), ("decay", "constant")):
+        value = getattr(config, name)
+        if value != only:
+            raise ValueError(
+                f"{name} must be {only!r} for {config.optimizer}, a variant of Q-GenX, "
+                "which adapts its step sizes to the joint vectors, got "
+                f"{value!r}; leave it out, or change optimizer"
+            )
+
+
+def _of_players(
+    config: Config, players: tuple[str, ...], exchange: qgenx.Exchange, axis_name: Any
+) -> Method:
+    """An update of these players, on a tree of them alone."""
+    mean = qgenx.quantized_mean(exchange)
+    if config.optimizer == "extra_adam":
+        base = qgenx.extragradient(_per_player(config, players, _adam))
+        return _of_pair(qgenx.chain(mean, base), axis_name)
+    make = {"adam": _adam, "optimistic_adam": _optimistic_adam, "sgd": _sgd}
+    return _of_transformation(
+        mean, _per_player(config, players, make[config.optimizer]), axis_name
     )
 
 
-def _adam(config: Config, rate: float) -> optax.GradientTransformation:
+def _per_player(
+    config: Config,
+    players: tuple[str, ...],
+    make: Callable[[Config, optax.ScalarOrSchedule], optax.GradientTransformation],
+) -> optax.GradientTransformationExtraArgs:
+    """Each player with its own learning rate."""
+    return optax.partition(
+        {player: make(config, _rate(config, player)) for player in players},
+        {player: player for player in players},
+    )
+
+
+def _rate(config: Config, player: str) -> optax.ScalarOrSchedule:
+    """A player's learning rate: a number, or by the count of its oracle calls.
+
+    What decays does so with iterations, all of whose calls have one rate; optimizers
+    count the vectors that they are given.
+    """
+    rate, calls = config.learning_rate_generator, 1
+    if player == CRITIC:
+        rate, calls = config.learning_rate_discriminator, config.n_critic
+    if config.optimizer == "extra_adam":
+        calls *= 2
+    length, end = config.decay_iterations, config.decay_to
+    if config.decay == "constant":
+        return rate
+    if config.decay == "linear":
+        decayed = optax.linear_schedule(rate, end * rate, length)
+    else:
+        decayed = optax.cosine_decay_schedule(rate, length, alpha=end)
+    return lambda count: decayed(jnp.asarray(count) // calls)
+
+
+def _adam(config: Config, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     return optax.adam(rate, b1=config.b1, b2=config.b2)
 
 
-def _optimistic_adam(config: Config, rate: float) -> optax.GradientTransformation:
+def _optimistic_adam(
+    config: Config, rate: optax.ScalarOrSchedule
+) -> optax.GradientTransformation:
     return optax.optimistic_adam_v2(rate, b1=config.b1, b2=config.b2)
 
 
-def _sgd(config: Config, rate: float) -> optax.GradientTransformation:
+def _sgd(config: Config, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     del config
     return optax.sgd(rate)
 
@@ -126,3 +190,60 @@ def _of_transformation(
         return step
 
     return Method(optimizer, 1, mean.exchange, mean.traffic, iterate)
+
+
+def _critic_first(alone: Method, times: int, joint: Method, axis_name: Any) -> Method:
+    """`times` updates of the discriminator alone, then one of both."""
+
+    def iterate(dual_vector: DualVector) -> Callable[..., tuple]:
+        def step(params: Any, state: Any, *batches: Any) -> tuple:
+            def of_critic(own: Any, *batch: Any) -> tuple:
+                resting = qgenx.local_params(params, axis_name)
+                return dual_vector({**resting, **own}, *batch, players=(CRITIC,))
+
+            own = {CRITIC: params[CRITIC]}
+            part = _part(state, jax.eval_shape(alone.optimizer.init, own))
+            own, part, metrics = alone.iterate(of_critic)(own, part, *batches)
+            return {**params, **own}, _with_part(state, part), metrics
+
+        return step
+
+    def traffic(params: Any, workers: int) -> qgenx.Traffic:
+        of_critic = alone.traffic({CRITIC: params[CRITIC]}, workers)
+        return _together([of_critic] * times + [joint.traffic(params, workers)])
+
+    calls = times * alone.calls + joint.calls
+    return joint._replace(calls=calls, traffic=traffic, ahead=(iterate,) * times)
+
+
+def _part(state: Any, like: Any) -> Any:
+    """The leaves of a state that another one has at the same paths, put together so."""
+    leaves = dict(jax.tree_util.tree_leaves_with_path(state))
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path], like)
+
+
+def _with_part(state: Any, part: Any) -> Any:
+    """A state with the leaves of a part of it in their places."""
+    leaves = dict(jax.tree_util.tree_leaves_with_path(part))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaves.get(path, leaf), state
+    )
+
+
+def _together(several: Sequence[qgenx.Traffic]) -> qgenx.Traffic:
+    """The sums over exchanges, whatever collectives they go by."""
+
+    def total(name: str) -> int:
+        return sum(getattr(each, name) for each in several)
+
+    payload, coordinates = total("payload_bytes"), total("coordinates")
+    return several[-1]._replace(
+        collective=" and ".join(sorted({each.collective for each in several})),
+        coordinates=coordinates,
+        payload_bytes=payload,
+        sent_bytes=total("sent_bytes"),
+        received_bytes=total("received_bytes"),
+        bits_per_coordinate=8 * payload / coordinates,
+        phases=tuple(phase for each in several for phase in each.phases),
+        exchanges=total("exchanges"),
+    )

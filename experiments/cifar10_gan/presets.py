@@ -38,6 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "width": 16,
         "init_deviation": 0.056,
         "iterations": 300,
+        "decay_iterations": 300,
         "score_every": 50,
     },
     "paper": {
@@ -54,6 +55,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learning_rate_discriminator": 5e-4,
         "ema_decay": 0.9999,
         "iterations": 500_000,
+        "decay_iterations": 500_000,
         "log_every": 50,
         "score_every": 5000,
         "score_samples": 10_000,

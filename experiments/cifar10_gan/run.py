@@ -63,6 +63,7 @@ class Run:
             config.model,
             width=config.width,
             latent=config.latent,
+            dtype=config.dtype,
             rngs=nnx.Rngs(key_of(config, "weights")),
         )
         self.pair = models.split_pair(*modules)

@@ -90,57 +90,98 @@ def create_step(
     enters the keys of latents and penalty coefficients with the worker and the call, so
     a step depends on nothing but its arguments. `measured`, (K,) and the same for all,
     says whether the quantization error is wanted. Metrics are scalars of shape
-    (K, calls). The buffers of `training` are reused.
+    (K, calls), or (K, those calls that know them): the generator's loss and the norm of
+    its vector are not computed where it rests. The buffers of `training` are reused.
     """
-    operator = losses.wgan_gp_operator(
-        pair.generate, pair.criticise, penalty_weight=config.penalty_weight
-    )
+    settings = {"penalty_weight": config.penalty_weight}
+    joint = losses.wgan_gp_operator(pair.generate, pair.criticise, **settings)
+    parts = losses.wgan_gp_losses(pair.generate, pair.criticise, **settings)
+    critic = methods.CRITIC
+    operators = {
+        methods.PLAYERS: joint,
+        (critic,): losses.operator_of(critic, parts[critic]),
+    }
     root = key_of(config, "latents")
 
     def dual_vector(
-        params: Any, pictures: jax.Array, key: jax.Array, measured: jax.Array
+        params: Any,
+        pictures: jax.Array,
+        key: jax.Array,
+        measured: jax.Array,
+        *,
+        players: tuple[str, ...] = methods.PLAYERS,
     ) -> tuple[Any, dict[str, jax.Array]]:
         batch_key, error_key = jax.random.split(key)
         batch = losses.draw_batch(batch_key, pictures, latent=config.latent)
-        vector, metrics = operator(params, batch)
+        vector, metrics = operators[players](params, batch)
         norms = {f"vector_norm_{p}": optax.tree.norm(vector[p]) for p in vector}
         error = _quantization_error(method.exchange, vector, error_key, measured)
         return vector, {**metrics, **norms, "quantization_error": error}
 
-    iterate = method.iterate(dual_vector)
+    calls = method.calls_of_update
 
-    def worker(
-        replicated: tuple,
-        state: Any,
-        pictures: jax.Array,
-        iteration: jax.Array,
-        measured: jax.Array,
-    ) -> tuple:
-        params, mean = replicated
-        key = jax.random.fold_in(root, iteration)
-        key = jax.random.fold_in(key, lax.axis_index(place.axis_name))
-        keys = jax.random.split(key, method.calls)
-        measured = jnp.broadcast_to(measured, (method.calls,))
-        params, state, metrics = iterate(params, state, pictures, keys, measured)
-        mean = mean.add(params["generator"], config.ema_decay)
-        return (params, mean), state, metrics
+    def program(iterate: methods.Iterate) -> Callable[..., tuple]:
+        """An update on all workers, with the calls from `first` on of an iteration."""
+        update, is_last = iterate(dual_vector), iterate is method.iterate
 
-    run = qgenx.map_workers(
-        worker,
-        place.axis_name,
-        mesh=place.mesh,
-        workers=place.workers,
-        donate=True,
-    )
+        def worker(
+            replicated: tuple,
+            state: Any,
+            pictures: jax.Array,
+            iteration: jax.Array,
+            measured: jax.Array,
+            first: jax.Array,
+        ) -> tuple:
+            params, mean = replicated
+            key = jax.random.fold_in(root, iteration)
+            key = jax.random.fold_in(key, lax.axis_index(place.axis_name))
+            inputs = pictures, jax.random.split(key, method.calls)
+            if method.ahead:
+                inputs = jax.tree.map(
+                    lambda x: lax.dynamic_slice_in_dim(x, first, calls), inputs
+                )
+            measured = jnp.broadcast_to(measured, (calls,))
+            params, state, metrics = update(params, state, *inputs, measured)
+            if is_last:
+                mean = mean.add(params["generator"], config.ema_decay)
+            return (params, mean), state, metrics
+
+        return qgenx.map_workers(
+            worker,
+            place.axis_name,
+            mesh=place.mesh,
+            workers=place.workers,
+            donate=True,
+        )
+
+    # one program for each kind of update, and not one for all: that would take as many
+    # times as long to compile, or with a loop, in which XLA's CPU backend is slow on
+    # convolutions (25 times at width 32), to run
+    updates = (*method.ahead, method.iterate)
+    programs = {iterate: program(iterate) for iterate in set(updates)}
 
     def step(training: Training, *inputs: Any) -> tuple[Training, dict]:
-        replicated, state, metrics = run(
-            (training.params, training.averages), training.state, *inputs
-        )
+        replicated, state = (training.params, training.averages), training.state
+        seen = []
+        for index, iterate in enumerate(updates):
+            first = jnp.full_like(inputs[1], index * calls)
+            replicated, state, metrics = programs[iterate](
+                replicated, state, *inputs, first
+            )
+            seen.append(metrics)
         params, mean = replicated
-        return Training(params, mean, state), metrics
+        return Training(params, mean, state), _joined(seen) if seen[1:] else seen[0]
 
     return step
+
+
+@jax.jit
+def _joined(seen: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """Metrics of several updates as one of (K, calls); some are of the last alone."""
+    return {
+        name: jnp.concatenate([each[name] for each in seen if name in each], axis=1)
+        for name in seen[-1]
+    }
 
 
 def _quantization_error(

@@ -4,6 +4,8 @@ At each oracle call every worker takes a fresh batch of its own, computes the jo
 vector (grad_G loss_G, grad_D loss_D), and sends it quantized:
 
     batch -> operator -> exchange -> optimizer -> parameters
+
+With `n_critic` the first updates of an iteration are of the discriminator alone.
 """
 
 import contextlib

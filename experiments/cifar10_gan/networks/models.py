@@ -5,7 +5,9 @@ of 4 x 4 stride-2 convolutions of F, 2 F and 4 F filters. Every weight starts no
 with deviation 0.02, every bias zero. Generators normalise each example over space and
 channels and end in a tanh; discriminators do not normalise, since the gradient penalty
 of WGAN-GP is a condition on each example alone. Nothing is stateful, so a pair is two
-pure functions of a pytree of parameters: `split_pair`.
+pure functions of a pytree of parameters: `split_pair`. Parameters are float32; layers
+compute in a `dtype`, but for the discriminators' last one, whose sums the losses take
+differences of.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from experiments.cifar10_gan.networks.layers import (
     DEVIATION,
     Convolution,
     DownBlock,
+    Dtype,
     Formulation,
     LayerNorm,
     SameBlock,
@@ -42,15 +45,22 @@ class ResNetGenerator(nnx.Module):
     """
 
     def __init__(
-        self, width: int, latent: int, *, formulation: Formulation, rngs: nnx.Rngs
+        self,
+        width: int,
+        latent: int,
+        *,
+        formulation: Formulation,
+        dtype: Dtype,
+        rngs: nnx.Rngs,
     ) -> None:
-        given: dict[str, Any] = {"formulation": formulation, "rngs": rngs}
+        common: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
+        given = {"formulation": formulation, **common}
         self.width = width
-        self.dense = nnx.Linear(latent, 16 * width, kernel_init=normal, rngs=rngs)
+        self.dense = nnx.Linear(latent, 16 * width, kernel_init=normal, **common)
         self.up1 = UpBlock(width, **given)
         self.up2 = UpBlock(width, **given)
         self.up3 = UpBlock(width, **given)
-        self.norm = LayerNorm(width)
+        self.norm = LayerNorm(width, dtype=dtype)
         self.conv = Convolution(width, 3, 3, **given)
 
     def __call__(self, z: jax.Array) -> jax.Array:
@@ -66,8 +76,11 @@ class ResNetDiscriminator(nnx.Module):
     1,053,825 parameters at width 128.
     """
 
-    def __init__(self, width: int, *, formulation: Formulation, rngs: nnx.Rngs) -> None:
-        given: dict[str, Any] = {"formulation": formulation, "rngs": rngs}
+    def __init__(
+        self, width: int, *, formulation: Formulation, dtype: Dtype, rngs: nnx.Rngs
+    ) -> None:
+        given: dict[str, Any] = {"formulation": formulation, "dtype": dtype}
+        given["rngs"] = rngs
         self.conv1 = Convolution(3, width, 3, **given)
         self.conv2 = Convolution(width, width, 3, stride=2, **given)
         self.shortcut = Convolution(3, width, 1, stride=2, **given)
@@ -91,16 +104,23 @@ class DCGANGenerator(nnx.Module):
     """
 
     def __init__(
-        self, width: int, latent: int, *, formulation: Formulation, rngs: nnx.Rngs
+        self,
+        width: int,
+        latent: int,
+        *,
+        formulation: Formulation,
+        dtype: Dtype,
+        rngs: nnx.Rngs,
     ) -> None:
-        given: dict[str, Any] = {"formulation": formulation, "rngs": rngs}
+        common: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
+        given = {"formulation": formulation, **common}
         self.width = width
-        self.dense = nnx.Linear(latent, 64 * width, kernel_init=normal, rngs=rngs)
-        self.norm1 = LayerNorm(4, 4, 4 * width)
+        self.dense = nnx.Linear(latent, 64 * width, kernel_init=normal, **common)
+        self.norm1 = LayerNorm(4, 4, 4 * width, dtype=dtype)
         self.conv1 = TransposedConvolution(4 * width, 2 * width, 4, **given)
-        self.norm2 = LayerNorm(2 * width)
+        self.norm2 = LayerNorm(2 * width, dtype=dtype)
         self.conv2 = TransposedConvolution(2 * width, width, 4, **given)
-        self.norm3 = LayerNorm(width)
+        self.norm3 = LayerNorm(width, dtype=dtype)
         self.conv3 = TransposedConvolution(width, 3, 4, **given)
 
     def __call__(self, z: jax.Array) -> jax.Array:
@@ -117,8 +137,11 @@ class DCGANDiscriminator(nnx.Module):
     2,636,673 parameters at width 128.
     """
 
-    def __init__(self, width: int, *, formulation: Formulation, rngs: nnx.Rngs) -> None:
-        given: dict[str, Any] = {"stride": 2, "formulation": formulation, "rngs": rngs}
+    def __init__(
+        self, width: int, *, formulation: Formulation, dtype: Dtype, rngs: nnx.Rngs
+    ) -> None:
+        given: dict[str, Any] = {"formulation": formulation, "dtype": dtype}
+        given |= {"stride": 2, "rngs": rngs}
         self.conv1 = Convolution(3, width, 4, **given)
         self.conv2 = Convolution(width, 2 * width, 4, **given)
         self.conv3 = Convolution(2 * width, 4 * width, 4, **given)
@@ -153,6 +176,7 @@ def create_pair(
     latent: int,
     rngs: nnx.Rngs,
     formulation: Formulation | None = None,
+    dtype: Dtype = None,
 ) -> tuple[nnx.Module, nnx.Module]:
     """Creates the generator and the discriminator called `name`.
 
@@ -164,6 +188,8 @@ def create_pair(
         formulation: of the convolutions, the same function either way; ``"fast"`` is
             for CPUs, ``"plain"`` for accelerators. None chooses by JAX's default
             backend.
+        dtype: of the layers' activations and products, such as ``"bfloat16"``; None
+            for the promoted one of parameters and inputs.
 
     Raises:
         ValueError: for an unknown name or formulation, or a size below 1.
@@ -183,19 +209,20 @@ def create_pair(
             f"formulation must be 'fast' or 'plain', got {formulation!r}; leave it out "
             "to have it chosen"
         )
+    given: dict[str, Any] = {"formulation": formulation, "dtype": dtype, "rngs": rngs}
     if name == "resnet":
         return (
-            ResNetGenerator(width, latent, formulation=formulation, rngs=rngs),
-            ResNetDiscriminator(width, formulation=formulation, rngs=rngs),
+            ResNetGenerator(width, latent, **given),
+            ResNetDiscriminator(width, **given),
         )
-    return (
-        DCGANGenerator(width, latent, formulation=formulation, rngs=rngs),
-        DCGANDiscriminator(width, formulation=formulation, rngs=rngs),
-    )
+    return DCGANGenerator(width, latent, **given), DCGANDiscriminator(width, **given)
 
 
 def split_pair(generator: nnx.Module, discriminator: nnx.Module) -> Pair:
-    """Splits a pair of modules into its parameters and two pure functions of them."""
+    """Splits a pair of modules into its parameters and two pure functions of them.
+
+    What these return has at least the precision of what they are given.
+    """
     generator_params, generate = _split(generator)
     discriminator_params, criticise = _split(discriminator)
     params = {"generator": generator_params, "discriminator": discriminator_params}
@@ -227,6 +254,7 @@ def _split(
     graph, state = nnx.split(module, nnx.Param)
 
     def apply(params: Params, x: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params)(x)
+        y = nnx.merge(graph, params)(x)
+        return y.astype(jnp.promote_types(y.dtype, x.dtype))
 
     return nnx.to_pure_dict(state), apply

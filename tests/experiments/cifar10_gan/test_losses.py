@@ -165,6 +165,23 @@ def test_gradients_against_finite_differences():
                 chex.assert_trees_all_close(slope / (12 * h), expected, rtol=1e-7)
 
 
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_a_players_operator_is_its_part_of_the_joint_one(player):
+    with jax.enable_x64():
+        params, batch = game()
+        parts = losses.wgan_gp_losses(curved_generate, curved_criticise)
+        alone = losses.operator_of(player, parts[player])
+        joint = losses.wgan_gp_operator(curved_generate, curved_criticise)
+        (part, metrics), (vector, others) = (
+            jax.jit(operator)(params, batch) for operator in (alone, joint)
+        )
+    assert part.keys() == {player}, "the other player's gradient was computed"
+    chex.assert_trees_all_close(part[player], vector[player], rtol=1e-10)
+    assert metrics.keys() <= others.keys()
+    for name, value in metrics.items():
+        chex.assert_trees_all_close(value, others[name], rtol=1e-10)
+
+
 @pytest.mark.parametrize("name", models.NAMES)
 def test_fast_operator_is_the_gradients_of_the_plain_pairs_losses(name):
     fast, plain = (

@@ -128,6 +128,33 @@ def test_a_finished_run_can_be_made_longer(finished, tmp_path):
     assert json.loads((workdir / "config.json").read_text())["iterations"] == 6
 
 
+def test_updates_ahead_decay_and_bfloat16_resume_to_the_bit(tmp_path):
+    """Two iterations of four, then the others, in which the rate has begun to fall."""
+    settings = config(
+        tmp_path,
+        dtype="bfloat16",
+        optimizer="adam",
+        n_critic=2,
+        decay="linear",
+        decay_iterations=3,
+    )
+    whole = train.train(
+        dataclasses.replace(settings, workdir=str(tmp_path / "whole"), score_every=4)
+    )
+    part = dataclasses.replace(settings, score_every=4)
+    train.train(dataclasses.replace(part, iterations=2))
+    train.train(part, resume=True)
+    ends = [kill_and_resume.last_checkpoint(path) for path in (whole, tmp_path / "run")]
+    assert [iteration for iteration, _ in ends] == [4, 4]
+    assert_trees_identical(ends[1][1], ends[0][1], "resumed against undisturbed")
+    table = rows(whole)
+    assert np.isfinite([float(row["loss_discriminator"]) for row in table[1:]]).all()
+    for row in table[1:]:
+        assert int(row["bytes"]) == int(row["iteration"]) * int(
+            row["bytes_per_iteration"]
+        )
+
+
 def test_a_damaged_checkpoint_is_named(finished, tmp_path):
     workdir = shutil.copytree(finished, tmp_path / "run")
     for path in (workdir / "checkpoints" / "4").rglob("*"):
@@ -199,6 +226,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(
         ({"model": "vit"}, r"model must be one of .*got 'vit'"),
         ({"optimizer": "lion"}, r"optimizer must be one of .*got 'lion'"),
         ({"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
+        ({"n_critic": 0}, r"n_critic must be at least 1, got 0"),
+        ({"optimizer": "optimistic", "n_critic": 5}, r"n_critic must be 1 for optimis"),
+        ({"decay": "step"}, r"decay must be one of .*got 'step'"),
+        ({"decay_iterations": 0}, r"decay_iterations must be at least 1, got 0"),
+        ({"decay_to": 1.5}, r"decay_to must be in \[0, 1\], got 1.5"),
+        ({"dtype": "float16"}, r"dtype must be one of .*got 'float16'"),
         ({"gamma0": 0.0}, r"gamma0 must be positive and finite, got 0.0"),
         ({"family": "min_max", "norm": "2"}, r"norm must be left at inf"),
         ({"family": "exponential", "bits": 1}, r"must be at least 2, got 1"),
