@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from tests.lib import extreme, reference
-from tests.lib.codec_cells import BUCKET, CELLS, WIDTHS, Cell, user_levels
+from tests.lib.codec_cells import BUCKET, CELLS, WIDTHS, Cell, levels_of
 from tests.lib.helpers import PLAIN, within_5_sigma
 
-CASES, DRAWS = 240, 4080
+DRAWS = 4080
 
 
 def of_cell(test):
@@ -119,7 +119,7 @@ def check(cell, vectors, kinds, data, decoded, r16, levels):
 
 
 def check_properties(cell, x, values, around, where):
-    """At most one gap away, of x's sign or zero, fixed where x is a level."""
+    """At most one gap away, fixed where x is a level, of x's sign where zero is one."""
     _, _, low, high = around
     tiny, eps = float(np.finfo(cell.wide).tiny), float(np.finfo(cell.wide).eps)
     # quartered: a gap may be more than the largest number
@@ -127,10 +127,13 @@ def check_properties(cell, x, values, around, where):
     off = np.abs(values / 4 - x / 4)
     allowed = gap * (1 + 2.0**-14) + eps * np.abs(x) / 4 + tiny
     assert np.all(off <= allowed), f"{where}: 4 * {off.max()} is more than a gap"
-    if cell.family != "min_max" and cell.bits > 1:
+    if cell.family in ("uniform", "exponential", "levels") and cell.bits > 1:
         assert np.all(np.sign(x) * np.sign(values) >= 0), f"{where}: a sign changed"
     exact = reference.exact(x)
-    on = ((exact == low) | (exact == high)) & (np.abs(x) >= 4 * tiny)
+    is_normal = np.abs(x) >= 4 * tiny
+    if cell.family != "min_max":
+        is_normal |= x == 0  # where zero is a level
+    on = ((exact == low) | (exact == high)) & is_normal
     np.testing.assert_array_equal(values[on], x[on], f"{where}: a level moved")
 
 
@@ -139,12 +142,16 @@ def test_payloads_and_values_equal_the_reference(cell):
     levels = np.asarray(cell.levels)
     rng = np.random.default_rng([cell.bits, WIDTHS.index((cell.family, cell.bits))])
     grid = extreme.grid_of(cell.family, cell.bits, levels)
-    vectors, kinds = extreme.vectors(rng, CASES, cell.size, jnp.dtype(cell.dtype), grid)
-    given = levels if cell.family == "levels" else None
+    vectors, kinds = extreme.vectors(
+        rng, cell.cases, cell.size, jnp.dtype(cell.dtype), grid
+    )
+    given = levels if cell.takes_levels else None
     check(cell, vectors, kinds, *run(cell, cell.bits, vectors, given), levels)
-    if cell.family == "levels":  # others in their place, not rounded beforehand
-        other = np.float32(user_levels(cell.bits, 1)) * np.float32(1 + 2.0**-14)
-        other[-1] = 1
+    if cell.takes_levels:  # others in their place, not rounded beforehand
+        other = np.float32(levels_of(cell.family, cell.bits, 1))
+        other *= np.float32(1 + 2.0**-14)
+        other = np.clip(other, -1, 1)
+        assert other[-1] == 1
         results = run(cell, cell.bits, vectors, other)
         check(cell, vectors, kinds, *results, reference.truncated(other))
 
@@ -155,9 +162,10 @@ def test_means_and_variances_over_the_source(cell):
     rng = np.random.default_rng(6)
     vector = rng.normal(size=cell.size).astype(jnp.dtype(cell.dtype))
     levels = np.asarray(cell.levels)
-    given = levels if cell.family == "levels" else None
-    vectors = np.broadcast_to(vector, (CASES, cell.size))
-    samples = [run(cell, 100 + i, vectors, given)[0] for i in range(DRAWS // CASES)]
+    given = levels if cell.takes_levels else None
+    vectors = np.broadcast_to(vector, (cell.cases, cell.size))
+    draws = range(DRAWS // cell.cases)
+    samples = [run(cell, 100 + i, vectors, given)[0] for i in draws]
     arguments = (cell.size, cell.bits, BUCKET, 2 if cell.family == "min_max" else 1)
     for start, codes, meta in reference.records(
         np.concatenate(samples), *arguments, cell.wide
@@ -189,6 +197,8 @@ def test_means_and_variances_over_the_source(cell):
         ("min_max", 5, None, 8),
         ("min_max", 2, 3, 7),
         ("levels", 6, None, 9),
+        ("levels_without_zero", 3, 8, 15),
+        ("signed_levels", 5, 3, 7),
     ],
 )
 def test_sizes_around_multiples_of_bucket_and_group(family, bits, bucket_size, size):

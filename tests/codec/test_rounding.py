@@ -19,7 +19,7 @@ import pytest
 
 from qgenx_jax._codec.quantizer import coder_of
 from tests.lib import extreme, reference
-from tests.lib.codec_cells import CELLS, NORMS, Cell, user_levels
+from tests.lib.codec_cells import CELLS, NORMS, TAKE_LEVELS, Cell, levels_of
 
 plainly = pytest.mark.plainly
 SIZE = 32
@@ -60,8 +60,8 @@ def buckets_of(cell, levels):
     ("family", "bits"),
     [
         pytest.param(family, bits, marks=pytest.mark.quick if bits == 3 else [])
-        for family, lowest in (("uniform", 1), ("levels", 2), ("min_max", 1))
-        for bits in range(lowest, 9)
+        for family in ("uniform", "min_max", *TAKE_LEVELS)
+        for bits in range(1 + (family == "levels"), 9)
     ],
 )
 def test_enumeration_of_all_rounding_values(family, bits, wide):
@@ -75,8 +75,10 @@ def test_enumeration_of_all_rounding_values(family, bits, wide):
     """
     eps = float(np.finfo(wide).eps)
     tables = [()]
+    if family in TAKE_LEVELS:
+        tables = [levels_of(family, bits)]
     if family == "levels":
-        tables = [user_levels(bits), reference.exponential_levels(bits, 0.5)]
+        tables.append(reference.exponential_levels(bits, 0.5))
     norms = [math.inf] if family == "min_max" else NORMS
     for norm in [norms[bits % len(norms)]] if wide == "float64" else norms:
         cell = Cell(family, bits, norm, wide, SIZE)
@@ -118,7 +120,7 @@ def test_enumeration_of_all_rounding_values(family, bits, wide):
 
 @pytest.mark.quick
 def test_every_family_meets_every_norm_and_dtype():
-    for family in ("uniform", "exponential", "levels", "min_max"):
+    for family in ("uniform", "exponential", "min_max", *TAKE_LEVELS):
         cells = [cell for cell in CELLS if cell.family == family]
         norms = {math.inf} if family == "min_max" else set(NORMS)
         assert {cell.norm for cell in cells} == norms

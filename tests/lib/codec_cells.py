@@ -13,6 +13,7 @@ from tests.lib import reference
 BUCKET = 16
 NORMS = [1, 2, math.inf]
 DTYPES = ["float32", "bfloat16", "float64", "float16"]
+TAKE_LEVELS = ("levels", "levels_without_zero", "signed_levels")
 BASES = {2: 0.5, 3: 1 / 3, 4: 0.6, 5: 0.8, 6: 0.5, 7: 0.9, 8: 0.5}
 
 
@@ -24,6 +25,7 @@ class Cell(NamedTuple):
     size: int
     bucket_size: int | None = BUCKET
     optimized: bool = True
+    cases: int = 240
 
     def __str__(self):
         norm = "inf" if self.norm == math.inf else self.norm
@@ -43,13 +45,20 @@ class Cell(NamedTuple):
             return qgenx.uniform(self.bits, **rest)
         if self.family == "exponential":
             return qgenx.exponential(self.bits, base=BASES[self.bits], **rest)
-        return qgenx.user_levels(user_levels(self.bits), **rest)
+        zero = self.family == "levels"
+        found = qgenx.user_levels(self.levels, zero=zero, **rest)
+        assert (found.family, found.bits) == (self.family, self.bits)
+        return found
 
     @property
     def levels(self):
         if self.family == "exponential":
             return reference.exponential_levels(self.bits, BASES[self.bits])
-        return user_levels(self.bits) if self.family == "levels" else ()
+        return levels_of(self.family, self.bits) if self.takes_levels else ()
+
+    @property
+    def takes_levels(self):
+        return self.family in TAKE_LEVELS
 
     def x64(self):
         wide = self.dtype == "float64"
@@ -58,8 +67,18 @@ class Cell(NamedTuple):
 
 def user_levels(bits, seed=0):
     """Levels without any pattern, in 12 significant bits."""
+    return levels_of("levels", bits, seed)
+
+
+def levels_of(family, bits, seed=0):
+    """The same, as many as there can be; of signed ones every other table has a 0."""
     rng = np.random.default_rng([bits, seed])
-    count = reference.steps_of(bits)
+    if family == "signed_levels":
+        within = [x for x in range(-4095, 4096) if x]
+        zero = [0] if bits > 1 and (bits + seed) % 2 else []
+        inner = rng.choice(within, 2**bits - 2 - len(zero), replace=False)
+        return [-1.0, *(float(x) / 4096 for x in np.sort([*inner, *zero])), 1.0]
+    count = 2 ** (bits - 1) - (family == "levels")
     inner = np.sort(rng.choice(np.arange(9, 4096), count - 1, replace=False)) / 4096
     return [float(x) for x in reference.truncated([*inner, 1.0])]
 
@@ -69,6 +88,8 @@ WIDTHS = (
     + [("exponential", bits) for bits in range(2, 9)]
     + [("levels", bits) for bits in range(2, 9)]
     + [("min_max", bits) for bits in range(1, 9)]
+    + [("levels_without_zero", bits) for bits in range(1, 9)]
+    + [("signed_levels", bits) for bits in range(1, 9)]
 )
 CELLS = [
     Cell(
@@ -78,6 +99,8 @@ CELLS = [
         DTYPES[i % 4],
         2 * BUCKET + (5 if i % 5 in (0, 2) else 0),
         optimized=i % 2 == 0 and i % 5 != 2,
+        # the same code runs for the other families with tables
+        cases=80 if family in ("levels_without_zero", "signed_levels") else 240,
     )
     for i, (family, bits) in enumerate(WIDTHS)
 ]

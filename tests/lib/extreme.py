@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from tests.lib import reference
+
 
 def grid_of(family, bits, levels):
     """Levels up to a factor, in few significant bits, in order."""
@@ -11,8 +13,7 @@ def grid_of(family, bits, levels):
     if family == "uniform":
         top = max(2 ** (bits - 1) - 1, 1)
         return np.arange(-top, top + 1, 2 if bits == 1 else 1, dtype=float)
-    levels = np.asarray(levels, float)
-    return np.concatenate([-levels[::-1], [0], levels])
+    return reference.table_of(family, levels)
 
 
 def _on_grid(rng, shape, grid):

@@ -16,6 +16,11 @@ from fractions import Fraction
 import numpy as np
 
 UNIT = 1200
+MIRRORED = ("exponential", "levels", "levels_without_zero")
+"""Families that round magnitudes to a table of levels, and then give them a sign."""
+
+TABLES = (*MIRRORED, "signed_levels")
+"""Families with a table of levels."""
 
 
 def exact(x):
@@ -45,7 +50,7 @@ def steps_of(bits):
 def significant_bits(family, bits, wide):
     """How many bits of a scale may be set."""
     drop = bits if family == "min_max" else 0 if bits <= 2 else bits - 1
-    if family in ("exponential", "levels"):
+    if family in TABLES:
         return 12
     return int(np.finfo(wide).nmant) + 1 - drop
 
@@ -138,12 +143,16 @@ def level_table(family, bits, meta, levels):
         positive = [(scale * 4 >> bits) * j for j in range(1, steps_of(bits) + 1)]
     else:
         positive = [scale * int(level) >> UNIT for level in exact(levels)]
-    return [-x for x in reversed(positive)] + [0] + positive
+    if family == "signed_levels":
+        return positive  # and negative
+    zero = [] if family == "levels_without_zero" else [0]
+    return [-x for x in reversed(positive)] + zero + positive
 
 
 def neighbours(family, bits, bucket, meta, levels, wide):
     """Exactly, for each coordinate: the index of the level below, the coordinate as
-    the codec sees it, and the levels below and above it.
+    the codec sees it, and the levels below and above it. Of a magnitude that is a
+    level, the interval is the one that lies farther from zero.
     """
     table = np.array(level_table(family, bits, meta, levels), object)
     v = exact(bucket)
@@ -156,7 +165,7 @@ def neighbours(family, bits, bucket, meta, levels, wide):
         return np.clip(np.searchsorted(table, v, "right") - 1, 0, len(table) - 2)
 
     below = lower(v)
-    if family in ("exponential", "levels"):  # which round magnitudes
+    if family in MIRRORED:
         below = np.where(v < 0, len(table) - 2 - lower(-v), below)
     return below, v, table[below], table[below + 1]
 
@@ -169,7 +178,7 @@ def codes_of(family, bucket, r16, around):
     below, v, low, high = around
     r16 = np.asarray(r16).astype(object)
     up = (rounded((v - low) << 16, high - low) + r16) >> 16
-    if family in ("exponential", "levels"):
+    if family in MIRRORED:
         mirrored = 1 - ((rounded((high - v) << 16, high - low) + r16) >> 16)
         up = np.where(np.asarray(bucket) < 0, mirrored, up)
     return (below + up).astype(int)
@@ -186,9 +195,9 @@ def exponential_levels(bits, base):
 
 
 def truncated(levels):
-    """Levels to 12 significant bits, downward."""
+    """Levels to 12 significant bits, toward zero."""
     fraction, exponent = np.frexp(np.asarray(levels, np.float64))
-    return np.ldexp(np.floor(fraction * 2**12), exponent - 12)
+    return np.ldexp(np.trunc(fraction * 2**12), exponent - 12)
 
 
 def values_of(family, bits, codes, meta, levels, wide):
@@ -204,9 +213,17 @@ def values_of(family, bits, codes, meta, levels, wide):
         return (2.0 * codes - 1) * meta
     if family == "uniform":
         return flush((codes - steps_of(bits)) * 2.0 ** (2 - bits) * meta, wide)
-    levels = np.asarray(levels, np.float64)
-    table = np.concatenate([-levels[::-1], [0], levels, np.zeros(256)])  # any byte
+    table = np.concatenate([table_of(family, levels), np.zeros(256)])  # any byte
     return flush(table[codes] * meta, wide)
+
+
+def table_of(family, levels):
+    """All levels over the norm, in order, of a family with a table."""
+    levels = np.asarray(levels, np.float64)
+    if family == "signed_levels":
+        return levels
+    zero = [] if family == "levels_without_zero" else [0]
+    return np.concatenate([-levels[::-1], zero, levels])
 
 
 def parts_of(bits):

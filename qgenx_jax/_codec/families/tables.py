@@ -100,13 +100,14 @@ class WithoutZero(Table):
     def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
         """See `Rounding`."""
         lift, scale = grid
-        magnitude = jnp.abs(values * lift)
+        lifted = values * lift
+        magnitude = jnp.abs(lifted)
         table = self.table.astype(magnitude.dtype)
         below, low, high = neighbours(magnitude, table, scale, -table[0])
         index = below + self.up_or_down(magnitude, low, high, r16)
         # of a magnitude 0 stands for -l_1, which is l_1 where the sign is turned
         size = self.table.size
-        code = jnp.where(values < 0, size - index, size - 1 + index)
+        code = jnp.where(lifted < 0, size - index, size - 1 + index)
         return code.astype(jnp.uint8)
 
     def values(self, codes: Array, meta: Sequence[Array]) -> Array:
