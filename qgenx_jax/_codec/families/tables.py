@@ -17,7 +17,7 @@ from qgenx_jax._types import Array
 
 
 @pytree
-class Table(PaddedByZeros):
+class TableRounding(PaddedByZeros):
     """What all tables have in common: the norm, and the level below and above."""
 
     bits: int = static()
@@ -48,11 +48,11 @@ class Table(PaddedByZeros):
         width = jnp.where(high > low, high - low, 1)
         # not times 2^16 / width, which may be infinite
         place = jnp.round((value - low) / width * 2.0**16)
-        return jnp.clip((scales.to_int32(place) + r16) >> 16, 0, 1)
+        return (scales.to_int32(place) + r16 >= 2**16).astype(jnp.int32)
 
 
 @pytree
-class WithZero(Table):
+class WithZero(TableRounding):
     """norm * sign * (l_{tau+1} with probability xi, else l_tau), l_0 = 0.
 
     The table has l_1, ..., l_{s+1}.
@@ -84,7 +84,7 @@ class WithZero(Table):
 
 
 @pytree
-class WithoutZero(Table):
+class WithoutZero(TableRounding):
     """The same without a level 0: magnitudes below l_1 become l_1 or -l_1.
 
     Of 2n codes, n - 1 + j stands for l_j and n - j for -l_j, l_1, ..., l_n the table.
@@ -119,7 +119,7 @@ class WithoutZero(Table):
 
 
 @pytree
-class Signed(Table):
+class Signed(TableRounding):
     """norm * (t_{j+1} with probability xi, else t_j), t_j <= v / norm <= t_{j+1}.
 
     The table goes from -1 to 1 and need not be symmetric.
