@@ -72,6 +72,17 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
             yield "user_levels", qgenx.user_levels(levels, **by)
     for bits in range(1, 9):
         yield "min_max", qgenx.min_max(bits, bucket_size=next(sizes))
+    for norm in NORMS:
+        for levels in ([1.0], [0.1, 0.4, 1.0], [0.05, 0.3, 0.5, 1.0], [0.5**3, 1.0]):
+            by = {"norm": norm, "bucket_size": next(sizes)}
+            yield "without zero", qgenx.user_levels(levels, zero=False, **by)
+        for levels in (
+            [-1.0, 1.0],
+            [-1.0, -0.1, 0.4, 1.0],
+            list(np.linspace(-1, 1, 9)),
+        ):
+            by = {"norm": norm, "bucket_size": next(sizes)}
+            yield "signed", qgenx.user_levels(levels, **by)
 
 
 def payloads() -> dict[str, str]:
@@ -119,6 +130,8 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
             "uniform(1)": qgenx.uniform(1, bucket_size=64),
             "min_max(2)": qgenx.min_max(2),
             "levels": qgenx.user_levels([0.1, 0.4, 1.0]),
+            "without zero": qgenx.user_levels([0.1, 0.4, 1.0], zero=False),
+            "signed": qgenx.user_levels([-1.0, -0.3, 0.1, 1.0]),
             "one bucket": qgenx.uniform(2, bucket_size=None),
         }.items():
             yield f"{collective} {name}", (quantizer,), {"collective": collective}

@@ -5,6 +5,7 @@
 - signed: -1 = l_0 < ... < l_n = 1, as they are
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -214,7 +215,7 @@ def neighbours(
     low = jnp.zeros_like(value)
     if lowest is not None:
         low = jnp.broadcast_to(lowest * scale, value.shape)
-    high = jnp.broadcast_to(levels[-1] * scale, value.shape)
+    top = high = jnp.broadcast_to(levels[-1] * scale, value.shape)
     outcomes: list[Array] = []  # of the comparisons so far, the first one first
 
     def selected(numbers: list[int], outcomes: list[Array]) -> Array:
@@ -227,16 +228,17 @@ def neighbours(
         upper = selected(numbers[half:], outcomes[1:])
         return jnp.where(outcomes[0], upper, lower)
 
-    stride = 1 << (count - 1).bit_length()
+    stride = places = 1 << (count - 1).bit_length()
     while stride := stride // 2:
         numbers = [prefix * 2 * stride + stride for prefix in range(2 ** len(outcomes))]
         threshold = selected(numbers, outcomes) * scale
         reached = value >= threshold
-        below += jnp.where(reached, stride, 0)
+        below |= jnp.where(reached, stride, 0)
         low = jnp.where(reached, threshold, low)
-        high = jnp.where(reached, high, jnp.minimum(high, threshold))
+        high = jnp.where(reached, high, threshold)
         outcomes.append(reached)
-    return below, low, high
+    # a minimum that keeps NaNs takes several instructions: once, and where it is needed
+    return below, low, high if count == places else jnp.minimum(high, top)
 
 
 FEW = 16
@@ -246,10 +248,18 @@ on CPUs.
 
 
 def lookup(table: Array, index: Array) -> Array:
-    """table[index], for indices that are in bounds."""
+    """table[index], for indices that are in bounds.
+
+    Of few entries halves are selected by the index's bits, the highest one last.
+    """
     if table.size > FEW:
         return table.at[index].get(mode="promise_in_bounds")
-    value = jnp.broadcast_to(table[0], index.shape)
-    for entry in range(1, table.size):
-        value = jnp.where(index >= entry, table[entry], value)
-    return value
+    entries, bit = [table[i] for i in range(table.size)], 1
+    while len(entries) > 1:
+        is_set = (index & bit) != 0
+        pairs = itertools.zip_longest(entries[::2], entries[1::2])
+        entries = [
+            even if odd is None else jnp.where(is_set, odd, even) for even, odd in pairs
+        ]
+        bit *= 2
+    return jnp.broadcast_to(entries[0], index.shape)

@@ -132,6 +132,11 @@ class Quantizer:
             )
         if family.takes_levels is not None:
             levels.check_levels(self.levels, family.takes_levels)
+        fits = isinstance(self.refresh, Refresh) and family.takes_levels is not None
+        if self.refresh is not None and not fits:
+            rule = f"must be left out with {self.family}, or be a Refresh with levels"
+            way_out = "make the quantizer by adaptive"
+            raise _checks.refuse("refresh", rule, self.refresh, way_out)
 
     def n_bytes(self, size: int, dtype: np.dtype | str = "float32") -> int:
         """Bytes on the wire for a vector of `size` coordinates of a dtype."""

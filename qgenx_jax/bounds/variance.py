@@ -52,10 +52,16 @@ def variance_bound(
 
     which for uniform levels and d >= 10 is at most 1.3 times what some vector has.
 
-    Without zero among the levels, of which -a and b are next to it, both forms are
-    a b d^(2/m) + |a - b| d^(1/m) + c (1 bit: d^(2/m) - 1, attained by equal
-    coordinates), the sharp one at most D^2 d^(2/m) / 4. For levels over the range of a
-    bucket both are max(d - 2, 0) D^2 / 2, attained by (1, -1, 0, ..., 0) with 1 bit.
+    Without zero among the levels the theorem says nothing. With -a and b next to it,
+    both forms are a b d^(2/m) + |a - b| d^(1/m) + c (1 bit: d^(2/m) - 1, attained by
+    equal coordinates), the sharp one at most D^2 d^(2/m) / 4 and, for q = infinity,
+
+        max over neighbours l < h of x - 1,   x^2 + ((d - 1) l h - 1) x
+                                              = (d - 1) (l + h)^2 / 4,
+
+    which some vector has. For q <= 2, a = b and a d^(1/m) >= 1 equal coordinates have
+    a^2 d^(2/m) - 1, less than both forms by 1 + c at most. For levels over the range of
+    a bucket both are max(d - 2, 0) D^2 / 2, attained by (1, -1, 0, ..., 0) with 1 bit.
 
     The mean of K workers' vectors, over mean_k ||v_k||^2, has eps / K. Where it is
     quantized again (`reduce_scatter`, by a quantizer with eps_2), it has
@@ -194,12 +200,35 @@ def _over_norm(table: Table, size: int, *, sharp: bool) -> Any:
     if sharp:
         widest = (up * shape.widest) ** 2 * squared / 4
         without = xp.minimum(without, widest)
+        if q == math.inf:
+            others = _of_others(up * table.levels, d - 1, xp) + excess * shape.end
+            without = xp.minimum(without, others)
     bound = xp.where(shape.has_zero, bound, without)
     gaps = xp.minimum(
         (up * shape.widest) ** 2 * squared, shape.steepest**2 + 4 * l1 * l1 * squared
     )
     # a place that is off by p (from 0 by no more than itself) adds p gap^2
     return bound + xp.minimum(bound, table.misplaced * gaps)
+
+
+def _of_others(levels: Any, count: float, xp: Any) -> Any:
+    """The most that `count` coordinates have over their squares and the largest one's.
+
+    With u of them over the largest, and l, h around u, it is the least e for which
+
+        count max_u ((h - u) (u - l) - e u^2) <= e
+
+    since then no u add up to more. In each gap the left side is greatest at
+    u = (l + h) / (2 x), x = 1 + e, where both sides are equal for the positive root of
+    x^2 + (count l h - 1) x - count (l + h)^2 / 4; all u in the worst gap attain it.
+    """
+    low, high = levels[:-1], levels[1:]
+    half = (1 - count * low * high) / 2
+    product = count * (low + high) ** 2 / 4
+    root = xp.sqrt(half * half + product)
+    is_sum = half >= 0  # else it would cancel
+    x = xp.where(is_sum, half + root, product / xp.where(is_sum, 1, root - half))
+    return xp.max(x) - 1
 
 
 def _over_range(table: Table, size: int, *, sharp: bool) -> Any:

@@ -11,7 +11,7 @@ import qgenx_jax as qgenx
 from qgenx_jax._codec.quantizer import coder_of
 from qgenx_jax.bounds import given_vector
 from tests.lib import reference
-from tests.lib.bound_cases import hard_vectors, over_norm, quantizers
+from tests.lib.bound_cases import hard_vectors, over_norm, quantizers, table_of
 from tests.lib.helpers import within_5_sigma
 
 quick = pytest.mark.quick
@@ -29,11 +29,12 @@ def ideal_variance(quantizer, v):
         place = (v - v.min()) / unit if unit else 0 * v
         fraction = place - np.floor(place)
         return unit**2 * np.sum(fraction * (1 - fraction))
-    levels, total = over_norm(quantizer), 0.0
-    if levels is None:
+    levels, total = table_of(quantizer), 0.0
+    if quantizer.bits == 1:
         return v.size * n * n - v @ v
-    for u in np.abs(v) / n if n else []:
-        above = next(j for j in range(1, len(levels)) if u <= levels[j] or j == u >= 1)
+    for u in v / n if n else []:
+        last = len(levels) - 1
+        above = next(j for j in range(1, last + 1) if u <= levels[j] or j == last)
         total += max((levels[above] - u) * (u - levels[above - 1]), 0)
     return n * n * total
 
@@ -56,7 +57,6 @@ def test_the_codec_has_the_mean_over_all_rounding_bits():
         found = exact(rows, quantizer)
         _, meta = coder_of(quantizer, "float32").rounding.measure(jnp.asarray(rows))
         family, bits = quantizer.family, quantizer.bits
-        family = "levels" if quantizer.levels else family
         for row, metas, variance in zip(rows, np.asarray(meta), found, strict=True):
             if not (np.ptp(row) if family == "min_max" else row.any()):
                 assert variance == 0, name
@@ -101,6 +101,8 @@ def test_zeros_nan_and_nothing():
         qgenx.exponential(4, bucket_size=4),
         qgenx.min_max(4, bucket_size=4),
         qgenx.uniform(1, bucket_size=4),
+        qgenx.user_levels([0.5, 1.0], zero=False, bucket_size=4),
+        qgenx.user_levels([-1.0, 0.5, 1.0], bucket_size=4),
     ):
         for ideal in (True, False):
             v = np.array([0, 0, 0, 0, 1, np.nan, 0, 2, 1, np.inf], np.float32)
@@ -158,6 +160,8 @@ def test_codes_come_as_often_as_said():
         qgenx.uniform(3, norm=2, bucket_size=30),
         qgenx.exponential(3, norm=1, bucket_size=30),
         qgenx.min_max(2, bucket_size=30),
+        qgenx.user_levels([0.1, 0.5, 1.0], zero=False, norm=1, bucket_size=30),
+        qgenx.user_levels([-1.0, -0.3, 0.1, 1.0], bucket_size=30),
     ):
         found = qgenx.bounds.code_probabilities(v, quantizer)
 
@@ -185,6 +189,12 @@ def test_a_known_case():
     assert exact(v, qgenx.uniform(2, norm=2))[0] == pytest.approx(10, rel=2.0**-16)
     assert exact(v, qgenx.uniform(1, norm=1), ideal=True)[0] == pytest.approx(98 - 25)
     assert exact(v, qgenx.uniform(2, norm=math.inf))[0] == 4 * 7 - 25
+    # -4, -2, 2 and 4: 3 x 1 for -1, 1 x 1 for 3, 2 x 2 for 0
+    v, halves = np.array([4.0, -1.0, 3.0, 0.0]), [0.5, 1.0]
+    assert exact(v, qgenx.user_levels(halves, zero=False))[0] == 3 * 1 + 1 * 1 + 2 * 2
+    # -4, 1 and 4: 3 x 2 for -1, 1 x 2 for 3, 1 x 4 for 0
+    signed = qgenx.user_levels([-1, 0.25, 1.0])
+    assert exact(v, signed, ideal=True)[0] == 3 * 2 + 2 * 1 + 4 * 1
 
 
 def test_coordinates_add_up_to_buckets():

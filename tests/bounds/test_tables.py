@@ -11,7 +11,7 @@ import qgenx_jax as qgenx
 from qgenx_jax._codec.quantizer import coder_of
 from qgenx_jax.bounds import tables
 from tests.lib import reference
-from tests.lib.bound_cases import over_norm, quantizers
+from tests.lib.bound_cases import quantizers, table_of
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
@@ -20,10 +20,7 @@ def expected_levels(quantizer):
     """From the definitions, over norm or range."""
     if quantizer.family == "min_max":
         return np.linspace(0, 1, 2**quantizer.bits)
-    positive = over_norm(quantizer)
-    if positive is None:
-        return np.array([-1.0, 1.0])
-    return np.concatenate([-positive[:0:-1], positive])
+    return table_of(quantizer)
 
 
 def test_levels_are_those_of_the_definitions():

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from tests.lib.bound_cases import hard_vectors, over_norm, quantizers
-from tests.lib.codec_cells import NORMS
+from tests.lib.bound_cases import (
+    WITHOUT,
+    hard_vectors,
+    over_norm,
+    quantizers,
+    table_of,
+)
+from tests.lib.codec_cells import NORMS, levels_of
 from tests.lib.helpers import within_5_sigma
 
 quick = pytest.mark.quick
@@ -81,7 +87,9 @@ def test_the_codec_is_at_most_a_little_worse_than_the_ideal():
             assert ideal <= bound(quantizer, 1000, form=form) <= 1.03 * ideal, name
 
 
-@pytest.mark.parametrize("family", ["uniform", "exponential", "levels", "min_max"])
+@pytest.mark.parametrize(
+    "family", ["uniform", "exponential", "levels", "min_max", *WITHOUT]
+)
 def test_no_vector_has_more(family):
     """Of every width and norm, the exact variance of the ideal and of the codec."""
     least = np.inf
@@ -183,6 +191,54 @@ def test_the_sharp_form_is_within_a_third_of_the_worst_vector_for_uniform_levels
             assert 0.75 * sharp <= worst <= sharp * (1 + 1e-12), (bits, d)
 
 
+def most_of_others(levels, count):
+    """max of count g(u) / (1 + count u^2) by trying u, with g(u) = (h - u)(u - l)."""
+    u = np.linspace(-1, 1, 200_001)
+    above = np.clip(np.searchsorted(levels, u), 1, levels.size - 1)
+    each = (levels[above] - u) * (u - levels[above - 1])
+    return np.max(count * each / (1 + count * u * u))
+
+
+@quick
+@pytest.mark.parametrize("family", WITHOUT)
+def test_without_zero_the_sharp_form_for_infinity_is_attained(family):
+    for bits in range(1, 9):
+        table = levels_of(family, bits)
+        quantizer = qgenx.user_levels(table, zero=False, bucket_size=None)
+        levels = table_of(quantizer)
+        if 0 in levels:  # there the older form holds
+            continue
+        for d in (1, 2, 3, 30, 1000, 10**6):
+            found = bound(quantizer, d, form="sharp", ideal=True)
+            expected = most_of_others(levels, d - 1)
+            assert found == pytest.approx(expected, rel=1e-4, abs=1e-12), (bits, d)
+        if bits in (1, 4):
+            traced = jax.jit(
+                lambda levels, q=quantizer: [
+                    bound(q, d, levels=levels, form="sharp", ideal=True)
+                    for d in (3, 1000)
+                ]
+            )
+            expected = [most_of_others(levels, d - 1) for d in (3, 1000)]
+            found = traced(np.float32(table))
+            np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@quick
+def test_without_zero_equal_coordinates_come_near_the_bound_of_norms_1_and_2():
+    """By 1 + c, where levels are symmetric and 1 / d^(1/m) lies below the first."""
+    for q, d in ((1, 30), (1, 1000), (2, 900), (2, 10**5)):
+        for levels in ([0.125, 0.5, 1.0], [0.25, 1.0]):
+            by = qgenx.user_levels(levels, zero=False, norm=q, bucket_size=None)
+            lbar = max(b / a for a, b in itertools.pairwise(levels))
+            c = (lbar - 1) ** 2 / (4 * lbar)
+            (found,) = exact(np.ones(d), by, ideal=True) / d
+            assert found == pytest.approx(levels[0] ** 2 * d ** (2 / q) - 1, rel=1e-9)
+            for form in ("theorem", "sharp"):
+                eps = bound(by, d, form=form, ideal=True)
+                assert found <= eps <= (found + 1 + c) * (1 + 1e-12), (q, d, levels)
+
+
 def test_sampled_variances_of_the_codec_lie_below():
     """E ||Q(v) - v||^2 over 200 keys, at 5 standard errors: exact, and below."""
     keys, d = jax.random.split(jax.random.key(1), 200), 60
@@ -192,6 +248,8 @@ def test_sampled_variances_of_the_codec_lie_below():
         (1, qgenx.exponential(4, norm=1, bucket_size=d)),
         (1, qgenx.uniform(1, norm=1, bucket_size=d)),
         (math.inf, qgenx.min_max(3, bucket_size=d)),
+        (2, qgenx.user_levels([0.1, 0.4, 1.0], zero=False, norm=2, bucket_size=d)),
+        (math.inf, qgenx.user_levels([-1.0, -0.2, 0.1, 1.0], bucket_size=d)),
     ):
         # without those that come so near levels that few keys move them
         vectors = hard_vectors(d, None, q, 3, count=11)[[0, 1, 2, 3, 5, 7, 9]]

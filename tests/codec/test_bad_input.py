@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
+from qgenx_jax._codec.schedule import Refresh
 from tests.lib.helpers import AXIS
 
 pytestmark = pytest.mark.quick
@@ -19,8 +20,11 @@ pytestmark = pytest.mark.quick
 X = np.ones(3, np.float32)
 BITS = qgenx.uniform(4)
 LEVELS = qgenx.user_levels([0.25, 0.5, 1.0])
+SIGNED = qgenx.user_levels([-1.0, 0.25, 1.0])
+NO_ZERO = qgenx.user_levels([0.25, 1.0], zero=False)
 UNHASHED = np.array([1.0, 2.0])
 INCREASING = r"levels must be increasing numbers in \(0, 1\] that end in 1, got "
+FROM_MINUS_1 = r"levels must be increasing numbers in \[-1, 1\], from -1 on, that end "
 KEY = "key must be one PRNG key or a whole-number seed, got "
 
 QUANTIZERS = {
@@ -79,6 +83,119 @@ QUANTIZERS = {
         lambda: dataclasses.replace(BITS, levels=(1.0,)),
         r"levels must be a tuple of 0 to 0 with uniform, 4 bits, got \(1.0,\): make",
     ),
+    "zero of no bool": (
+        lambda: qgenx.user_levels([1.0], zero=0),
+        "zero must be of type bool, got int: pass a bool",
+    ),
+    "a leading 0 where zero is no level": (
+        lambda: qgenx.user_levels([0.0, 0.5, 1.0], zero=False),
+        INCREASING + r"\[0.0.*: negative values mirror .*; zero is no level",
+    ),
+    "too low without zero": (
+        lambda: qgenx.user_levels([2.0**-51, 1.0], zero=False),
+        r"levels must be at least 2\^-50, .*, got \[4.*: raise it",
+    ),
+    "too many without zero": (
+        lambda: qgenx.user_levels(np.arange(1, 130) / 129, zero=False),
+        "levels must be at most 128, which 8 bits .*, got '129 levels': drop some",
+    ),
+    "too near without zero": (
+        lambda: qgenx.user_levels([0.5, 0.50001, 1.0], zero=False),
+        r"levels must differ in their first 12 .*, got \[0.5, .*: drop one of",
+    ),
+    "signed, unsorted": (
+        lambda: qgenx.user_levels([-1, 0.5, 0.2, 1]),
+        FROM_MINUS_1 + r"in 1, got \[-1, .*: divide by the largest magnitude",
+    ),
+    "signed, not up to 1": (
+        lambda: qgenx.user_levels([-1, 0.5]),
+        FROM_MINUS_1 + r"in 1, got \[-1, 0.5\]: divide",
+    ),
+    "signed, one level": (lambda: qgenx.user_levels([-1.0]), FROM_MINUS_1),
+    "signed, NaN": (lambda: qgenx.user_levels([-1, np.nan, 1]), FROM_MINUS_1),
+    "signed, too near zero": (
+        lambda: qgenx.user_levels([-1, -1e-30, 1]),
+        r"levels must be at least 2\^-50, .*, got \[-1, .*: raise it",
+    ),
+    "signed, too many": (
+        lambda: qgenx.user_levels(np.linspace(-1, 1, 257)),
+        "levels must be at most 256, which 8 bits .*, got '257 levels': drop some",
+    ),
+    "signed, too near": (
+        lambda: qgenx.user_levels([-1, -0.50001, -0.5, 1]),
+        r"levels must differ in their first 12 .*, got \[-1, .*: drop one of",
+    ),
+    "magnitudes in place of signed levels, by hand": (
+        lambda: dataclasses.replace(SIGNED, levels=(0.25, 1.0)),
+        FROM_MINUS_1 + r"in 1, got \(0.25, 1.0\): divide",
+    ),
+    "one signed level, by hand": (
+        lambda: dataclasses.replace(SIGNED, levels=(1.0,)),
+        r"levels must be a tuple of 2 to 4 with signed_levels, 2 bits, got \(1.0,\):",
+    ),
+    "three magnitudes of 2 bits, by hand": (
+        lambda: dataclasses.replace(NO_ZERO, levels=(0.25, 0.5, 1.0)),
+        "levels must be a tuple of 1 to 2 with levels_without_zero, 2 bits, got",
+    ),
+    "a schedule without levels, by hand": (
+        lambda: dataclasses.replace(BITS, refresh=Refresh()),
+        r"refresh must be left out with uniform, .*, got Refresh.*: make .* adaptive",
+    ),
+    "a schedule that is none, by hand": (
+        lambda: dataclasses.replace(LEVELS, refresh=200),
+        "refresh must be left out with levels, or be .*, got 200: make .* by adaptive",
+    ),
+    "adaptive zero": (
+        lambda: qgenx.adaptive(zero=1),
+        "zero must be of type bool, got int: pass a bool",
+    ),
+    "adaptive signed": (
+        lambda: qgenx.adaptive(signed=None),
+        "signed must be of type bool, got NoneType: pass a bool",
+    ),
+    "adaptive signed with zero": (
+        lambda: qgenx.adaptive(signed=True, zero=True),
+        "zero must be False for signed levels, got True: leave one out",
+    ),
+    "adaptive bits 9": (
+        lambda: qgenx.adaptive(9),
+        "bits must be a whole number from 1 to 8, got 9: pass an int",
+    ),
+    "adaptive bits 1": (
+        lambda: qgenx.adaptive(1),
+        r"bits must be at least 2, or there are but -1 and 1, got 1: use uniform\(1\)",
+    ),
+    "adaptive bits 1, signed": (
+        lambda: qgenx.adaptive(1, signed=True),
+        r"bits must be at least 2, or there are but -1 and 1, got 1: use uniform\(1\)",
+    ),
+    "adaptive bits 2, zero": (
+        lambda: qgenx.adaptive(2, zero=True),
+        r"bits must be at least 3, or .* -1, 0 and 1, got 2: use uniform\(2\)",
+    ),
+    "adaptive levels that are signed": (
+        lambda: qgenx.adaptive(2, levels=[-1, 0, 0.5, 1]),
+        r"levels must not begin with -1 where signed=False, got \[-1, .*: give signed=",
+    ),
+    "adaptive levels that are not": (
+        lambda: qgenx.adaptive(2, signed=True, levels=[0.5, 1]),
+        r"levels must begin with -1 where signed=True, got \[0.5, 1\]: give signed=",
+    ),
+    "adaptive levels of another number": (
+        lambda: qgenx.adaptive(3, levels=[0.5, 1.0]),
+        "levels must be 4 for 3 bits, got '2 levels': levels that are fitted keep",
+    ),
+    "adaptive levels unsorted": (
+        lambda: qgenx.adaptive(2, levels=[0.5, 0.2]),
+        INCREASING + r"\[0.5, 0.2\]: negative values mirror",
+    ),
+    "adaptive schedule": (
+        lambda: qgenx.adaptive(adapt=[]),
+        r"adapt must name an exchange before .*, got \[\]: pass for instance",
+    ),
+    "adaptive method": (lambda: qgenx.adaptive(method=""), "method must be one of 'c"),
+    "adaptive law": (lambda: qgenx.adaptive(law=None), "law must be one of 'histogr"),
+    "adaptive norm": (lambda: qgenx.adaptive(norm=3), "norm must be one of .*, got 3"),
     "base": (
         lambda: qgenx.exponential(4, base=1),
         r"base must be in \(0, 1\), got 1: NUQSGD uses 0.5",
@@ -133,6 +250,22 @@ QUANTIZERS = {
         lambda: LEVELS.encode(0, X, levels=np.float32([0.1, 0.2, 0.5])),
         "levels must not decrease, .* end in 1, got array.*: sort them",
     ),
+    "signed levels not from -1, concrete": (
+        lambda: SIGNED.encode(0, X, levels=np.float32([-0.5, 0.2, 1])),
+        "levels must not decrease, begin with -1 and end in 1, got array.*: sort",
+    ),
+    "signed levels decreasing, concrete": (
+        lambda: SIGNED.encode(0, X, levels=np.float32([-1, 1, 0.5])),
+        "levels must not decrease, begin with -1 and end in 1, got array.*: sort",
+    ),
+    "signed levels of another number": (
+        lambda: SIGNED.encode(0, X, levels=np.float32([-1, 1])),
+        r"levels must have the shape \(3,\) of .*, got \(2,\): make another",
+    ),
+    "levels without zero below 0, concrete": (
+        lambda: NO_ZERO.encode(0, X, levels=np.float32([-1, 1])),
+        r"levels must not decrease, lie in \[0, 1\] and end in 1, got array.*: sort",
+    ),
     "levels of integers": (
         lambda: LEVELS.encode(0, X, levels=np.array([0, 1, 1])),
         "levels must be a real floating-point array, got int32: cast it",
@@ -179,6 +312,18 @@ def test_limits_of_arguments():
         for count in (1, 2, 3, 4, 7, 8, 63, 64, 127)
     }
     assert bits == {1: 2, 2: 3, 3: 3, 4: 4, 7: 4, 8: 5, 63: 7, 64: 8, 127: 8}
+    bits = {
+        count: qgenx.user_levels(np.arange(1, count + 1) / count, zero=False).bits
+        for count in (1, 2, 3, 4, 5, 8, 9, 64, 65, 128)
+    }
+    assert bits == {1: 1, 2: 2, 3: 3, 4: 3, 5: 4, 8: 4, 9: 5, 64: 7, 65: 8, 128: 8}
+    bits = {
+        count: qgenx.user_levels(np.linspace(-1, 1, count)).bits
+        for count in (2, 3, 4, 5, 16, 17, 256)
+    }
+    assert bits == {2: 1, 3: 2, 4: 2, 5: 3, 16: 4, 17: 5, 256: 8}
+    lowest = [2.0**-50, 1.0]
+    assert list(qgenx.user_levels(lowest, zero=False).levels) == lowest
     for base in (0, 1, -0.5, "half"):
         with pytest.raises(ValueError, match=r"base must be in \(0, 1\)"):
             qgenx.exponential(4, base=base)

@@ -1,5 +1,6 @@
 """All families of quantizers: extremes, float64, levels, errors."""
 
+import dataclasses
 import math
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
+from qgenx_jax._codec.schedule import Refresh
+from tests.lib.helpers import within_5_sigma
 
 plainly = pytest.mark.plainly
 
@@ -19,6 +22,13 @@ QUANTIZERS = {
     "exponential 8": qgenx.exponential(8, norm=math.inf, bucket_size=64),
     "exponential L1": qgenx.exponential(4, norm=1, bucket_size=64),
     "user": qgenx.user_levels([0.03, 0.2, 0.45, 1.0], bucket_size=64),
+    "no zero, 1 bit": qgenx.user_levels([1.0], zero=False, bucket_size=64),
+    "no zero": qgenx.user_levels([0.1, 0.3, 1.0], zero=False, bucket_size=64),
+    "no zero L2": qgenx.adaptive(4, norm=2, bucket_size=64),
+    "signed, 1 bit": qgenx.user_levels([-1.0, 1.0], bucket_size=64),
+    "signed": qgenx.user_levels([-1.0, -0.2, 0.1, 0.4, 1.0], bucket_size=64),
+    "signed, adaptive": qgenx.adaptive(5, signed=True, norm=1, bucket_size=64),
+    "adaptive with zero": qgenx.adaptive(3, zero=True, bucket_size=64),
     "min_max 1": qgenx.min_max(1, bucket_size=64),
     "min_max 4": qgenx.min_max(4, bucket_size=64),
     "min_max 8": qgenx.min_max(8, bucket_size=64),
@@ -105,6 +115,84 @@ def test_defaults_of_the_quantizers_are_the_documented_ones():
     assert qgenx.user_levels(levels) == user
     assert [q.bucket_size for q in (qgenx.uniform(), user)] == [1024, 1024]
     assert qgenx.exponential().norm == 2
+    adaptive = qgenx.adaptive(4, zero=False, signed=False, norm=math.inf, **common)
+    assert qgenx.adaptive() == adaptive
+    assert adaptive.refresh == Refresh((0, 200, 1000, 5000), 10_000)
+
+
+@pytest.mark.quick
+def test_levels_that_are_fitted_begin_with_equal_steps():
+    """And take as many as the bits can tell apart."""
+    for bits in range(2, 9):
+        n = 2 ** (bits - 1)
+        cases = {(False, False): np.arange(1, 2 * n, 2) / (2 * n - 1)}
+        cases[False, True] = np.linspace(-1, 1, 2 * n)
+        if bits > 2:
+            cases[True, False] = np.arange(1, n) / (n - 1)
+        for (zero, signed), expected in cases.items():
+            found = qgenx.adaptive(bits, zero=zero, signed=signed)
+            np.testing.assert_allclose(found.levels, expected, rtol=2.0**-12)
+            fixed = qgenx.user_levels(found.levels, zero=zero)
+            assert fixed == dataclasses.replace(found, refresh=None)
+            assert fixed.bits == bits
+    own = [0.1, 0.3, 0.5, 1.0]
+    np.testing.assert_allclose(qgenx.adaptive(3, levels=own).levels, own, rtol=2**-12)
+
+
+@plainly
+def test_bytes_of_fitted_levels_are_those_of_the_same_ones_given():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=200), jnp.float32)
+    fitted = qgenx.adaptive(3, levels=[0.1, 0.3, 0.5, 1.0], adapt=7)
+    fixed = qgenx.user_levels([0.1, 0.3, 0.5, 1.0], zero=False)
+    payloads = [q.encode(1, x).data for q in (fitted, fixed)]
+    np.testing.assert_array_equal(*payloads)
+    with pytest.raises(ValueError, match=r"payload must be encoded by"):
+        fixed.decode(fitted.encode(1, x))  # levels may have moved since
+
+
+AROUND_ZERO = {
+    "no zero": (QUANTIZERS["no zero"], -0.1, 0.1),
+    "no zero, 1 bit": (QUANTIZERS["no zero, 1 bit"], -1, 1),
+    "signed": (QUANTIZERS["signed"], -0.2, 0.1),
+    "signed, with a zero": (qgenx.user_levels([-1.0, 0.0, 0.5, 1.0]), 0, 0),
+}
+
+
+@plainly
+@pytest.mark.parametrize("name", AROUND_ZERO)
+def test_zero_becomes_a_level_beside_it_and_stays_zero_on_average(name):
+    """Scales are 1, levels of 12 bits: 5 sigma of 60,000 coordinates."""
+    quantizer, low, high = AROUND_ZERO[name]
+    x = np.zeros(60_000 // 63 * 64, np.float32).reshape(-1, 64)
+    x[:, 0] = 1
+    run = jax.jit(lambda x: quantizer.decode(quantizer.encode(5, x)))
+    zeros = np.asarray(run(x), np.float64)[:, 1:]
+    levels = np.unique([low, high])
+    np.testing.assert_allclose(np.unique(zeros), levels, rtol=2**-12)
+    ups = (zeros == zeros.max()).mean()
+    share = -low / (high - low) if high > low else 1.0
+    error = math.sqrt(share * (1 - share) / zeros.size) + 2.0**-12
+    within_5_sigma(ups, share, error, f"{name}: the level above zero")
+
+
+@plainly
+def test_values_on_levels_never_move():
+    """At 200 scales of few bits, with either sign, whatever the random bits are."""
+    rng = np.random.default_rng(3)
+    scales = rng.integers(2**11, 2**12, 200) * 2.0 ** rng.integers(-40, 40, 200)
+    for name in ("no zero", "no zero, 1 bit", "signed", "signed, 1 bit"):
+        quantizer = QUANTIZERS[name]
+        table = np.array(quantizer.levels)
+        if quantizer.family == "levels_without_zero":
+            table = np.concatenate([-table[::-1], table])
+        x = rng.choice(table, (200, 64)) * scales[:, None]
+        x[:, 0] = scales
+        x = jnp.asarray(x, jnp.float32)
+        decoded = jax.jit(
+            lambda x, q=quantizer: [q.decode(q.encode(key, x)) for key in (1, 2)]
+        )
+        for found in decoded(x):
+            np.testing.assert_array_equal(found, x, err_msg=name)
 
 
 @pytest.mark.quick

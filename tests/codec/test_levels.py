@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from qgenx_jax._codec.levels import truncate
+from qgenx_jax._codec.levels import lookup, neighbours, truncate
 from tests.lib.helpers import within_5_sigma
 
 pytestmark = pytest.mark.quick
@@ -91,3 +91,45 @@ def test_levels_that_break_the_rule_at_run_time_give_nan():
     assert np.isfinite(sent(np.float32([0.0, 0.5, 1]))).all()
     for levels in ([0.5, 0.2, 1], [0.1, np.nan, 1], [0.1, 0.2, 0.5], [-0.1, 0.2, 1]):
         assert np.isnan(sent(np.float32(levels))).all(), f"a number for {levels}"
+
+
+@plainly
+def test_so_do_those_without_zero_and_signed_ones():
+    x = np.float32([0.3, -1, 0])
+    no_zero = qgenx.user_levels([0.25, 0.5, 1.0], zero=False)
+    signed = qgenx.user_levels([-1, 0.5, 1.0])
+
+    def sent(levels, q):
+        return q.decode(q.encode(0, x, levels), levels)
+
+    wrong = [0.5, 0.2, 1], [-1, np.nan, 1], [-1, 0.2, 0.5], [-0.5, 0.2, 1]
+    for quantizer, right in ((no_zero, [0.0, 0.5, 1]), (signed, [-1, -1, 1])):
+        both = jax.jit(lambda levels, q=quantizer: sent(levels, q))
+        assert np.isfinite(both(np.float32(right))).all()
+        for levels in wrong:
+            assert np.isnan(both(np.float32(levels))).all(), f"{quantizer}, {levels}"
+
+
+@plainly
+@pytest.mark.parametrize("size", [*range(1, 10), 15, 16, 17])
+def test_neighbours_and_lookup_are_a_search_and_a_subscript(size):
+    """On levels, beside them and beyond the last, with equal ones among them."""
+    rng = np.random.default_rng(size)
+    levels = np.sort(rng.integers(1, 2 * size + 1, size)).astype(np.float32)
+    scale = np.float32([[1], [0.25], [8]])
+    steps = np.concatenate([levels, levels - 0.5, levels + 0.5, [-1, 0]])
+    value = scale * np.clip(steps, -1, levels[-1])[None].astype(np.float32)
+    for lowest in (None, -1.0):
+        if lowest is None:
+            value = np.abs(value)
+        least = None if lowest is None else jnp.float32(lowest)
+        run = jax.jit(lambda v, of, least=least: neighbours(v, of, scale, least))
+        below, low, high = map(np.asarray, run(value, levels))
+        table = np.concatenate([[0 if lowest is None else lowest], levels])
+        index = np.searchsorted(levels[:-1], value / scale, "right")
+        np.testing.assert_array_equal(below, index)
+        np.testing.assert_array_equal(low, table[index] * scale)
+        np.testing.assert_array_equal(high, table[index + 1] * scale)
+    index = rng.integers(0, size, (3, 50), np.int32)
+    found = jax.jit(lookup)(jnp.asarray(levels), index)
+    np.testing.assert_array_equal(found, levels[index])

@@ -18,7 +18,7 @@ from tests.lib import extreme, reference
 from tests.lib.codec_cells import BUCKET, CELLS, WIDTHS, Cell, levels_of
 from tests.lib.helpers import PLAIN, within_5_sigma
 
-CASES, DRAWS = 240, 4080
+DRAWS = 4080
 
 
 def of_cell(test):
@@ -142,7 +142,9 @@ def test_payloads_and_values_equal_the_reference(cell):
     levels = np.asarray(cell.levels)
     rng = np.random.default_rng([cell.bits, WIDTHS.index((cell.family, cell.bits))])
     grid = extreme.grid_of(cell.family, cell.bits, levels)
-    vectors, kinds = extreme.vectors(rng, CASES, cell.size, jnp.dtype(cell.dtype), grid)
+    vectors, kinds = extreme.vectors(
+        rng, cell.cases, cell.size, jnp.dtype(cell.dtype), grid
+    )
     given = levels if cell.takes_levels else None
     check(cell, vectors, kinds, *run(cell, cell.bits, vectors, given), levels)
     if cell.takes_levels:  # others in their place, not rounded beforehand
@@ -161,8 +163,9 @@ def test_means_and_variances_over_the_source(cell):
     vector = rng.normal(size=cell.size).astype(jnp.dtype(cell.dtype))
     levels = np.asarray(cell.levels)
     given = levels if cell.takes_levels else None
-    vectors = np.broadcast_to(vector, (CASES, cell.size))
-    samples = [run(cell, 100 + i, vectors, given)[0] for i in range(DRAWS // CASES)]
+    vectors = np.broadcast_to(vector, (cell.cases, cell.size))
+    draws = range(DRAWS // cell.cases)
+    samples = [run(cell, 100 + i, vectors, given)[0] for i in draws]
     arguments = (cell.size, cell.bits, BUCKET, 2 if cell.family == "min_max" else 1)
     for start, codes, meta in reference.records(
         np.concatenate(samples), *arguments, cell.wide

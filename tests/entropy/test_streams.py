@@ -81,6 +81,25 @@ def test_codes_of_a_payload():
         np.testing.assert_array_equal(entropy.decode(stream), codes)
 
 
+@pytest.mark.parametrize("by", METHODS)
+def test_codes_of_levels_without_zero_and_signed_ones(by):
+    """Zero has no code, 0 is one, and 8 bits have all 256."""
+    v = jnp.asarray(np.random.default_rng(0).normal(size=1500), jnp.float32)
+    for quantizer in (
+        qgenx.user_levels([1.0], zero=False),
+        qgenx.user_levels([0.1, 0.3, 0.5, 1.0], zero=False, bucket_size=100),
+        qgenx.user_levels((np.arange(128) + 1) / 128, zero=False),
+        qgenx.user_levels([-1.0, -0.1, 0.3, 1.0]),
+        qgenx.user_levels(np.linspace(-1, 1, 256)),
+    ):
+        for codes, _ in quantizer.records(quantizer.encode(0, v)):
+            stream = entropy.encode(codes, by)
+            np.testing.assert_array_equal(entropy.decode(stream), codes)
+        last = codes.max()
+        assert int(last) <= 2**quantizer.bits - 1
+    assert int(last) == 255
+
+
 ROWS = {
     "by": (lambda: entropy.encode([1], "zip"), "by must be one of 'huffman'"),
     "zero": (lambda: entropy.encode([1], zero=256), "zero must be a whole number"),

@@ -134,11 +134,15 @@ def test_an_empty_tree_is_exchanged(collective):
     assert mapped(jnp.ones(3)) == ({}, {}, None)
 
 
+NO_ZERO = qgenx.user_levels([0.5, 1.0], zero=False)
 EMPTY = {"a": jnp.zeros((2, 0)), "b": jnp.zeros((2, 0))}
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("quantizer", [None, qgenx.uniform(4), qgenx.min_max(3)])
+@pytest.mark.parametrize(
+    "quantizer",
+    [None, qgenx.uniform(4), qgenx.min_max(3), NO_ZERO, qgenx.user_levels([-1.0, 1.0])],
+)
 @pytest.mark.parametrize("bucket_size", [8, None])
 def test_vectors_of_no_coordinates_come_back(quantizer, bucket_size):
     """By every collective, on one axis and on two."""
@@ -161,7 +165,7 @@ def test_vectors_of_no_coordinates_come_back(quantizer, bucket_size):
 @pytest.mark.quick
 @pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
 @pytest.mark.parametrize(
-    "quantizer", [qgenx.uniform(4), qgenx.uniform(1), qgenx.min_max(8)]
+    "quantizer", [qgenx.uniform(4), qgenx.uniform(1), qgenx.min_max(8), NO_ZERO]
 )
 def test_a_vector_may_have_more_than_2_to_the_31_coordinates(quantizer, collective):
     """Places in it are not counted in int32; traced, not run."""

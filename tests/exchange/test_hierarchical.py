@@ -144,8 +144,13 @@ def test_workers_that_share_a_device_are_the_fast_axis():
 @plainly
 @pytest.mark.parametrize(
     ("quantizer", "second"),
-    [(qgenx.exponential(3, norm=np.inf), qgenx.min_max(1)), (qgenx.min_max(1), None)],
-    ids=["exponential, min_max", "min_max"],
+    [
+        (qgenx.exponential(3, norm=np.inf), qgenx.min_max(1)),
+        (qgenx.min_max(1), None),
+        (qgenx.user_levels([0.5, 1], zero=False), None),
+        (qgenx.user_levels([-1, 0.5, 1.0]), None),
+    ],
+    ids=["exponential, min_max", "min_max", "no zero", "signed"],
 )
 def test_padding_is_in_no_norm(quantizer, second):
     """Of pieces nor of their chunks: padding's 0 is no bucket's minimum."""

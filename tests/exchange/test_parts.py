@@ -42,7 +42,9 @@ def test_chunks_hold_the_vector_and_pad_less_than_one_percent(bucket_size, count
 
 
 @pytest.mark.parametrize(
-    "quantizer", [None, qgenx.uniform(4, bucket_size=4), qgenx.min_max(4)], ids=str
+    "quantizer",
+    [None, qgenx.uniform(4, bucket_size=4), qgenx.min_max(4), qgenx.adaptive(2)],
+    ids=str,
 )
 @pytest.mark.parametrize("count", COUNTS)
 def test_together_is_the_inverse_of_chunks(quantizer, count):
@@ -63,7 +65,15 @@ def test_padding_is_in_no_norm():
     """
     vector = np.float32([5, 9, 7, 8, 6])
     flat = jnp.asarray(vector)
-    for quantizer in (None, qgenx.uniform(2), qgenx.user_levels([1.0])):
+    no_zero = qgenx.user_levels([1.0], zero=False)
+    signed = qgenx.user_levels([-1.0, 0.5, 1.0])
+    for quantizer in (
+        None,
+        qgenx.uniform(2),
+        qgenx.user_levels([1.0]),
+        no_zero,
+        signed,
+    ):
         rows = part_of(quantizer, 5).chunks(flat, 4)
         np.testing.assert_array_equal(rows, [[5, 9], [7, 8], [6, 0], [0, 0]])
     rows = part_of(qgenx.min_max(2), 5).chunks(flat, 4)

@@ -1,5 +1,7 @@
 """The mean in two phases: bits, sizes, padding, both variances, streams, other axes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,8 @@ from tests.lib.exchanges import (
 from tests.lib.helpers import AXIS, assert_trees_identical, vectors, within_5_sigma
 
 BITS = qgenx.uniform(4, bucket_size=50)
+NO_ZERO = qgenx.user_levels([0.1, 0.3, 0.5, 1.0], zero=False)
+SIGNED = qgenx.user_levels([-1.0, -0.1, 0.2, 0.5, 1.0])
 
 
 def variance(quantizer, x, workers):
@@ -79,8 +83,10 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers):
         (qgenx.uniform(1, bucket_size=None), None),
         (qgenx.uniform(5), qgenx.min_max(3)),
         (qgenx.min_max(3), qgenx.exponential(3, norm=np.inf)),
+        (NO_ZERO, None),
+        (SIGNED, NO_ZERO),
     ],
-    ids=["1 bit", "uniform, min_max", "min_max, exponential"],
+    ids=["1 bit", "uniform, min_max", "min_max, exponential", "no zero", "signed"],
 )
 @plainly
 def test_padding_is_in_no_norm(quantizer, second):
@@ -152,6 +158,34 @@ def test_mean_is_unbiased_with_both_variances(workers):
     ):
         off = np.sum(error**2, axis=1) - expected  # of independent draws, mean 0
         within_5_sigma(off.mean(), 0, off.std() / root, f"variance of the {name}")
+
+
+@plainly
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
+@pytest.mark.parametrize("quantizer", [NO_ZERO, SIGNED], ids=["no zero", "signed"])
+def test_means_by_levels_without_zero_are_unbiased(quantizer, collective):
+    """Zeros, too, and those beside padding, which is in no norm: 5 sigma, 2,000 draws.
+
+    Of 3 workers' 17 coordinates a chunk has 6, the last one 1 of padding.
+    """
+    draws, size = 2000, 17
+    quantizer = dataclasses.replace(quantizer, bucket_size=4)
+    flats = vectors(3, size, seed=5)
+    flats[:, ::5], flats[:, 16] = 0, 0.5
+    exchange = qgenx.exchange(AXIS, quantizer, collective=collective)
+
+    def run(flat):
+        def again(state, _):
+            mean, state = exchange.mean(flat, state)
+            return state, mean
+
+        return lax.scan(again, exchange.init(), None, length=draws)[1]
+
+    mapped = jax.vmap(run, axis_name=AXIS, out_axes=None)
+    found = np.asarray(jax.jit(mapped)(jnp.asarray(flats)), np.float64)
+    error = found.std(axis=0) / np.sqrt(draws) + 1e-4  # 2^-12 of the norms
+    within_5_sigma(found.mean(axis=0), flats.mean(axis=0), error, "mean")
+    assert (found[:, 0] != 0).mean() > 0.5, "zero is no level"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -345,8 +379,10 @@ def test_sizes_around_every_multiple(workers):
         (qgenx.min_max(1, bucket_size=4), None),
         (qgenx.exponential(3, norm=np.inf, bucket_size=4), qgenx.min_max(1)),
         (qgenx.min_max(1, bucket_size=4), qgenx.min_max(1, bucket_size=6)),
+        (qgenx.user_levels([0.5, 1], zero=False, bucket_size=4), None),
+        (qgenx.user_levels([-1, 0.5, 1.0], bucket_size=4), qgenx.min_max(1)),
     ],
-    ids=["min_max", "exponential, min_max", "min_max, other buckets"],
+    ids=["min_max", "exponential, min_max", "other buckets", "no zero", "signed"],
 )
 @pytest.mark.parametrize("size", [1799, 1800, 1802])
 def test_padding_of_chunks_of_whole_buckets_is_in_no_norm(quantizer, second, size):

@@ -5,12 +5,22 @@ import math
 import numpy as np
 
 import qgenx_jax as qgenx
-from tests.lib.codec_cells import BASES, NORMS, user_levels
+from tests.lib.codec_cells import BASES, NORMS, levels_of, user_levels
+
+WITHOUT = ("levels_without_zero", "signed_levels")
 
 
 def quantizers(bucket_size=None, norms=NORMS):
-    """(name, quantizer) of every family at every width with every norm it takes."""
+    """(name, quantizer) of every family at every width with every norm it takes.
+
+    Of the families in WITHOUT norms take turns.
+    """
     for bits in range(1, 9):
+        for turn, family in enumerate(WITHOUT):
+            q = norms[(bits + turn) % len(norms)]
+            levels = levels_of(family, bits)
+            by = {"norm": q, "bucket_size": bucket_size, "zero": False}
+            yield f"{family}-{bits}-{q}", qgenx.user_levels(levels, **by)
         for q in norms:
             by = {"norm": q, "bucket_size": bucket_size}
             yield f"uniform-{bits}-{q}", qgenx.uniform(bits, **by)
@@ -23,13 +33,29 @@ def quantizers(bucket_size=None, norms=NORMS):
 
 
 def over_norm(quantizer):
-    """0, l_1, ..., 1 from the definition; None for 1 bit and for min_max."""
+    """0, l_1, ..., 1 from the definition; None for 1 bit and for min_max.
+
+    Of a family without zero 0 and the magnitudes of levels, for `hard_vectors`.
+    """
     if quantizer.levels:
-        return np.array([0, *quantizer.levels])
+        return np.array([0, *sorted(map(abs, quantizer.levels))])
     if quantizer.family == "min_max" or quantizer.bits == 1:
         return None
     steps = 2 ** (quantizer.bits - 1) - 1
     return np.arange(steps + 1) / steps
+
+
+def table_of(quantizer):
+    """All levels over the norm, from the definition; None for min_max."""
+    if quantizer.family == "signed_levels":
+        return np.array(quantizer.levels)
+    if quantizer.family == "min_max":
+        return None
+    positive = over_norm(quantizer)
+    if positive is None:
+        return np.array([-1.0, 1.0])
+    zero = [] if quantizer.family == "levels_without_zero" else [0]
+    return np.concatenate([-positive[:0:-1], zero, positive[1:]])
 
 
 def hard_vectors(size, levels, q, seed, count=40):

@@ -25,6 +25,7 @@ class Cell(NamedTuple):
     size: int
     bucket_size: int | None = BUCKET
     optimized: bool = True
+    cases: int = 240
 
     def __str__(self):
         norm = "inf" if self.norm == math.inf else self.norm
@@ -98,6 +99,8 @@ CELLS = [
         DTYPES[i % 4],
         2 * BUCKET + (5 if i % 5 in (0, 2) else 0),
         optimized=i % 2 == 0 and i % 5 != 2,
+        # the same code runs for the other families with tables
+        cases=80 if family in ("levels_without_zero", "signed_levels") else 240,
     )
     for i, (family, bits) in enumerate(WIDTHS)
 ]

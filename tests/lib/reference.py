@@ -195,9 +195,9 @@ def exponential_levels(bits, base):
 
 
 def truncated(levels):
-    """Levels to 12 significant bits, downward."""
+    """Levels to 12 significant bits, toward zero."""
     fraction, exponent = np.frexp(np.asarray(levels, np.float64))
-    return np.ldexp(np.floor(fraction * 2**12), exponent - 12)
+    return np.ldexp(np.trunc(fraction * 2**12), exponent - 12)
 
 
 def values_of(family, bits, codes, meta, levels, wide):

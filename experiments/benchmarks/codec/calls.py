@@ -21,7 +21,14 @@ from experiments.common import arguments
 from qgenx_jax._codec import fusion
 from qgenx_jax._exchange.parts import Part, parts
 
-FAMILIES = ("uniform", "exponential", "min_max", "levels")
+FAMILIES = (
+    "uniform",
+    "exponential",
+    "min_max",
+    "levels",
+    "levels_without_zero",
+    "signed_levels",
+)
 PEER_BITS = range(2, 9)  # QSGD with one bit has no level
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -66,7 +73,7 @@ def cases(
 def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
     """The family's quantizer by its factory, or None if it has none of so few bits.
 
-    "levels" are squares of equal steps, denser towards zero.
+    Levels are squares of equal steps, denser towards zero.
     """
     if family in ("exponential", "levels") and bits < 2:
         return None
@@ -74,6 +81,12 @@ def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
         count = 2 ** (bits - 1) - 1
         squares = [(j / count) ** 2 for j in range(1, count + 1)]
         return qgenx.user_levels(squares)
+    if family in ("levels_without_zero", "signed_levels"):
+        count = 2 ** (bits - 1)
+        squares = [((2 * j + 1) / (2 * count - 1)) ** 2 for j in range(count)]
+        if family == "signed_levels":
+            squares = [*(-x for x in reversed(squares)), *squares]
+        return qgenx.user_levels(squares, zero=False)
     make = {
         "uniform": qgenx.uniform,
         "exponential": qgenx.exponential,

@@ -77,6 +77,7 @@ def adaptive(
         Communication Guarantees, ICLR 2023, algorithm 1; Faghri et al., Adaptive
         Gradient Quantization for Data-Parallel SGD, NeurIPS 2020.
     """
+    _checks.instance_of("zero", zero, bool, "pass a bool")
     _checks.instance_of("signed", signed, bool, "pass a bool")
     if signed and zero:
         way_out = "leave one out: signed levels have none that stays"
@@ -94,7 +95,8 @@ def adaptive(
     if levels is None:
         levels = shape.equal(bits)
     elif shape_of(levels, zero) != shape:
-        rule = f"must {'begin' if signed else 'not begin'} with -1, signed={signed}"
+        begin = "begin" if signed else "not begin"
+        rule = f"must {begin} with -1 where signed={signed}"
         raise _checks.refuse("levels", rule, levels, "give signed=, or other levels")
     checked = check_levels(levels, shape)
     if len(checked) != shape.most(bits):

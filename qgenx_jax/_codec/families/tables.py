@@ -17,7 +17,7 @@ from qgenx_jax._types import Array
 
 
 @pytree
-class Table(PaddedByZeros):
+class TableRounding(PaddedByZeros):
     """What all tables have in common: the norm, and the level below and above."""
 
     bits: int = static()
@@ -48,11 +48,11 @@ class Table(PaddedByZeros):
         width = jnp.where(high > low, high - low, 1)
         # not times 2^16 / width, which may be infinite
         place = jnp.round((value - low) / width * 2.0**16)
-        return jnp.clip((scales.to_int32(place) + r16) >> 16, 0, 1)
+        return (scales.to_int32(place) + r16 >= 2**16).astype(jnp.int32)
 
 
 @pytree
-class WithZero(Table):
+class WithZero(TableRounding):
     """norm * sign * (l_{tau+1} with probability xi, else l_tau), l_0 = 0.
 
     The table has l_1, ..., l_{s+1}.
@@ -84,7 +84,7 @@ class WithZero(Table):
 
 
 @pytree
-class WithoutZero(Table):
+class WithoutZero(TableRounding):
     """The same without a level 0: magnitudes below l_1 become l_1 or -l_1.
 
     Of 2n codes, n - 1 + j stands for l_j and n - j for -l_j, l_1, ..., l_n the table.
@@ -100,13 +100,14 @@ class WithoutZero(Table):
     def round(self, values: Array, grid: tuple[Array, Array], r16: Array) -> Array:
         """See `Rounding`."""
         lift, scale = grid
-        magnitude = jnp.abs(values * lift)
+        lifted = values * lift
+        magnitude = jnp.abs(lifted)
         table = self.table.astype(magnitude.dtype)
         below, low, high = neighbours(magnitude, table, scale, -table[0])
         index = below + self.up_or_down(magnitude, low, high, r16)
         # of a magnitude 0 stands for -l_1, which is l_1 where the sign is turned
         size = self.table.size
-        code = jnp.where(values < 0, size - index, size - 1 + index)
+        code = jnp.where(lifted < 0, size - index, size - 1 + index)
         return code.astype(jnp.uint8)
 
     def values(self, codes: Array, meta: Sequence[Array]) -> Array:
@@ -118,7 +119,7 @@ class WithoutZero(Table):
 
 
 @pytree
-class Signed(Table):
+class Signed(TableRounding):
     """norm * (t_{j+1} with probability xi, else t_j), t_j <= v / norm <= t_{j+1}.
 
     The table goes from -1 to 1 and need not be symmetric.

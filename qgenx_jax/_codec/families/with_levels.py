@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._codec.families.tables import Signed, Table, WithoutZero, WithZero
+from qgenx_jax._codec.families.tables import (
+    Signed,
+    TableRounding,
+    WithoutZero,
+    WithZero,
+)
 from qgenx_jax._codec.levels import (
     SIGNED,
     WITH_ZERO,
@@ -29,7 +34,9 @@ NAMES = {
 """Of the families whose levels a state holds, by the shape of their tables."""
 
 
-def _by(rounding: type[Table]) -> Callable[[int, float, Array | None], Rounding]:
+def _by(
+    rounding: type[TableRounding],
+) -> Callable[[int, float, Array | None], Rounding]:
     def made(bits: int, norm: float, table: Array | None) -> Rounding:
         assert table is not None  # a quantizer of these families has levels
         return rounding(bits, norm, table)
@@ -37,11 +44,11 @@ def _by(rounding: type[Table]) -> Callable[[int, float, Array | None], Rounding]
     return made
 
 
-def _enter(shape: Shape, rounding: type[Table], least_bits: int) -> None:
+def _family(shape: Shape, rounding: type[TableRounding]) -> Family:
     least = 2 if shape.signed else 1
-    FAMILIES[NAMES[shape]] = Family(
+    return Family(
         _by(rounding),
-        least_bits=least_bits,
+        least_bits=2 if shape.zero else 1,
         n_levels=lambda bits: (min(shape.most(bits), least), shape.most(bits)),
         takes_levels=shape,
     )
@@ -52,9 +59,9 @@ FAMILIES["exponential"] = Family(
     least_bits=2,
     n_levels=lambda bits: (steps_of(bits), steps_of(bits)),
 )
-_enter(WITH_ZERO, WithZero, 2)
-_enter(WITHOUT_ZERO, WithoutZero, 1)
-_enter(SIGNED, Signed, 1)
+FAMILIES["levels"] = _family(WITH_ZERO, WithZero)
+FAMILIES["levels_without_zero"] = _family(WITHOUT_ZERO, WithoutZero)
+FAMILIES["signed_levels"] = _family(SIGNED, Signed)
 
 
 def exponential(
@@ -111,8 +118,9 @@ def user_levels(
         levels: increasing, in (0, 1], the last one 1; kept to 12 significant bits. If
             the first one is -1 they are signed: from -1 to 1, and not mirrored.
         zero: whether zero is a level, too, so that zeros stay zeros. Without it n
-            levels take ceil(log2(2 n)) bits, one less where n is 4, 8, ...; magnitudes
-            below l_1 become l_1 or -l_1. It says nothing about signed levels.
+            levels take ceil(log2(2 n)) bits, one less than with it where n is a power
+            of two; coordinates between -l_1 and l_1 become one of these. It says
+            nothing about signed levels.
         norm: q, one of 1, 2 and infinity.
         bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
 
