@@ -85,7 +85,8 @@ class Config:
     adapt: str = _field(
         "",
         "exchanges before which the family adaptive fits its levels: numbers with "
-        "commas, or one for every so many; empty: 0,200,1000,5000, every 10,000",
+        "commas, or one for every so many; empty: 0,200,1000,5000, every 10,000; "
+        "with a plan of variances they are fitted with that",
     )
     plan: str = _field(
         "none",

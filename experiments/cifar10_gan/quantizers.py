@@ -33,29 +33,24 @@ def create_exchange(
     return qgenx.exchange(axis_name, wide, **settings)
 
 
-def create_quantizer(
-    config: Config, bits: int | None = None, levels: Any = None
-) -> qgenx.Quantizer | None:
-    """The configured quantizer; None for an exact exchange.
-
-    Args:
-        config: of the run.
-        bits: in place of the configured ones.
-        levels: that an adaptive one begins with.
-    """
+def create_quantizer(config: Config, bits: int | None = None) -> qgenx.Quantizer | None:
+    """The configured quantizer, or one of other bits; None for an exact exchange."""
     bits = config.bits if bits is None else bits
     if bits == EXACT:
         return None
     if config.family == "min_max":
         return qgenx.min_max(bits, bucket_size=config.bucket_size)
-    norm = math.inf if config.norm == "inf" else int(config.norm)
-    buckets: dict[str, Any] = {"norm": norm, "bucket_size": config.bucket_size}
+    buckets = _buckets(config)
     if config.family == "adaptive" and bits > 1:
-        adapt = parse_adapt(config.adapt)
-        return qgenx.adaptive(bits, adapt=adapt, levels=levels, **buckets)
+        return qgenx.adaptive(bits, adapt=parse_adapt(config.adapt), **buckets)
     if config.family == "exponential":
         return qgenx.exponential(bits, **buckets) if bits > 1 else None
     return qgenx.uniform(bits, **buckets)
+
+
+def _buckets(config: Config) -> dict[str, Any]:
+    norm = math.inf if config.norm == "inf" else int(config.norm)
+    return {"norm": norm, "bucket_size": config.bucket_size}
 
 
 def parse_adapt(text: str) -> int | tuple[int, ...] | None:
@@ -96,10 +91,13 @@ def create_plan(
     def make(bits: int, flats: list[np.ndarray]) -> qgenx.Quantizer | None:
         if config.family != "adaptive" or bits == 1:
             return create_quantizer(config, bits)
-        norm = math.inf if config.norm == "inf" else int(config.norm)
-        buckets: dict[str, Any] = {"norm": norm, "bucket_size": config.bucket_size}
-        levels = qgenx.fit_levels(flats, bits, zero=False, **buckets)
-        return create_quantizer(config, bits, np.asarray(levels).tolist())
+        # fitted with the plan, on the host: a solver in the step for each width would
+        # take minutes to compile
+        together, buckets = np.concatenate(flats), _buckets(config)
+        levels = qgenx.fit_levels(
+            together, bits, zero=False, method="optimal", **buckets
+        )
+        return qgenx.user_levels(np.asarray(levels).tolist(), zero=False, **buckets)
 
     return qgenx.plan_bits(
         *[jax.tree.map(np.asarray, vector) for vector in vectors],

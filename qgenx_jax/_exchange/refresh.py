@@ -122,7 +122,7 @@ def _fitted(
     """The branch that fits levels: see `refreshed`."""
     own: dict[frozenset, list[tuple[str, Statistics]]] = {}
     for flat, vector in zip(layout.vectors, layout.flatten(tree), strict=True):
-        if flat.label in quantizers:
+        if flat.label is not None and flat.label in quantizers:
             part = refit.statistics(quantizers[flat.label], vector)
             own.setdefault(flat.over, []).append((flat.label, part))
     totals: dict[str, Statistics] = {}

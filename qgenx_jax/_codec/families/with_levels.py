@@ -35,7 +35,7 @@ NAMES = {
 
 
 def _by(
-    rounding: type[TableRounding],
+    rounding: Callable[[int, float, Array], Rounding],
 ) -> Callable[[int, float, Array | None], Rounding]:
     def made(bits: int, norm: float, table: Array | None) -> Rounding:
         assert table is not None  # a quantizer of these families has levels
@@ -44,7 +44,7 @@ def _by(
     return made
 
 
-def _family(shape: Shape, rounding: type[TableRounding]) -> Family:
+def _family(shape: Shape, rounding: Callable[[int, float, Array], Rounding]) -> Family:
     least = 2 if shape.signed else 1
     return Family(
         _by(rounding),
