@@ -85,7 +85,7 @@ class Run:
         self.sent_bytes = 0
         self.workers_before = config.workers
 
-    def replan(self, pictures: Any) -> None:
+    def replan(self, pictures: Any) -> qgenx.Plan:
         """Plans bits for the vectors of an iteration that is next, of these pictures.
 
         The step is compiled anew when it is next called. The budget is the payload of

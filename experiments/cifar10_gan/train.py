@@ -159,9 +159,9 @@ def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> None:
         run.vectors.record(run.training.params, pictures, done, path)
     is_planned = config.bits != EXACT and config.plan in PLANNED
     if is_planned and done in parse_numbers("plan_at", config.plan_at):
-        run.replan(pictures)
+        plan = run.replan(pictures)
         if observer is not None:
-            observer.planned(run)
+            observer.planned(run, plan)
 
 
 def is_stopped(signals: Sequence[int], *, logged: bool) -> bool:

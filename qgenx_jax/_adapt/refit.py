@@ -24,7 +24,10 @@ def statistics(quantizer: Quantizer, vector: Array) -> Statistics:
     shape, refresh = _of(quantizer)
     if refresh.law == "normal":
         return normal_statistics(vector, **buckets)
-    return histogram_statistics(vector, **buckets, signed=shape.signed)
+    kind = _kind(shape)
+    return histogram_statistics(
+        vector, **buckets, signed=kind.signed, mirrored=kind.mirrored
+    )
 
 
 def refitted(
@@ -42,7 +45,7 @@ def refitted(
         Levels and error, of the shapes and dtypes given.
     """
     shape, refresh = _of(quantizer)
-    kind = Kind(shape.signed, mirrored=not (shape.signed or shape.zero))
+    kind = _kind(shape)
     law = total.law(signed=shape.signed)
     dtype = jnp.result_type(total.energy)
     table = levels.astype(dtype)
@@ -52,6 +55,10 @@ def refitted(
     expected = predicted(total, table, kind)
     expected = jnp.where(total.energy > 0, expected.astype(error.dtype), error)
     return table[int(shape.zero) :].astype(levels.dtype), expected
+
+
+def _kind(shape: Shape) -> Kind:
+    return Kind(shape.signed, mirrored=not (shape.signed or shape.zero))
 
 
 def _of(quantizer: Quantizer) -> tuple[Shape, Any]:

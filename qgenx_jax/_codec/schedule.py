@@ -13,6 +13,9 @@ MILESTONES = (0, 200, 1000, 5000)
 
 EVERY = 10_000
 
+METHODS = ("newton", "coordinate", "gradient", "amq")
+"""What levels may be fitted by."""
+
 
 class Refresh(NamedTuple):
     """How an adaptive quantizer's levels are fitted.
@@ -20,13 +23,13 @@ class Refresh(NamedTuple):
     Attributes:
         at: numbers of exchanges that are done before one with new levels.
         every: and every so many; 0 for no more.
-        method: "coordinate", "gradient" or "amq".
+        method: "newton", "coordinate", "gradient" or "amq".
         law: "histogram" or "normal".
     """
 
     at: tuple[int, ...] = MILESTONES
     every: int = EVERY
-    method: str = "coordinate"
+    method: str = "newton"
     law: str = "histogram"
 
     def is_due(self, count: Array) -> Array:
@@ -49,7 +52,7 @@ def refresh(adapt: Any, method: Any, law: Any) -> Refresh:
     Raises:
         ValueError: for anything else.
     """
-    _checks.one_of("method", method, ("coordinate", "gradient", "amq"))
+    _checks.one_of("method", method, METHODS)
     _checks.one_of("law", law, ("histogram", "normal"))
     if adapt is None:
         return Refresh(method=method, law=law)

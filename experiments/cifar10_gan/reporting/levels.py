@@ -33,7 +33,7 @@ class LevelsLog:
         known = state.adaptation
         for group, error in known.predicted.items():
             table = _local(state.levels[group])
-            if np.array_equal(table, self._last.get(group)):
+            if group in self._last and np.array_equal(table, self._last[group]):
                 continue
             self._last[group] = table
             self._writer.write(

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+import qgenx_jax as qgenx
 from experiments.cifar10_gan.config import key_of
 from experiments.cifar10_gan.reporting import logs
 from experiments.cifar10_gan.reporting.figures import sample_grid
@@ -90,12 +91,12 @@ class Observer:
         if row:
             self._levels.record(run)
 
-    def planned(self, run: Run) -> None:
+    def planned(self, run: Run, plan: qgenx.Plan) -> None:
         """Tells of a plan of bits, and keeps it in the workdir."""
         path = run.workdir / "plans" / f"{run.iteration:06d}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(run.plan.to_json() + "\n")
-        self._progress.say(f"planned after iteration {run.iteration}:\n{run.plan}")
+        path.write_text(plan.to_json() + "\n")
+        self._progress.say(f"planned after iteration {run.iteration}:\n{plan}")
 
     def begin(self, run: Run) -> None:
         """Counts time left from here, after the iteration that compiled the step."""

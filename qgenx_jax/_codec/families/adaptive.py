@@ -17,7 +17,7 @@ def adaptive(
     zero: bool = False,
     signed: bool = False,
     levels: Sequence[float] | None = None,
-    method: str = "coordinate",
+    method: str = "newton",
     law: str = "histogram",
     norm: float = math.inf,
     bucket_size: int | None = 1024,
@@ -50,8 +50,9 @@ def adaptive(
         signed: levels of positive and negative coordinates apart, for vectors that are
             one-sided; slower, and no better for others.
         levels: what to begin with, as `user_levels` takes them; None for equal steps.
-        method: "coordinate" or "gradient" descent from several starts, of which the
-            best is kept; "amq", geometric levels.
+        method: from several starts, of which the best is kept, "newton", Newton's
+            method; "coordinate" or "gradient" descent, finished by it; "amq", geometric
+            levels.
         law: "histogram", 1024 bins, or "normal", truncated normals of the buckets'
             means and variances: the sufficient statistics.
         norm: q, one of 1, 2 and infinity.

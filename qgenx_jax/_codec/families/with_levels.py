@@ -9,7 +9,6 @@ import numpy as np
 from qgenx_jax import _checks
 from qgenx_jax._codec.families.tables import (
     Signed,
-    TableRounding,
     WithoutZero,
     WithZero,
 )
