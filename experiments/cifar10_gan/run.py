@@ -99,8 +99,11 @@ class Run:
         if config.plan == "adam":
             state = jax.tree.map(lambda x: x.addressable_data(0), self.training.state)
             weights = qgenx.adam_weights(state, b2=config.b2)
-        self.use(self.vectors.plan(params, pictures, self.iteration, budget, weights))
+        done = self.iteration
+        plan = self.vectors.plan(params, pictures, done, budget, weights)
+        self.use(plan)
         self.training = steps.replan(self.training, self.method, self.place)
+        return plan
 
     def use(self, plan: qgenx.Plan) -> None:
         """Goes on by a plan; the state of the exchange has to follow."""
