@@ -15,6 +15,8 @@ PAYLOADS = {
     "payloads exponential": "38a72f4ad57ac266",
     "payloads user_levels": "308b9d94ca7947ce",
     "payloads min_max": "97e958605beac543",
+    "payloads without zero": "55287dea6e4e4474",
+    "payloads signed": "4555ba7c2f42682e",
 }
 EXCHANGES = {
     "exchange exact": "dd488c6d171016bd",
