@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._codec.families.tables import (
-    Signed,
-    TableRounding,
-    WithoutZero,
-    WithZero,
-)
+from qgenx_jax._codec.families.tables import Signed, WithoutZero, WithZero
 from qgenx_jax._codec.levels import (
     SIGNED,
     WITH_ZERO,
@@ -44,7 +39,7 @@ def _by(
     return made
 
 
-def _family(shape: Shape, rounding: type[TableRounding]) -> Family:
+def _family(shape: Shape, rounding: Callable[[int, float, Array], Rounding]) -> Family:
     least = 2 if shape.signed else 1
     return Family(
         _by(rounding),
