@@ -30,7 +30,7 @@ NAMES = {
 
 
 def _by(
-    rounding: type[TableRounding],
+    rounding: Callable[[int, float, Array], Rounding],
 ) -> Callable[[int, float, Array | None], Rounding]:
     def made(bits: int, norm: float, table: Array | None) -> Rounding:
         assert table is not None  # a quantizer of these families has levels
