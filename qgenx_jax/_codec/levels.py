@@ -210,19 +210,20 @@ def neighbours(
         number (l_tau times scale), and the next one: (rows, n) each.
     """
     count = levels.size
-    beyond = jnp.asarray(jnp.inf, levels.dtype)  # that no value reaches
+    thresholds = [levels[i] * scale for i in range(count)]  # once for each row
+    beyond = jnp.full_like(scale, jnp.inf)  # that no value reaches
     below = jnp.zeros(value.shape, jnp.int32)
     low = jnp.zeros_like(value)
     if lowest is not None:
         low = jnp.broadcast_to(lowest * scale, value.shape)
-    top = high = jnp.broadcast_to(levels[-1] * scale, value.shape)
+    top = high = jnp.broadcast_to(thresholds[-1], value.shape)
     outcomes: list[Array] = []  # of the comparisons so far, the first one first
 
     def selected(numbers: list[int], outcomes: list[Array]) -> Array:
         if numbers[0] >= count:
             return beyond
         if not outcomes:
-            return levels[numbers[0] - 1]
+            return thresholds[numbers[0] - 1]
         half = len(numbers) // 2
         lower = selected(numbers[:half], outcomes[1:])
         upper = selected(numbers[half:], outcomes[1:])
@@ -231,7 +232,7 @@ def neighbours(
     stride = places = 1 << (count - 1).bit_length()
     while stride := stride // 2:
         numbers = [prefix * 2 * stride + stride for prefix in range(2 ** len(outcomes))]
-        threshold = selected(numbers, outcomes) * scale
+        threshold = selected(numbers, outcomes)
         reached = value >= threshold
         below |= jnp.where(reached, stride, 0)
         low = jnp.where(reached, threshold, low)

@@ -26,10 +26,11 @@ def significand(dtype: np.dtype) -> int:
 
 
 def to_int32(x: Array) -> Array:
-    """int32 of small whole numbers in floats; of what is not such, any number.
+    """int32 of small numbers in floats, to the nearest, of two the even one.
 
-    Added to 1.5 * 2^23 (2^52), the number is in a float's lowest bits. A conversion
-    would take XLA three comparisons and three selections more, to saturate.
+    Of what is not small, any number. Added to 1.5 * 2^23 (2^52), the number is in a
+    float's lowest bits. A conversion would take XLA three comparisons and three
+    selections more, to saturate.
     """
     magic = np.asarray(1.5 * 2.0 ** (significand(x.dtype) - 1), x.dtype)
     word = _word(x.dtype)

@@ -161,10 +161,10 @@ class Exchange:
         """This worker's own decoded vector, as `send` gives it, without a collective.
 
         For measuring what quantization changes; it may stand in a `lax.cond`. The tree,
-        the state, the dtypes of the result and the errors are those of `send`. Where no
-        axis is bound, a like exchange with axis_name=None and one phase ("once" or
-        "all_gather") rounds as worker 0 of this one does. Levels are those of the
-        state, also where `send` would fit them anew.
+        the state, the dtypes of the result and the errors are those of `send`; levels
+        are those of the state, even if `send` would fit them anew. Where no axis is
+        bound, a like exchange with axis_name=None and one phase ("once" or
+        "all_gather") rounds as worker 0 of this one does.
         """
         layout, way, ways, vectors, keys = self._prepared(tree, state)
         own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
@@ -223,18 +223,17 @@ class Exchange:
 
     def _fitted(self, tree: DualVector, state: ExchangeState) -> ExchangeState:
         """The state with the levels of the next exchange, of this tree."""
-        layout, way, _, _ = self._checked(tree, state)
+        layout, way, *_ = self._checked(tree, state)
         if state.adaptation is None or not _rounds(way):
             return state
-        tree = derivative.constant(tree)
-        how = layout, self.quantizers, self.axis_name
-        levels, known = refresh.refreshed(tree, state.levels, state.adaptation, *how)
-        return state._replace(levels=levels, adaptation=known)
+        known = derivative.constant(tree), state.levels, state.adaptation
+        found = refresh.refreshed(*known, layout, self.quantizers, self.axis_name)
+        return state._replace(levels=found[0], adaptation=found[1])
 
     def _checked(
         self, tree: DualVector, state: ExchangeState
     ) -> tuple[Layout, Strategy, Sequence[Part], list[Array]]:
-        """How the tree travels, the strategy, and parts and vectors for it."""
+        """How the tree travels, the strategy, parts and vectors for it."""
         made = "make it by init of this very exchange"
         _checks.instance_of("state", state, ExchangeState, made)
         _random.canonical_key(state.key, self.generator, "state.key")

@@ -40,7 +40,7 @@ class Adaptation(NamedTuple):
     predicted: dict[str, Array]
 
 
-def adaptive(quantizers: Mapping[str, Quantizer | None]) -> dict[str, Quantizer]:
+def fitted_groups(quantizers: Mapping[str, Quantizer | None]) -> dict[str, Quantizer]:
     """The groups whose levels are fitted anew."""
     return {
         group: quantizer
@@ -51,7 +51,7 @@ def adaptive(quantizers: Mapping[str, Quantizer | None]) -> dict[str, Quantizer]
 
 def initial(quantizers: Mapping[str, Quantizer | None]) -> Adaptation | None:
     """What a state begins with; None where no levels are fitted."""
-    groups = adaptive(quantizers)
+    groups = fitted_groups(quantizers)
     if not groups:
         return None
     return Adaptation(jnp.zeros((), jnp.int32), {g: jnp.zeros(()) for g in groups})
@@ -63,7 +63,7 @@ def check(known: Any, quantizers: Mapping[str, Quantizer | None]) -> None:
     Raises:
         ValueError: if it is the state of another configuration.
     """
-    expected = sorted(adaptive(quantizers))
+    expected = sorted(fitted_groups(quantizers))
     found = sorted(known.predicted) if isinstance(known, Adaptation) else []
     if found != expected or (known is not None) != bool(expected):
         raise _checks.refuse(
@@ -93,7 +93,7 @@ def refreshed(
         axis_name: the axis over workers.
     """
     tables, predicted = dict(levels), dict(known.predicted)
-    groups = adaptive(quantizers)
+    groups = fitted_groups(quantizers)
     for schedule in dict.fromkeys(of.refresh for of in groups.values()):
         assert schedule is not None
         mine = {g: of for g, of in groups.items() if of.refresh == schedule}

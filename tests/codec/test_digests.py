@@ -15,6 +15,8 @@ PAYLOADS = {
     "payloads exponential": "38a72f4ad57ac266",
     "payloads user_levels": "308b9d94ca7947ce",
     "payloads min_max": "97e958605beac543",
+    "payloads without zero": "55287dea6e4e4474",
+    "payloads signed": "4555ba7c2f42682e",
 }
 EXCHANGES = {
     "exchange exact": "dd488c6d171016bd",
@@ -23,6 +25,8 @@ EXCHANGES = {
     "exchange all_gather uniform(1)": "cf5c1d5eb9f44b82",
     "exchange all_gather min_max(2)": "065a6fe8accdd4da",
     "exchange all_gather levels": "462fc6136b233620",
+    "exchange all_gather without zero": "b49778d2a00382c2",
+    "exchange all_gather signed": "c23bb55364d7b89d",
     "exchange all_gather one bucket": "192f4b73cc5ab2a1",
     "exchange all_gather small": "7a08b0f63d6954f3",
     "exchange all_gather labels": "97c3f8307e26f0ba",
@@ -31,6 +35,8 @@ EXCHANGES = {
     "exchange reduce_scatter uniform(1)": "114f05d90997d372",
     "exchange reduce_scatter min_max(2)": "ef74969751b6d3b1",
     "exchange reduce_scatter levels": "db22f16add72b322",
+    "exchange reduce_scatter without zero": "f17aba639ab75a73",
+    "exchange reduce_scatter signed": "787cfc392f2ea19f",
     "exchange reduce_scatter one bucket": "6270ce7786315eaa",
     "exchange reduce_scatter small": "d19352f980652bd5",
     "exchange reduce_scatter labels": "51343fed2879fc88",

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import qgenx_jax as qgenx
 from qgenx_jax._codec.coder import Raw
@@ -12,7 +13,7 @@ from qgenx_jax._exchange import strategy
 from qgenx_jax._exchange.choice import ONE_AXIS
 from qgenx_jax._exchange.parts import Part
 from qgenx_jax._exchange.strategy import Wanted
-from tests.lib.helpers import AXIS, vectors
+from tests.lib.helpers import AXIS, vectors, within_5_sigma
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
@@ -144,3 +145,33 @@ def test_gather_gives_everyones_bytes_in_the_order_of_workers(numbers):
         if numbers is not None:
             np.testing.assert_array_equal(scalars[k], numbers)
     assert numbers is not None or scalars is None
+
+
+NO_ZERO = qgenx.user_levels([0.1, 0.3, 0.5, 1.0], zero=False, bucket_size=4)
+SIGNED = qgenx.user_levels([-1.0, -0.1, 0.2, 0.5, 1.0], bucket_size=4)
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
+@pytest.mark.parametrize("quantizer", [NO_ZERO, SIGNED], ids=["no zero", "signed"])
+def test_means_by_levels_without_zero_are_unbiased(quantizer, collective):
+    """Zeros, too, and those beside padding, which is in no norm: 5 sigma, 2,000 draws.
+
+    Of 3 workers' 17 coordinates a chunk has 6, the last one 1 of padding.
+    """
+    draws, size = 2000, 17
+    flats = vectors(3, size, seed=5)
+    flats[:, ::5], flats[:, 16] = 0, 0.5
+    exchange = qgenx.exchange(AXIS, quantizer, collective=collective)
+
+    def run(flat):
+        def again(state, _):
+            mean, state = exchange.mean(flat, state)
+            return state, mean
+
+        return lax.scan(again, exchange.init(), None, length=draws)[1]
+
+    mapped = jax.vmap(run, axis_name=AXIS, out_axes=None)
+    found = np.asarray(jax.jit(mapped)(jnp.asarray(flats)), np.float64)
+    error = found.std(axis=0) / np.sqrt(draws) + 1e-4  # 2^-12 of the norms
+    within_5_sigma(found.mean(axis=0), flats.mean(axis=0), error, "mean")
+    assert (found[:, 0] != 0).mean() > 0.5, "zero is no level"

@@ -46,8 +46,8 @@ class TableRounding(PaddedByZeros):
     def up_or_down(self, value: Array, low: Array, high: Array, r16: Array) -> Array:
         """1 where a value goes to the level above it, 0 where to the one below."""
         width = jnp.where(high > low, high - low, 1)
-        # not times 2^16 / width, which may be infinite
-        place = jnp.round((value - low) / width * 2.0**16)
+        # not times 2^16 / width, which may be infinite; `to_int32` rounds it
+        place = (value - low) / width * 2.0**16
         return (scales.to_int32(place) + r16 >= 2**16).astype(jnp.int32)
 
 

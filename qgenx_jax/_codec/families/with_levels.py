@@ -7,11 +7,7 @@ from typing import Any
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._codec.families.tables import (
-    Signed,
-    WithoutZero,
-    WithZero,
-)
+from qgenx_jax._codec.families.tables import Signed, WithoutZero, WithZero
 from qgenx_jax._codec.levels import (
     SIGNED,
     WITH_ZERO,
