@@ -180,6 +180,8 @@ class Config:
             raise ValueError(
                 f"bits of the family {self.family} must be at least 2, got 1"
             )
+        for name in ("adapt", "plan_at", "record_vectors"):
+            parse_numbers(name, getattr(self, name))
         if self.plan in PLANNED:
             self._validate_plan()
         if self.family == "min_max" and self.norm != "inf":
@@ -267,6 +269,21 @@ _CHOICES = {
     "optimizer": get_args(Optimizer),
     "decay": get_args(Decay),
 }
+
+
+def parse_numbers(name: str, text: str) -> tuple[int, ...]:
+    """The whole numbers of a field, with commas between them.
+
+    Raises:
+        ValueError: if it is not such.
+    """
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not all(item.isdigit() for item in items):
+        raise ValueError(
+            f"{name} must be whole numbers with commas between them, got {text!r}; "
+            "write for instance 0,200,1000"
+        )
+    return tuple(int(item) for item in items)
 
 
 def key_of(config: Config, purpose: str) -> jax.Array:

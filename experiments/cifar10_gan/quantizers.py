@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan.config import EXACT, Config, key_of
+from experiments.cifar10_gan.config import EXACT, Config, key_of, parse_numbers
 
 SMALL, WIDE_BITS = 4096, 8
 """Coordinates of a leaf that `--plan=size` calls small, and the bits these get."""
@@ -61,21 +61,6 @@ def parse_adapt(text: str) -> int | tuple[int, ...] | None:
     return numbers if "," in text else numbers[0]
 
 
-def parse_numbers(name: str, text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between them.
-
-    Raises:
-        ValueError: if it is not such.
-    """
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    if not all(item.isdigit() for item in items):
-        raise ValueError(
-            f"{name} must be whole numbers with commas between them, got {text!r}; "
-            "write for instance 0,200,1000"
-        )
-    return tuple(int(item) for item in items)
-
-
 def create_plan(
     config: Config, vectors: list[Any], payload_bytes: int, weights: Any
 ) -> qgenx.Plan:
@@ -89,19 +74,15 @@ def create_plan(
     """
 
     def make(bits: int, flats: list[np.ndarray]) -> qgenx.Quantizer | None:
-        if config.family != "adaptive" or bits == 1:
-            return create_quantizer(config, bits)
-        # fitted with the plan, on the host: a solver in the step for each width would
-        # take minutes to compile
-        together, buckets = np.concatenate(flats), _buckets(config)
-        levels = qgenx.fit_levels(
-            together, bits, zero=False, method="optimal", **buckets
-        )
-        return qgenx.user_levels(np.asarray(levels).tolist(), zero=False, **buckets)
+        del flats
+        return create_quantizer(config, bits)
 
+    # levels are fitted with the plan: a solver in the step for each width would take
+    # minutes to compile
     return qgenx.plan_bits(
         *[jax.tree.map(np.asarray, vector) for vector in vectors],
         payload_bytes=payload_bytes,
-        candidates=make,
+        candidates="fitted" if config.family == "adaptive" else make,
         weights=weights,
+        **_buckets(config),
     )

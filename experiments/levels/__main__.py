@@ -28,6 +28,9 @@ from experiments.common import arguments, figures, tables
 from experiments.levels import measure, methods, vectors
 
 _VECTORS = flags.DEFINE_string("vectors", "", "folder of recorded vectors, .npz")
+_SMALL = flags.DEFINE_boolean(
+    "small", False, "whether recorded leaves that `small_leaves` keeps exact count, too"
+)
 _LAWS = flags.DEFINE_list("laws", ["network"], f"of {', '.join(vectors.LAWS)}, or none")
 _BITS = flags.DEFINE_list("bits", ["2", "3", "4"], "per coordinate, 1 to 8")
 _NORMS = flags.DEFINE_list("norms", ["inf"], "of inf, 2, 1")
@@ -79,7 +82,7 @@ def main(argv: list[str]) -> None:
     laws = _LAWS.value
     laws = [] if laws == ["none"] else arguments.names("laws", laws, vectors.LAWS)
     try:
-        sources = vectors.sources(laws, _VECTORS.value)
+        sources = vectors.sources(laws, _VECTORS.value, small=_SMALL.value)
     except ValueError as error:
         raise app.UsageError(str(error)) from None
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}", flush=True)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import qgenx_jax as qgenx
+
 LEAVES = {
     "input": 3 * 16 * 32,
     "narrow": 16 * 64 * 128,
@@ -47,8 +49,12 @@ def drawn(law: str, seed: int) -> dict[str, np.ndarray]:
     return tree
 
 
-def recorded(folder: str) -> dict[str, dict[str, np.ndarray]]:
+def recorded(folder: str, *, small: bool = False) -> dict[str, dict[str, np.ndarray]]:
     """By file name the vectors that `--record_vectors` of the GAN program left.
+
+    Args:
+        folder: of .npz files.
+        small: whether the leaves that `small_leaves` keeps exact are there, too.
 
     Raises:
         ValueError: if there are none, or one is damaged.
@@ -63,16 +69,21 @@ def recorded(folder: str) -> dict[str, dict[str, np.ndarray]]:
     for path in paths:
         try:
             with np.load(path) as file:
-                found[path.stem] = {name: file[name] for name in file.files}
+                leaves = {name: file[name] for name in file.files}
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"vectors must be .npz files of arrays, got {str(path)!r} ({error}); "
                 "record them again"
             ) from error
+        found[path.stem] = {
+            name: x
+            for name, x in leaves.items()
+            if small or not qgenx.small_leaves(name, x)
+        }
     return found
 
 
-def sources(laws: Sequence[str], folder: str) -> dict[str, Any]:
+def sources(laws: Sequence[str], folder: str, *, small: bool) -> dict[str, Any]:
     """By name all vectors to measure on."""
     found: dict[str, Any] = {law: drawn(law, seed=0) for law in laws}
-    return found | (recorded(folder) if folder else {})
+    return found | (recorded(folder, small=small) if folder else {})

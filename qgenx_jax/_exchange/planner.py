@@ -65,7 +65,8 @@ def plan_bits(
             floor(bits coordinates / 8) bytes follow. Exactly one of them.
         candidates: of each leaf:
             "uniform": `uniform` of 1 to 8 bits, and exact;
-            "fitted": levels of 2 to 8 bits by `fit_levels`, 1 bit, and exact;
+            "fitted": levels of 2 to 8 bits, without zero, by `fit_levels`, 1 bit, and
+            exact;
             a function make(bits, vectors), called with 1 to 8 bits and a list of flat
             vectors, one for each of `vectors`, for its own; and exact;
             a sequence of quantizers, of which None is exact.
@@ -219,9 +220,11 @@ def _candidates(
     def fitted(bits: int, vectors: list[np.ndarray]) -> Quantizer:
         if bits == 1:
             return equal_steps(bits, vectors)
-        levels = fit_levels(vectors, bits, bucket_size=bucket_size, norm=norm)
+        # on the host: to compile a solver for each width takes longer than all the rest
+        buckets: dict[str, Any] = {"bucket_size": bucket_size, "norm": norm}
+        levels = fit_levels(vectors, bits, method="optimal", zero=False, **buckets)
         table = tuple(map(float, np.asarray(levels)))
-        return Quantizer("levels", bits, norm, bucket_size, table)
+        return Quantizer("levels_without_zero", bits, norm, bucket_size, table)
 
     if isinstance(candidates, str):
         named = _checks.one_of("candidates", candidates, NAMES)

@@ -30,6 +30,9 @@ class LevelsLog:
             return
         if self._writer is None:
             self._writer = CsvWriter(self._path, COLUMNS, resume_at=self._resume_at)
+            for row in read_csv(self._path):  # of the run that is resumed
+                table = [float(level) for level in row["levels"].split()]
+                self._last[row["group"]] = np.asarray(table, np.float32)
         known = state.adaptation
         for group, error in known.predicted.items():
             table = _local(state.levels[group])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import methods
+from experiments.cifar10_gan import methods, quantizers
 from experiments.cifar10_gan.config import EXACT, Config, Optimizer
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
@@ -66,7 +66,7 @@ def test_bytes_of_an_iteration(name):
     method = methods.create_method(config, AXIS)
     calls = 2 if name in ("extra_adam", "dual_extrapolation") else 1
     assert method.calls == calls
-    n_bytes = methods.create_quantizer(config).n_bytes(2 * SIZE)
+    n_bytes = quantizers.create_quantizer(config).n_bytes(2 * SIZE)
     payload = n_bytes + 4 * 3  # the bias stays exact
     number = 4 if name in methods.Q_GENX else 0
     expected = (WORKERS - 1) * (calls * payload + number)
@@ -86,7 +86,7 @@ def test_bytes_of_an_iteration(name):
 def test_the_quantizer_is_the_configured_one(changes, expected):
     config = dataclasses.replace(Config(), **changes)
     config.validate()
-    assert methods.create_quantizer(config) == expected
+    assert quantizers.create_quantizer(config) == expected
 
 
 def test_reduce_scatter_sends_less():
@@ -109,6 +109,6 @@ def test_leaves_stay_exact_as_configured():
         .sent_bytes
         for which in ("small", "none")
     )
-    n_bytes = methods.create_quantizer(Config()).n_bytes
+    n_bytes = quantizers.create_quantizer(Config()).n_bytes
     assert kept == n_bytes(2 * SIZE) + 4 * 3
     assert none == n_bytes(2 * SIZE + 3)

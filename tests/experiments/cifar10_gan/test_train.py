@@ -75,7 +75,7 @@ def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
     assert all(float(row[n]) > 0 for row in table for n in ("score", "score_average"))
     for row in table[1:]:
         empty = [name for name, cell in row.items() if not cell]
-        assert empty == ["seconds", "gamma"], "extra_adam has no gamma"
+        assert empty == ["seconds", "gamma", "predicted_error"], "nothing adapts"
         assert int(row["bytes"]) == int(row["iteration"]) * int(
             row["bytes_per_iteration"]
         )
