@@ -107,10 +107,7 @@ class Exchange:
         """
         if scalar is not None:
             _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
-        return self._sent(tree, self._fitted(tree, state), scalar)
-
-    def _sent(self, tree: DualVector, state: ExchangeState, scalar: Any) -> Any:
-        """`send`, by the levels of the state."""
+        state = self._fitted(tree, state)
         layout, way, ways, vectors, keys = self._prepared(tree, state)
 
         def scalars(own: Sequence[Pieces]) -> Array:

@@ -42,16 +42,16 @@ class ShardedExchange(Exchange):
     ) -> tuple[tuple[DualVector, DualVector, Array | None], ExchangeState]:
         """See `Exchange.send`; `scalar` gets the whole vector, as jit has it."""
         specs, names = self._cuts(tree)
-        plain, state = super()._sent, self._fitted(tree, state)
+        plain = super().send
         if not names or scalar is None:
             number = None
         else:
-            own = self.quantize(tree, state)
+            own = self.quantize(tree, self._fitted(tree, state))
             number = strategy.scalars(scalar(own))
 
         def run(tree: Any, state: Any, number: Any) -> Any:
             rides = scalar if number is None else lambda own: number
-            return plain(tree, state, rides)
+            return plain(tree, state, scalar=rides)
 
         of_own = None if self.collective == "hierarchical" else specs
         out_specs = ((specs, of_own, PartitionSpec()), PartitionSpec())

@@ -193,7 +193,7 @@ QUANTIZERS = {
         lambda: qgenx.adaptive(adapt=[]),
         r"adapt must name an exchange before .*, got \[\]: pass for instance",
     ),
-    "adaptive method": (lambda: qgenx.adaptive(method=""), "method must be one of 'c"),
+    "adaptive method": (lambda: qgenx.adaptive(method=""), "method must be one of 'n"),
     "adaptive law": (lambda: qgenx.adaptive(law=None), "law must be one of 'histogr"),
     "adaptive norm": (lambda: qgenx.adaptive(norm=3), "norm must be one of .*, got 3"),
     "base": (

@@ -67,6 +67,38 @@ def program(exchange, axis_names, scalar=None, kind=AxisType.Auto):
     return jax.jit(mapped), placed
 
 
+def test_levels_are_fitted_to_shards_and_are_alike_on_all():
+    """By jit and by hand the same bits, and those of the shards' vectors together.
+
+    Leaves that are cut have a vector on each device, copies one on each worker, which
+    counts once.
+    """
+    quantizer = qgenx.adaptive(3, bucket_size=64)
+    exchange = qgenx.exchange(AXIS, quantizer, specs=SPECS)
+
+    def scalar(own):
+        return jnp.sum(own["up"] ** 2)
+
+    run, placed = program(exchange, BY_JIT, scalar)
+    by_hand, _ = program(exchange, BY_HAND)
+    _, own, numbers, state = run(placed)
+    _, expected, _, known = by_hand(placed)
+    assert_trees_identical((own, state), (expected, known), "by jit against by hand")
+    np.testing.assert_allclose(numbers, jnp.sum(own["up"] ** 2, axis=(1, 2)), rtol=1e-5)
+    shards = []
+    for worker in range(WORKERS):
+        tree = {name: x[worker] for name, x in trees().items()}
+        shards.append(tree["bias"])
+        for down, up in zip(
+            np.split(tree["down"], MODEL), np.split(tree["up"], MODEL, 1), strict=True
+        ):
+            shards.append(np.concatenate([down.ravel(), up.ravel()]))
+    by_host = qgenx.fit_levels(
+        shards, 3, bucket_size=64, norm=np.inf, zero=False, method="newton"
+    )
+    np.testing.assert_allclose(state.levels["all"], by_host, rtol=2e-3)
+
+
 @pytest.mark.parametrize(("bits", "collective"), WAYS)
 def test_the_bits_are_those_of_shards_by_hand_and_nothing_wide_moves(bits, collective):
     exchange = exchange_of(bits, collective)

@@ -155,7 +155,8 @@ def test_recorded_vectors_are_those_of_the_networks(planned):
 def test_adaptive_levels_are_logged_and_survive_a_resume(tmp_path):
     """Fitted before exchanges 0 and 6, two an iteration: in iterations 1 and 4."""
     folders = tmp_path / "whole", tmp_path / "parts"
-    config = of(folders[0], family="adaptive", adapt="0,6", bits=3, iterations=4)
+    how = {"family": "adaptive", "adapt": "0,6", "bits": 3, "exact_leaves": "none"}
+    config = of(folders[0], **how)
     train.train(config)
     parts = dataclasses.replace(config, workdir=str(folders[1]), checkpoint_every=1)
     for iterations in (2, 4):
