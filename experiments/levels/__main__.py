@@ -35,7 +35,9 @@ _LAWS = flags.DEFINE_list("laws", ["network"], f"of {', '.join(vectors.LAWS)}, o
 _BITS = flags.DEFINE_list("bits", ["2", "3", "4"], "per coordinate, 1 to 8")
 _NORMS = flags.DEFINE_list("norms", ["inf"], "of inf, 2, 1")
 _BUCKETS = flags.DEFINE_list("buckets", ["1024"], "sizes of buckets; 0 for one bucket")
-_METHODS = flags.DEFINE_list("methods", [], "only these; all if left out")
+_METHODS = flags.DEFINE_list(
+    "methods", [], f"of {', '.join(map(repr, methods.NAMES))}; all if left out"
+)
 _OUTPUT = flags.DEFINE_string("output", "", "folder for levels.csv and levels.png")
 
 NORMS = {"inf": math.inf, "2": 2, "1": 1}
@@ -47,8 +49,10 @@ def rows_of(
     """A row for each method."""
     rows: list[tables.Row] = []
     base = None
-    for name, exchange in methods.exchanges(of, vector).items():
-        if only and name not in (*only, "uniform"):
+    for name in methods.NAMES:
+        wanted = not only or name in (*only, "uniform")
+        exchange = methods.exchange(name, of, vector) if wanted else None
+        if exchange is None:
             continue
         found = measure.measure(exchange, vector)
         base = found["error"] if name == "uniform" else base
@@ -62,8 +66,10 @@ def rows_of(
                 "bucket": of.bucket_size or 0,
                 "method": name,
                 "error": found["error"],
-                "gain": base / found["error"],
-                "predicted": predicted / found["error"] if predicted else "",
+                "gain": base / found["error"] if found["error"] else "",
+                "predicted": predicted / found["error"]
+                if predicted and found["error"]
+                else "",
                 "bits/coord": found["bits"],
                 "entropy": found["entropy"],
                 "huffman": found["huffman"],
@@ -79,6 +85,8 @@ def main(argv: list[str]) -> None:
     bits = arguments.whole_numbers("bits", _BITS.value, 1, 8)
     buckets = arguments.whole_numbers("buckets", _BUCKETS.value, 0, 2**30)
     norms = arguments.names("norms", _NORMS.value, tuple(NORMS))
+    only = _METHODS.value
+    only = only and arguments.names("methods", only, methods.NAMES)
     laws = _LAWS.value
     laws = [] if laws == ["none"] else arguments.names("laws", laws, vectors.LAWS)
     try:
@@ -92,7 +100,7 @@ def main(argv: list[str]) -> None:
             for size in buckets:
                 for b in bits:
                     of = methods.Setting(b, NORMS[norm], size or None)
-                    found = rows_of(source, vector, of, _METHODS.value)
+                    found = rows_of(source, vector, of, only)
                     tables.print_table(found)
                     print(flush=True)
                     rows += found

@@ -67,8 +67,8 @@ QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
     "amq": _adaptive(3, zero=True, method="amq"),
     "adaptive with zero": _adaptive(3, zero=True),
     "adaptive": _adaptive(2),
-    "adaptive, normal law": _adaptive(2, law="normal"),
-    "adaptive, signed": _adaptive(2, signed=True),
+    "adaptive by normal law": _adaptive(2, law="normal"),
+    "adaptive signed": _adaptive(2, signed=True),
 }
 """By name, from a setting; None where there is none for it."""
 
@@ -84,55 +84,59 @@ def optimal(of: Setting, flat: np.ndarray, *, zero: bool) -> qgenx.Quantizer | N
     return qgenx.user_levels(list(map(float, levels)), zero=zero, **of.buckets)
 
 
-def exchanges(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
-    """By name the exchanges that carry a vector: all methods that have this setting."""
-    found: dict[str, qgenx.Exchange] = {}
-    for name, make in QUANTIZERS.items():
-        quantizer = make(of)
-        if quantizer is not None:
-            found[name] = qgenx.exchange(None, quantizer)
-    flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(dict(vector))])
-    for zero in (True, False):
-        quantizer = optimal(of, flat, zero=zero)
-        if quantizer is not None:
-            name = "optimal with zero" if zero else "optimal"
-            found[name] = qgenx.exchange(None, quantizer)
-    found |= _by_leaf(of, vector)
-    if of.bits < WIDE_BITS:
-        found |= _by_size(of, vector)
-    return found | _planned(of, vector)
+NAMES = (
+    *QUANTIZERS,
+    "optimal with zero",
+    "optimal",
+    "optimal per leaf",
+    "uniform by size",
+    "adaptive by size",
+    "uniform planned",
+    "adaptive planned",
+)
+"""All methods, in the order of the table."""
 
 
-def _by_leaf(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
+def exchange(name: str, of: Setting, vector: Vector) -> qgenx.Exchange | None:
+    """What carries a vector by one of NAMES; None where there is none for a setting."""
+    base, _, how = name.partition(" ")
+    if how == "per leaf":
+        return _by_leaf(of, vector)
+    if how == "by size":
+        return _by_size(base, of, vector)
+    if how == "planned":
+        return _planned(base, of, vector)
+    if base == "optimal":
+        flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(dict(vector))])
+        quantizer = optimal(of, flat, zero=how == "with zero")
+    else:
+        quantizer = QUANTIZERS[name](of)
+    return None if quantizer is None else qgenx.exchange(None, quantizer)
+
+
+def _by_leaf(of: Setting, vector: Vector) -> qgenx.Exchange | None:
     """Levels of each leaf's own, on the host: a solver for each would take minutes."""
     each = {name: optimal(of, np.ravel(x), zero=False) for name, x in vector.items()}
     if None in each.values():
-        return {}
-    labels = {name: name for name in vector}
-    return {"optimal per leaf": qgenx.exchange(None, each, labels=labels)}
+        return None
+    return qgenx.exchange(None, each, labels={name: name for name in vector})
 
 
-def _by_size(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
-    sizes = [np.size(x) for x in vector.values()]
-    if not min(sizes) <= WIDE_LIMIT < max(sizes):
-        return {}
-    small = qgenx.uniform(WIDE_BITS, **of.buckets)
-    found, labels = {}, qgenx.by_size(WIDE_LIMIT)
-    for name in ("uniform", "adaptive"):
-        large = QUANTIZERS[name](of)
-        if large is not None:
-            each = {"small": small, "large": large}
-            found[f"{name} by size"] = qgenx.exchange(None, each, labels=labels)
-    return found
+def _by_size(base: str, of: Setting, vector: Vector) -> qgenx.Exchange | None:
+    sizes, large = [np.size(x) for x in vector.values()], QUANTIZERS[base](of)
+    if of.bits >= WIDE_BITS or not min(sizes) <= WIDE_LIMIT < max(sizes):
+        return None
+    if large is None:
+        return None
+    each = {"small": qgenx.uniform(WIDE_BITS, **of.buckets), "large": large}
+    return qgenx.exchange(None, each, labels=qgenx.by_size(WIDE_LIMIT))
 
 
-def _planned(of: Setting, vector: Vector) -> dict[str, qgenx.Exchange]:
+def _planned(base: str, of: Setting, vector: Vector) -> qgenx.Exchange:
     """Of the bytes of `uniform`, by bits of each leaf alone, and with its levels."""
     budget = _uniform(of).n_bytes(sum(np.size(x) for x in vector.values()))
-    found = {}
-    for name, candidates in (("uniform", "uniform"), ("adaptive", "fitted")):
-        plan = qgenx.plan_bits(
-            dict(vector), payload_bytes=budget, candidates=candidates, **of.buckets
-        )
-        found[f"{name} planned"] = plan.exchange(None)
-    return found
+    candidates = {"uniform": "uniform", "adaptive": "fitted"}[base]
+    plan = qgenx.plan_bits(
+        dict(vector), payload_bytes=budget, candidates=candidates, **of.buckets
+    )
+    return plan.exchange(None)

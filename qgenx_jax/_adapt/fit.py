@@ -164,4 +164,4 @@ def _on_host(statistics: Statistics, in_use: Array, kind: Kind) -> Array:
         return in_use
     steps = in_use.shape[0] - (0 if kind.mirrored else 1)
     table = optimum(law, steps, mirrored=kind.mirrored)
-    return on_grid(jnp.asarray(table, jnp.float32), kind)
+    return jax.jit(on_grid, static_argnums=1)(jnp.asarray(table, jnp.float32), kind)
