@@ -127,6 +127,14 @@ def second_of(
             rule = "must be a quantizer, or None for the same as in the first phase"
             way_out = "make one by qgenx_jax.uniform(bits=...)"
             raise _checks.refuse("second", rule, value, way_out)
+        if value is not None and value.refresh is not None:
+            raise _checks.refuse(
+                "second",
+                "must have levels of its own, which nothing fits to means",
+                value,
+                "leave it out for those that are fitted to the workers' vectors, or "
+                "pass user_levels",
+            )
     return dict(second)
 
 

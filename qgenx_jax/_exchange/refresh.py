@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -104,7 +105,7 @@ def refreshed(
         )
         for group, (table, error) in found.items():
             tables[group], predicted[group] = table, error
-    count = known.count + 1
+    count = jnp.asarray(optax.safe_increment(known.count))
     return tables, Adaptation(count, predicted)
 
 
@@ -128,9 +129,8 @@ def _fitted(
     totals: dict[str, Statistics] = {}
     for over, parts in own.items():
         labels, statistics = zip(*parts, strict=True)
-        for label, part in zip(
-            labels, _over_workers(statistics, over, axis_name), strict=True
-        ):
+        sums = _over_workers(statistics, over, axis_name)
+        for label, part in zip(labels, sums, strict=True):
             before = totals.get(label)
             totals[label] = part if before is None else _add(before, part)
     return {

@@ -337,6 +337,16 @@ def test_q_genx_goes_on_over_a_refresh():
     assert problem.gap(average) < 0.1 * problem.gap(0 * problem.solution)
 
 
+def test_a_second_quantizer_that_nothing_would_fit_is_refused():
+    with pytest.raises(ValueError, match="second must have levels of its own, which"):
+        qgenx.exchange(
+            AXIS,
+            qgenx.uniform(4),
+            collective="reduce_scatter",
+            second=qgenx.adaptive(4),
+        )
+
+
 def test_states_of_other_configurations_are_refused():
     adaptive = qgenx.exchange(None, qgenx.adaptive(4))
     vector = heavy()[0]
