@@ -12,8 +12,10 @@ from qgenx_jax._adapt.optimum import optimum
 from qgenx_jax._adapt.solvers import METHODS, refit
 from qgenx_jax._adapt.statistics import (
     Statistics,
+    exponent,
     histogram_statistics,
     normal_statistics,
+    scaled,
 )
 from qgenx_jax._adapt.tables import Kind, on_grid, variance
 from qgenx_jax._types import Array
@@ -142,7 +144,10 @@ def _summed(
     law: str,
     kind: Kind,
 ) -> Statistics:
-    """The statistics of all vectors."""
+    """The statistics of all vectors, over the power of two that none is above."""
+    powers = [exponent(x) for x in vectors]
+    most = functools.reduce(jnp.maximum, powers)
+    vectors = tuple(scaled(x, most) for x in vectors)
     kept: dict[str, Any] = {"bucket_size": bucket_size, "norm": norm}
     if law == "normal":
         parts = [normal_statistics(x, **kept) for x in vectors]

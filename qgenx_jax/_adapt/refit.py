@@ -53,7 +53,9 @@ def refitted(
         table = jnp.concatenate([jnp.zeros(1, dtype), table])
     table = solvers.refit(law, table, method=refresh.method, kind=kind)
     expected = predicted(total, table, kind)
-    expected = jnp.where(total.energy > 0, expected.astype(error.dtype), error)
+    expected = expected.astype(error.dtype)
+    known = (total.energy > 0) & jnp.isfinite(expected)
+    expected = jnp.where(known, expected, error)
     return table[int(shape.zero) :].astype(levels.dtype), expected
 
 

@@ -5,7 +5,8 @@ Each bucket counts by its real coordinates times its squared norm, which is by h
 the variance of its coordinates u enters that of the vector. Left out, with weight 0:
 padding, and buckets that are 0, not finite, or whose squared norm is beyond their dtype
 (norms outside 1e-18 to 1e18 in float32). What a worker with nothing but such buckets
-adds is 0.
+adds is 0. Sums overflow before that: divide vectors by a power of two (`exponent`,
+`scaled`), the same for all that are added up.
 """
 
 import math
@@ -193,6 +194,24 @@ def _energy(u: Array, norms: Array) -> Array:
     return jnp.sum(norms[:, 0] ** 2 * jnp.sum(u * u, axis=1))
 
 
+def exponent(vector: Array) -> Array:
+    """floor(log2 max |v|) of the finite coordinates, within what float32 has: ()."""
+    magnitude = jnp.abs(vector.astype(accumulator_dtype(vector)))
+    largest = jnp.max(jnp.where(jnp.isfinite(magnitude), magnitude, 0), initial=0)
+    found = jnp.floor(jnp.log2(jnp.where(largest > 0, largest, 0)))
+    return jnp.clip(found, -MOST, MOST).astype(jnp.float32)
+
+
+MOST = 125
+"""Of exponents: both that power of two and its inverse are normal float32."""
+
+
+def scaled(vector: Array, exponent: Array) -> Array:
+    """v / 2^exponent. What is far below the largest coordinate becomes 0."""
+    dtype = accumulator_dtype(vector)
+    return vector.astype(dtype) * jnp.exp2(-exponent).astype(dtype)
+
+
 def _normalised(
     vector: Array, bucket_size: int | None, norm: float
 ) -> tuple[Array, Array, Array]:
@@ -205,7 +224,9 @@ def _normalised(
     length = size if bucket_size is None else min(bucket_size, size)
     rows = -(-size // length)
     buckets = jnp.pad(vector, (0, rows * length - vector.size)).reshape(rows, length)
-    real = (jnp.arange(rows * length) < vector.size).reshape(rows, length)
+    last = vector.size - (rows - 1) * length
+    is_last = jnp.arange(rows)[:, None] == rows - 1
+    real = ~is_last | (jnp.arange(length)[None] < last)
     largest, lift = scales.lift_of(scales.largest_magnitude(buckets))
     lifted = scales.norm_of(buckets, lift, largest, norm)
     norms = lifted / lift

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Array
@@ -34,9 +35,7 @@ class Refresh(NamedTuple):
 
     def is_due(self, count: Array) -> Array:
         """Whether the exchange after `count` others gets new levels."""
-        due = jnp.zeros((), bool)
-        for milestone in self.at:
-            due |= count == milestone
+        due = jnp.any(count == jnp.asarray(self.at, jnp.int32))
         return due | (count % self.every == 0) if self.every else due
 
 
@@ -56,6 +55,8 @@ def refresh(adapt: Any, method: Any, law: Any) -> Refresh:
     _checks.one_of("law", law, ("histogram", "normal"))
     if adapt is None:
         return Refresh(method=method, law=law)
+    if isinstance(adapt, np.ndarray) and adapt.ndim == 1:
+        adapt = adapt.tolist()
     if isinstance(adapt, Sequence) and not isinstance(adapt, str):
         at = [_checks.whole_number("adapt", x, 0, 2**31 - 1) for x in adapt]
         if not at:

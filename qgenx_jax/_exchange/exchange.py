@@ -107,8 +107,7 @@ class Exchange:
         """
         if scalar is not None:
             _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
-        state = self._fitted(tree, state)
-        layout, way, ways, vectors, keys = self._prepared(tree, state)
+        state, layout, way, ways, vectors, keys = self._prepared(tree, state)
 
         def scalars(own: Sequence[Pieces]) -> Array:
             assert scalar is not None
@@ -146,8 +145,7 @@ class Exchange:
             own = weights.checked(weight, tree, self.collective, self.axis_name)
             tree = weights.times(own, tree)
             wanted = Wanted(scalars=lambda _: own)
-        state = self._fitted(tree, state)
-        layout, way, ways, vectors, keys = self._prepared(tree, state)
+        state, layout, way, ways, vectors, keys = self._prepared(tree, state)
         found = way.mean(ways, vectors, keys, wanted, self.axis_name)
         mean = self._mean(layout.unflatten(found.means), tree, way)
         if found.scalars is not None:
@@ -163,7 +161,8 @@ class Exchange:
         bound, a like exchange with axis_name=None and one phase ("once" or
         "all_gather") rounds as worker 0 of this one does.
         """
-        layout, way, ways, vectors, keys = self._prepared(tree, state)
+        known = self._prepared(tree, state, fits=False)
+        _, layout, way, ways, vectors, keys = known
         own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
         return derivative.of_own(own, tree)
 
@@ -220,12 +219,7 @@ class Exchange:
 
     def _fitted(self, tree: DualVector, state: ExchangeState) -> ExchangeState:
         """The state with the levels of the next exchange, of this tree."""
-        layout, way, *_ = self._checked(tree, state)
-        if state.adaptation is None or not _rounds(way):
-            return state
-        known = derivative.constant(tree), state.levels, state.adaptation
-        found = refresh.refreshed(*known, layout, self.quantizers, self.axis_name)
-        return state._replace(levels=found[0], adaptation=found[1])
+        return self._prepared(tree, state)[0]
 
     def _checked(
         self, tree: DualVector, state: ExchangeState
@@ -243,14 +237,21 @@ class Exchange:
         return layout, self._strategy(ways, sizes), ways, layout.flatten(tree)
 
     def _prepared(
-        self, tree: DualVector, state: ExchangeState
-    ) -> tuple[Layout, Strategy, Sequence[Part], list[Array], list[Array]]:
-        """How the tree travels, the strategy, and parts, vectors and keys for it."""
+        self, tree: DualVector, state: ExchangeState, *, fits: bool = True
+    ) -> tuple[ExchangeState, Layout, Strategy, Any, list[Array], list[Array]]:
+        """The state with levels for the tree, how it travels, the strategy, and parts,
+        vectors and keys for it.
+        """
         layout, way, ways, vectors = self._checked(tree, state)
         if not _rounds(way):
-            return layout, way, ways, vectors, [state.key] * len(vectors)
+            return state, layout, way, ways, vectors, [state.key] * len(vectors)
+        if fits and state.adaptation is not None:
+            known = derivative.constant(tree), state.levels, state.adaptation
+            found = refresh.refreshed(*known, layout, self.quantizers, self.axis_name)
+            state = state._replace(levels=found[0], adaptation=found[1])
+            ways = self._parts(layout, state.levels)
         keys = self._keys(layout, vectors, state)
-        return layout, way, ways, derivative.constant(vectors), keys
+        return state, layout, way, ways, derivative.constant(vectors), keys
 
     def _mean(self, mean: DualVector, tree: DualVector, way: Strategy) -> DualVector:
         """The mean with its derivative, which an all-reduce has by itself."""

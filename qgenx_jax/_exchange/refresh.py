@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._adapt import refit
-from qgenx_jax._adapt.statistics import Statistics
+from qgenx_jax._adapt.statistics import Statistics, exponent, scaled
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._types import Array, AxisName, DualVector
@@ -55,7 +55,9 @@ def initial(quantizers: Mapping[str, Quantizer | None]) -> Adaptation | None:
     groups = fitted_groups(quantizers)
     if not groups:
         return None
-    return Adaptation(jnp.zeros((), jnp.int32), {g: jnp.zeros(()) for g in groups})
+    return Adaptation(
+        jnp.zeros((), jnp.int32), {g: jnp.zeros((), jnp.float32) for g in groups}
+    )
 
 
 def check(known: Any, quantizers: Mapping[str, Quantizer | None]) -> None:
@@ -121,28 +123,52 @@ def _fitted(
     now: Known,
 ) -> Known:
     """The branch that fits levels: see `refreshed`."""
-    own: dict[frozenset, list[tuple[str, Statistics]]] = {}
+    flats: dict[frozenset, list[tuple[str, Array]]] = {}
     for flat, vector in zip(layout.vectors, layout.flatten(tree), strict=True):
         if flat.label is not None and flat.label in quantizers:
-            part = refit.statistics(quantizers[flat.label], vector)
-            own.setdefault(flat.over, []).append((flat.label, part))
+            flats.setdefault(flat.over, []).append((flat.label, vector))
+    exponents = _exponents(flats, axis_name)
     totals: dict[str, Statistics] = {}
-    for over, parts in own.items():
-        labels, statistics = zip(*parts, strict=True)
-        sums = _over_workers(statistics, over, axis_name)
-        for label, part in zip(labels, sums, strict=True):
+    for over, own in flats.items():
+        parts = [
+            refit.statistics(quantizers[label], scaled(x, exponents[label]))
+            for label, x in own
+        ]
+        sums = _over_workers(parts, over, axis_name)
+        for (label, _), part in zip(own, sums, strict=True):
             before = totals.get(label)
             totals[label] = part if before is None else _add(before, part)
     return {
-        group: refit.refitted(quantizers[group], totals[group], *now[group])
-        for group in quantizers
+        group: refit.refitted(quantizers[group], totals[group], *known)
+        if group in totals
+        else known
+        for group, known in now.items()
     }
+
+
+def _exponents(
+    flats: Mapping[frozenset, list[tuple[str, Array]]], axis_name: AxisName
+) -> dict[str, Array]:
+    """By group the largest exponent of all its coordinates, on all workers and shards.
+
+    Vectors are divided by that power of two, so that no sum of squares overflows.
+    """
+    found: dict[str, Array] = {}
+    for over, own in flats.items():
+        each = jnp.stack([exponent(x) for _, x in own])
+        each = jnp.max(collectives.gather(each, axis_name), axis=0)
+        axes = tuple(sorted(over, key=str))
+        each = jnp.max(collectives.gather(each, axes or None), axis=0)
+        for (label, _), power in zip(own, each, strict=True):
+            before = found.get(label)
+            found[label] = power if before is None else jnp.maximum(before, power)
+    return found
 
 
 def _over_workers(parts: Any, over: frozenset, axis_name: AxisName) -> Any:
     """The sum over workers, in their order, then over a model's shards.
 
-    Gathered and added up here, so that it has the same bits however workers are mapped.
+    Gathered and added up here: all workers of a program have the same bits.
     """
     flat, unravel = ravel_pytree(parts)
     gathered = collectives.gather(flat, axis_name)
@@ -152,4 +178,4 @@ def _over_workers(parts: Any, over: frozenset, axis_name: AxisName) -> Any:
 
 
 def _add(one: Statistics, other: Statistics) -> Statistics:
-    return jax.tree.map(lambda a, b: a + b.astype(a.dtype), one, other)
+    return jax.tree.map(jnp.add, one, other)

@@ -42,7 +42,7 @@ class ShardedExchange(Exchange):
     ) -> tuple[tuple[DualVector, DualVector, Array | None], ExchangeState]:
         """See `Exchange.send`; `scalar` gets the whole vector, as jit has it."""
         specs, names = self._cuts(tree)
-        plain = super().send
+        of = self._labelled(tree)
         if not names or scalar is None:
             number = None
         else:
@@ -51,7 +51,7 @@ class ShardedExchange(Exchange):
 
         def run(tree: Any, state: Any, number: Any) -> Any:
             rides = scalar if number is None else lambda own: number
-            return plain(tree, state, scalar=rides)
+            return Exchange.send(of, tree, state, scalar=rides)
 
         of_own = None if self.collective == "hierarchical" else specs
         out_specs = ((specs, of_own, PartitionSpec()), PartitionSpec())
@@ -61,27 +61,31 @@ class ShardedExchange(Exchange):
         self, tree: DualVector, state: ExchangeState, **settings: Any
     ) -> tuple[DualVector, ExchangeState]:
         """See `Exchange.mean`."""
-        cuts, plain = self._cuts(tree), super().mean
+        cuts, of = self._cuts(tree), self._labelled(tree)
 
         def run(tree: Any, state: Any, settings: Any) -> Any:
-            return plain(tree, state, **settings)
+            return Exchange.mean(of, tree, state, **settings)
 
         out_specs = (cuts[0], PartitionSpec())
         return self._nested(run, cuts, out_specs)(tree, state, settings)
 
     def _fitted(self, tree: DualVector, state: ExchangeState) -> ExchangeState:
         """See `Exchange`: what is summed up are shards."""
-        cuts, plain = self._cuts(tree), super()._fitted
-        return self._nested(plain, cuts, PartitionSpec())(tree, state)
+        cuts, of = self._cuts(tree), self._labelled(tree)
+
+        def run(tree: Any, state: Any) -> Any:
+            return Exchange._fitted(of, tree, state)
+
+        return self._nested(run, cuts, PartitionSpec())(tree, state)
 
     def quantize(
         self, tree: DualVector, state: ExchangeState, **settings: Any
     ) -> DualVector:
         """See `Exchange.quantize`."""
-        cuts, plain = self._cuts(tree), super().quantize
+        cuts, of = self._cuts(tree), self._labelled(tree)
 
         def run(tree: Any, state: Any, settings: Any) -> Any:
-            return plain(tree, state, **settings)
+            return Exchange.quantize(of, tree, state, **settings)
 
         return self._nested(run, cuts, cuts[0])(tree, state, settings)
 
@@ -93,6 +97,13 @@ class ShardedExchange(Exchange):
         cut = (frozenset().union(*names_of(spec)).difference(workers) for spec in specs)
         over = tuple(x | y for x, y in zip(found.over, cut, strict=True))
         return dataclasses.replace(found, over=over)
+
+    def _labelled(self, tree: DualVector) -> "ShardedExchange":
+        """The same with labels of whole leaves, where a function would see shards."""
+        labels = self.labels
+        if not callable(labels):
+            return self
+        return dataclasses.replace(self, labels=labels(tree))
 
     def _cuts(self, tree: DualVector) -> tuple[Any, frozenset]:
         """The leaves' specs, and the axes they name, of those that are left to jit.

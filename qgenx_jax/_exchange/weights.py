@@ -27,7 +27,9 @@ def checked(weight: Any, tree: DualVector, collective: str, axis_name: AxisName)
     way_out = "pass for instance this worker's number of tokens"
     _checks.at_least_zero("weight", weight, way_out)
     refuse_hierarchical(collective)
-    number = jnp.asarray(weight, dtype_of(tree))
+    # a NumPy array that vmap maps over stays one until something is computed of it,
+    # and JAX has no rule of derivatives for such a constant
+    number = jnp.asarray(weight, dtype_of(tree)) * 1
     return _constant(axes.local_params(number, axis_name))
 
 

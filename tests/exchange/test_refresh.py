@@ -360,3 +360,24 @@ def test_states_of_other_configurations_are_refused():
         ValueError, match=r"state.adaptation must be of the groups \[\]"
     ):
         fixed.mean(vector, adaptive.init())
+
+
+@plainly
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e18, 1e30, 1e36])
+def test_levels_and_predictions_do_not_depend_on_the_unit(scale):
+    """Also where squares of coordinates, or their sums, overflow or are flushed."""
+    exchange = qgenx.exchange(AXIS, qgenx.adaptive(3))
+    step, vectors = running(exchange), heavy()
+    _, state = step(vectors, exchange.init())
+    _, scaled = step(vectors * np.float32(scale), exchange.init())
+    np.testing.assert_allclose(scaled.levels["all"], state.levels["all"], rtol=2e-3)
+    known, found = (x.adaptation.predicted["all"] for x in (state, scaled))
+    np.testing.assert_allclose(found, known, rtol=1e-3)
+
+
+@plainly
+def test_an_empty_tree_teaches_nothing():
+    exchange = qgenx.exchange(None, qgenx.adaptive(3))
+    mean, state = exchange.mean({}, exchange.init())
+    assert mean == {}
+    np.testing.assert_array_equal(state.levels["all"], exchange.init().levels["all"])

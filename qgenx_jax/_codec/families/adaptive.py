@@ -86,7 +86,7 @@ def adaptive(
     shape = SIGNED if signed else Shape(zero=zero)
     bits = _checks.whole_number("bits", bits, 1, 8)
     if bits < (3 if zero else 2):
-        ends = "-1, 0 and 1" if zero else "-1 and 1"
+        ends = "-1, 0 and 1" if zero and bits == 2 else "-1 and 1"
         raise _checks.refuse(
             "bits",
             f"must be at least {3 if zero else 2}, or there are but {ends}",
