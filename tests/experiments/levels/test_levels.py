@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 from absl import app, flags
+from absl.testing import flagsaver
 
 from experiments.common.tables import read_csv
-from experiments.levels import __main__ as program
 from experiments.levels import measure, methods, vectors
 from tests.lib.helpers import compiling_plainly
+from tests.lib.programs import imported
 
 OF = methods.Setting(3, math.inf, 64)
 
@@ -18,6 +19,19 @@ OF = methods.Setting(3, math.inf, 64)
 def _cheaply():
     with compiling_plainly():
         yield
+
+
+@pytest.fixture
+def run():
+    """The program with these flags, which it leaves to no other one."""
+
+    def run(*arguments):
+        with imported("experiments.levels.__main__") as program, flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            flags.FLAGS(["levels", *arguments])
+            program.main(["levels"])
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +90,14 @@ def test_there_is_no_method_where_nothing_is_free(vector):
     assert methods.exchange("uniform by size", OF, {"all": vector["large"]}) is None
 
 
-def test_the_program_writes_its_table_and_its_figure(tmp_path, monkeypatch):
+def test_the_program_writes_its_table_and_its_figure(run, tmp_path, monkeypatch):
     monkeypatch.setattr(vectors, "LEAVES", {"input": 1536, "wide": 9000, "norm": 64})
     kernel = np.random.default_rng(0).normal(size=(64, 32)).astype("f4")
     np.savez(tmp_path / "000003.npz", kernel=kernel, bias=np.ones(9))
-    command = [
-        "levels", "--laws=network", "--bits=2", f"--vectors={tmp_path}",
-        "--methods=min_max", f"--output={tmp_path / 'out'}",
-    ]  # fmt: skip
-    flags.FLAGS(command)
-    program.main(command[:1])
+    run(
+        "--laws=network", "--bits=2", f"--vectors={tmp_path}", "--methods=min_max",
+        f"--output={tmp_path / 'out'}",
+    )  # fmt: skip
     table = read_csv(tmp_path / "out" / "levels.csv")
     assert [(row["vector"], row["method"]) for row in table] == [
         ("network", "uniform"),
@@ -111,12 +123,11 @@ def test_laws_differ_and_are_drawn_again_alike():
 
 
 @pytest.mark.quick
-def test_folders_without_vectors_are_refused(tmp_path):
+def test_folders_without_vectors_are_refused(run, tmp_path):
     with pytest.raises(ValueError, match="vectors must be a folder with"):
         vectors.recorded(str(tmp_path))
     (tmp_path / "1.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"vectors must be \.npz files of arrays"):
         vectors.recorded(str(tmp_path))
-    flags.FLAGS(["levels", "--laws=none", f"--vectors={tmp_path}", "--bits=2"])
     with pytest.raises(app.UsageError, match=r"vectors must be \.npz files"):
-        program.main(["levels"])
+        run("--laws=none", f"--vectors={tmp_path}", "--bits=2")
