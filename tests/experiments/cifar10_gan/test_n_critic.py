@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan import methods, run
+from experiments.cifar10_gan import methods, quantizers, run
 from experiments.cifar10_gan.config import EXACT, Q_GENX, Config
 from tests.lib.helpers import mesh_of
 from tests.lib.hlo import collectives
@@ -137,7 +137,7 @@ def test_the_resting_generator_is_not_sent(name):
     """Bytes as counted, and as the compiled program gathers them."""
     made = config(name, exact_leaves="none")
     method = methods.create_method(made, AXIS)
-    n_bytes = methods.create_quantizer(made).n_bytes
+    n_bytes = quantizers.create_quantizer(made).n_bytes
     alone, both = n_bytes(SIZE), n_bytes(2 * SIZE)
     traffic = method.traffic(START, WORKERS)
     payload = CALLS[name] * ((N - 1) * alone + both)
