@@ -3,8 +3,8 @@
 The files, each importing only from those before it:
 
 - `distributions`: laws of normalised coordinates: mixtures of normals, and histograms
-- `statistics`: what a vector is summed up by, and the law that such sums stand for
 - `tables`: what levels may look like, what rounding to them costs, their grid
+- `statistics`: what a vector is summed up by, and the law that such sums stand for
 - `newton`: Newton's method on all levels at once
 - `solvers`: levels of least expected variance under a law, in jit
 - `optimum`: the same by dynamic programming on the host, to measure solvers by

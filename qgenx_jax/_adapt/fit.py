@@ -12,12 +12,13 @@ from qgenx_jax._adapt.optimum import optimum
 from qgenx_jax._adapt.solvers import METHODS, refit
 from qgenx_jax._adapt.statistics import (
     Statistics,
+    added,
     exponent,
-    histogram_statistics,
-    normal_statistics,
     scaled,
+    summed_up,
 )
-from qgenx_jax._adapt.tables import Kind, on_grid, variance
+from qgenx_jax._adapt.tables import Kind, kind_of, on_grid, variance
+from qgenx_jax._codec.levels import Shape
 from qgenx_jax._types import Array
 
 
@@ -58,7 +59,7 @@ def fit_levels(
         zero: whether zero is a level beside magnitudes. If not they are 2^(bits - 1),
             and what lies below the lowest is rounded to it or its mirror image, at a
             cost of int_0^{l_1} (l_1^2 - u^2) dF: less variance where few coordinates
-            are 0. `user_levels` would add the zero back.
+            are 0. For `user_levels(..., zero=False)`.
 
     Returns:
         Levels l_1 < ... < l_{s+1} = 1 for `user_levels`, of 12 significant bits; signed
@@ -95,27 +96,15 @@ def fit_levels(
     if signed and not zero:
         way_out = "leave zero out, signed levels are fitted with or without one"
         raise _checks.refuse("zero", "must be True for signed levels", zero, way_out)
-    kind = Kind(signed, mirrored=not zero)
+    shape = Shape(signed, zero and not signed)
+    kind = kind_of(shape)
     leaves = tuple(map(jnp.asarray, jax.tree.leaves(vectors)))
     summed = _summed(leaves, bucket_size, norm, law, kind)
-    in_use = equal_steps(bits, kind)
+    steps = [0.0] * shape.zero + list(shape.equal(bits))
+    in_use = jnp.asarray(steps, jnp.float32)
     table = _on_host(summed, in_use, kind) if method == "optimal" else None
     table = _refitted(summed, in_use, method, kind) if table is None else table
-    return table if signed or not zero else table[1:]
-
-
-def equal_steps(bits: int, kind: Kind) -> Array:
-    """The table of equal steps of this kind, float32, to start from.
-
-    2^bits from -1 to 1, 2^(bits - 1) from 0 to 1, or without zero as many magnitudes
-    (2 j - 1) / (2^bits - 1) of the former.
-    """
-    if kind.signed:
-        return jnp.linspace(-1, 1, 2**bits, dtype=jnp.float32)
-    count = 2 ** (bits - 1)
-    if kind.mirrored:
-        return jnp.arange(1, 2 * count, 2, dtype=jnp.float32) / (2 * count - 1)
-    return jnp.linspace(0, 1, count, dtype=jnp.float32)
+    return table[int(shape.zero) :]
 
 
 def predicted(statistics: Statistics, table: Array, kind: Kind) -> Array:
@@ -145,16 +134,12 @@ def _summed(
     kind: Kind,
 ) -> Statistics:
     """The statistics of all vectors, over the power of two that none is above."""
-    powers = [exponent(x) for x in vectors]
-    most = functools.reduce(jnp.maximum, powers)
-    vectors = tuple(scaled(x, most) for x in vectors)
-    kept: dict[str, Any] = {"bucket_size": bucket_size, "norm": norm}
-    if law == "normal":
-        parts = [normal_statistics(x, **kept) for x in vectors]
-    else:
-        kept |= {"signed": kind.signed, "mirrored": kind.mirrored}
-        parts = [histogram_statistics(x, **kept) for x in vectors]
-    return functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), parts)
+    most = functools.reduce(jnp.maximum, map(exponent, vectors))
+    parts = [
+        summed_up(scaled(x, most), law, kind, bucket_size=bucket_size, norm=norm)
+        for x in vectors
+    ]
+    return functools.reduce(added, parts)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))

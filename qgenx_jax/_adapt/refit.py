@@ -6,12 +6,8 @@ import jax.numpy as jnp
 
 from qgenx_jax._adapt import solvers
 from qgenx_jax._adapt.fit import predicted
-from qgenx_jax._adapt.statistics import (
-    Statistics,
-    histogram_statistics,
-    normal_statistics,
-)
-from qgenx_jax._adapt.tables import Kind
+from qgenx_jax._adapt.statistics import Statistics, summed_up
+from qgenx_jax._adapt.tables import kind_of
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._codec.rounding import FAMILIES
@@ -20,14 +16,9 @@ from qgenx_jax._types import Array
 
 def statistics(quantizer: Quantizer, vector: Array) -> Statistics:
     """What a vector is summed up by, for an adaptive quantizer that will encode it."""
-    buckets: Any = {"bucket_size": quantizer.bucket_size, "norm": quantizer.norm}
     shape, refresh = _of(quantizer)
-    if refresh.law == "normal":
-        return normal_statistics(vector, **buckets)
-    kind = _kind(shape)
-    return histogram_statistics(
-        vector, **buckets, signed=kind.signed, mirrored=kind.mirrored
-    )
+    buckets: Any = {"bucket_size": quantizer.bucket_size, "norm": quantizer.norm}
+    return summed_up(vector, refresh.law, kind_of(shape), **buckets)
 
 
 def refitted(
@@ -45,7 +36,7 @@ def refitted(
         Levels and error, of the shapes and dtypes given.
     """
     shape, refresh = _of(quantizer)
-    kind = _kind(shape)
+    kind = kind_of(shape)
     law = total.law(signed=shape.signed)
     dtype = jnp.result_type(total.energy)
     table = levels.astype(dtype)
@@ -57,10 +48,6 @@ def refitted(
     known = (total.energy > 0) & jnp.isfinite(expected)
     expected = jnp.where(known, expected, error)
     return table[int(shape.zero) :].astype(levels.dtype), expected
-
-
-def _kind(shape: Shape) -> Kind:
-    return Kind(shape.signed, mirrored=not (shape.signed or shape.zero))
 
 
 def _of(quantizer: Quantizer) -> tuple[Shape, Any]:

@@ -12,11 +12,13 @@ adds is 0. Sums overflow before that: divide vectors by a power of two (`exponen
 import math
 from typing import NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from qgenx_jax._adapt import distributions
+from qgenx_jax._adapt.tables import Kind
 from qgenx_jax._codec import scales
 from qgenx_jax._trees import accumulator_dtype
 from qgenx_jax._types import Array
@@ -192,6 +194,21 @@ def normal_statistics(
 def _energy(u: Array, norms: Array) -> Array:
     """The sum of ||v||_2^2, as n_q^2 times that of u^2, which does not overflow."""
     return jnp.sum(norms[:, 0] ** 2 * jnp.sum(u * u, axis=1))
+
+
+def summed_up(
+    vector: Array, law: str, kind: Kind, *, bucket_size: int | None, norm: float
+) -> Statistics:
+    """The statistics that a law, "histogram" or "normal", is made of for tables."""
+    if law == "normal":
+        return normal_statistics(vector, bucket_size=bucket_size, norm=norm)
+    of: dict[str, bool] = {"signed": kind.signed, "mirrored": kind.mirrored}
+    return histogram_statistics(vector, bucket_size=bucket_size, norm=norm, **of)
+
+
+def added(one: Statistics, other: Statistics) -> Statistics:
+    """Of the vectors of both."""
+    return jax.tree.map(jnp.add, one, other)
 
 
 def exponent(vector: Array) -> Array:

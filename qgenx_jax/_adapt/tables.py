@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 
 from qgenx_jax._adapt.distributions import Law
-from qgenx_jax._codec.levels import LEAST_LEVEL, SIGNIFICANT_BITS
+from qgenx_jax._codec.levels import LEAST_LEVEL, SIGNIFICANT_BITS, Shape
 from qgenx_jax._types import Array
 
 
@@ -40,6 +40,11 @@ class Kind(NamedTuple):
 
 MAGNITUDES = Kind(signed=False)
 """From 0 to 1, both of them levels."""
+
+
+def kind_of(shape: Shape) -> Kind:
+    """What tables of levels of a shape look like."""
+    return Kind(shape.signed, mirrored=not (shape.signed or shape.zero))
 
 
 class Parts(NamedTuple):

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -20,11 +19,11 @@ from jax.flatten_util import ravel_pytree
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._adapt import refit
-from qgenx_jax._adapt.statistics import Statistics, exponent, scaled
+from qgenx_jax._adapt.statistics import Statistics, added, exponent, scaled
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._types import Array, AxisName, DualVector
-from qgenx_jax._workers import collectives
+from qgenx_jax._workers import axes, collectives
 
 
 class Adaptation(NamedTuple):
@@ -137,7 +136,7 @@ def _fitted(
         sums = _over_workers(parts, over, axis_name)
         for (label, _), part in zip(own, sums, strict=True):
             before = totals.get(label)
-            totals[label] = part if before is None else _add(before, part)
+            totals[label] = part if before is None else added(before, part)
     return {
         group: refit.refitted(quantizers[group], totals[group], *known)
         if group in totals
@@ -157,8 +156,8 @@ def _exponents(
     for over, own in flats.items():
         each = jnp.stack([exponent(x) for _, x in own])
         each = jnp.max(collectives.gather(each, axis_name), axis=0)
-        axes = tuple(sorted(over, key=str))
-        each = jnp.max(collectives.gather(each, axes or None), axis=0)
+        of_shards = collectives.gather(each, axes.in_order(over) or None)
+        each = jnp.max(of_shards, axis=0)
         for (label, _), power in zip(own, each, strict=True):
             before = found.get(label)
             found[label] = power if before is None else jnp.maximum(before, power)
@@ -173,9 +172,4 @@ def _over_workers(parts: Any, over: frozenset, axis_name: AxisName) -> Any:
     flat, unravel = ravel_pytree(parts)
     gathered = collectives.gather(flat, axis_name)
     total = _trees.add_up(gathered.shape[0], lambda worker: gathered[worker])
-    axes = tuple(sorted(over, key=str))
-    return unravel(collectives.all_reduce(total, axes or None))
-
-
-def _add(one: Statistics, other: Statistics) -> Statistics:
-    return jax.tree.map(jnp.add, one, other)
+    return unravel(collectives.all_reduce(total, axes.in_order(over) or None))

@@ -116,8 +116,8 @@ def sum_of_squares(tree: Any, over: Sequence[frozenset]) -> Array:
         groups.setdefault(names, []).append(leaf)
     sums = []
     for names, leaves in groups.items():
-        total, axis_name = _trees.sum_of_squares(leaves), tuple(sorted(names, key=str))
-        sums.append(collectives.all_reduce(total, axis_name or None))
+        total, axis_name = _trees.sum_of_squares(leaves), axes.in_order(names) or None
+        sums.append(collectives.all_reduce(total, axis_name))
     if len(sums) == 1:
         return sums[0]
     dtype = _trees.widest(x.dtype for x in sums)

@@ -12,6 +12,7 @@ what does not vary.
 The name None stands for one worker alone: K = 1, nothing is tracked, nothing is sent.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -67,8 +68,13 @@ def varying(x: Any) -> frozenset:
 
 def vary_over(x: Any, names: frozenset) -> Any:
     """The same value, that is known to vary over some axes, too."""
-    missing = tuple(sorted(names - varying(x), key=str))
+    missing = in_order(names - varying(x))
     return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def in_order(names: Iterable) -> tuple:
+    """Axes as a name of them all, whatever order a set has; () for none."""
+    return tuple(sorted(names, key=str))
 
 
 def vary_like(tree: Any, like: Any) -> Any:

@@ -133,7 +133,7 @@ def on_all(holds: Array) -> Array:
 
     Nothing is sent where a truth value is equal everywhere, after an exchange, say.
     """
-    over = tuple(sorted(axes.varying(holds), key=str))
+    over = axes.in_order(axes.varying(holds))
     return lax.pmin(holds.astype(np.int32), over) > 0 if over else holds
 
 

@@ -92,7 +92,7 @@ def _agree(tree: Any, axis_name: AxisName) -> Array:
             found = fingerprint(leaf)
             least, most = collectives.extremes(found, axis_name)
             differ = differ | (least != most)
-    others = tuple(sorted(axes.varying(differ), key=str))
+    others = axes.in_order(axes.varying(differ))
     if others:  # shards of a model
         differ = collectives.all_reduce(jnp.int32(differ), others) > 0
     return ~differ
