@@ -19,6 +19,7 @@ import numpy as np
 
 from qgenx_jax import _trees
 from qgenx_jax._codec import fusion, packing, records
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.records import Format
 from qgenx_jax._codec.rounding import Rounding, pytree, static
 from qgenx_jax._types import Array
@@ -45,7 +46,7 @@ class Coder(Protocol):
         """`size` rounded up to whole buckets."""
         ...
 
-    def encode(self, key: Array, vector: Array, size: int) -> Array:
+    def encode(self, stream: Stream, vector: Array, size: int) -> Array:
         """The bytes of the coordinates that a vector begins with: uint8 (n_bytes,).
 
         Others may follow them: to cut the vector here costs nothing.
@@ -127,10 +128,10 @@ class Quantized:
         return self.rounding.padding(vector, real)
 
     @functools.partial(jax.jit, static_argnames="size")
-    def encode(self, key: Array, vector: Array, size: int) -> Array:
+    def encode(self, stream: Stream, vector: Array, size: int) -> Array:
         """See `Coder`."""
         encode = functools.partial(records.encode, self.form, size)
-        return _flat(fusion.apart(encode, self.rounding, key, vector))
+        return _flat(fusion.apart(encode, self.rounding, stream, vector))
 
     @functools.partial(jax.jit, static_argnames=("size", "start"))
     def mean(self, rows: Array, size: int, start: int = 0) -> list[Array]:
@@ -216,9 +217,9 @@ class Raw(NamedTuple):
         del real
         return jnp.zeros((), vector.dtype)
 
-    def encode(self, key: Array, vector: Array, size: int) -> Array:
+    def encode(self, stream: Stream, vector: Array, size: int) -> Array:
         """See `Coder`."""
-        del key
+        del stream
         return packing.to_bytes(vector[:size].astype(self.dtype))
 
     def mean(self, rows: Array, size: int, start: int = 0) -> list[Array]:

@@ -17,7 +17,7 @@ from jax import lax
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec import fusion, packing, scales
-from qgenx_jax._codec.bits import Bits, bits_for
+from qgenx_jax._codec.bits import Bits, Stream, bits_for
 from qgenx_jax._codec.rounding import Rounding
 from qgenx_jax._types import Array
 
@@ -83,7 +83,7 @@ def encode(
     form: Format,
     size: int,
     rounding: Rounding,
-    key: Array,
+    stream: Stream,
     vector: Array | Sequence[Array],
 ) -> list[Array]:
     """Records of the full and the short buckets: uint8 arrays (rows, bytes).
@@ -92,15 +92,16 @@ def encode(
         form: of the records.
         size: coordinates to encode.
         rounding: of the coordinates.
-        key: of the random bits.
+        stream: of the random bits.
         vector: begins with the coordinates; or their buckets, as `cut` has them.
     """
-    records, words = [], 0
+    records, words, before = [], 0, 0
     for bucket in cut(form, size, vector):
         rows, length = bucket.shape
         # the short bucket's words follow those of the full ones
-        bits = bits_for(key, rows, form.words(length), words)
+        bits = bits_for(stream, rows, form.words(length), words, before)
         words += rows * form.words(length)
+        before += rows
         grid, meta = rounding.measure(bucket)
         if packing.is_one_part(form.bits):
             pieces = round_pieces(form, rounding, grid, bits, bucket)
@@ -130,8 +131,11 @@ def round_pieces(
     for start in range(0, packing.pieces_of(form.bits) * length, length):
         # a short bucket may end before its last pieces begin: those are all padding
         end = max(start, min(start + length, size))
-        r16 = bits.piece(start, end - start)
-        codes = rounding.round(bucket[:, start:end], grid, r16)
+        r16, values = bits.piece(start, end - start), bucket[:, start:end]
+        if bits.order is not None and rounding.rounds_magnitudes:
+            # more is up, for all workers: what rounds a magnitude up, or a value
+            r16 = jnp.where(values < 0, r16 ^ (2**16 - 1), r16)
+        codes = rounding.round(values, grid, r16)
         missing = start + length - end
         pieces.append(jnp.pad(codes, ((0, 0), (0, missing))) if missing else codes)
     return pieces

@@ -42,6 +42,9 @@ class Rounding(Protocol):
     looks_up: ClassVar[bool]
     """Whether values are looked up in a table, which takes longer than arithmetic."""
 
+    rounds_magnitudes: ClassVar[bool]
+    """Whether larger random bits mean codes farther from zero; if not, larger codes."""
+
     @property
     def n_codes(self) -> int:
         """Codes are 0 to n_codes - 1, and stand for levels in increasing order."""

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from qgenx_jax import _checks, _random
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.quantizer import Quantizer, initial_levels
 from qgenx_jax._exchange import (
     choice,
@@ -31,6 +32,7 @@ from qgenx_jax._exchange.layout import Layout
 from qgenx_jax._exchange.parts import Part, Pieces, parts
 from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._exchange.strategy import Strategy, Wanted
+from qgenx_jax._exchange.streams import streams_of
 from qgenx_jax._exchange.traffic import Link, Traffic
 from qgenx_jax._types import Array, AxisName, DualVector, LeafPredicate
 from qgenx_jax._workers import axes
@@ -51,6 +53,7 @@ class Exchange:
         second: by label, the quantizers of means that are encoded again, where they are
             others.
         exact: chooses leaves that travel as their own bytes; None for none.
+        rounding: "correlated" between workers, or "independent".
         key: the key or seed that states begin with.
         generator: whose keys the states' words are, as `jax.random.key_impl` has it:
             that of a typed key, else what JAX's `jax_default_prng_impl` was when the
@@ -64,6 +67,7 @@ class Exchange:
     link: Link
     second: Mapping[str, Quantizer | None]
     exact: LeafPredicate | None
+    rounding: str
     key: Any
     generator: Any
 
@@ -107,14 +111,14 @@ class Exchange:
         """
         if scalar is not None:
             _checks.function("scalar", scalar, "of a decoded vector", "or leave it out")
-        state, layout, way, ways, vectors, keys = self._prepared(tree, state)
+        state, layout, way, ways, vectors, streams = self._prepared(tree, state)
 
         def scalars(own: Sequence[Pieces]) -> Array:
             assert scalar is not None
             return strategy.scalars(scalar(layout.unflatten(own)))
 
         wanted = Wanted(True, None if scalar is None else scalars)
-        found = way.mean(ways, vectors, keys, wanted, self.axis_name)
+        found = way.mean(ways, vectors, streams, wanted, self.axis_name)
         mean = self._mean(layout.unflatten(found.means), tree, way)
         own = None if found.own is None else layout.unflatten(found.own)
         own = None if own is None else derivative.of_own(own, tree)
@@ -145,8 +149,8 @@ class Exchange:
             own = weights.checked(weight, tree, self.collective, self.axis_name)
             tree = weights.times(own, tree)
             wanted = Wanted(scalars=lambda _: own)
-        state, layout, way, ways, vectors, keys = self._prepared(tree, state)
-        found = way.mean(ways, vectors, keys, wanted, self.axis_name)
+        state, layout, way, ways, vectors, streams = self._prepared(tree, state)
+        found = way.mean(ways, vectors, streams, wanted, self.axis_name)
         mean = self._mean(layout.unflatten(found.means), tree, way)
         if found.scalars is not None:
             mean = weights.scaled(weights.factor(found.scalars), mean)
@@ -159,11 +163,11 @@ class Exchange:
         the state, the dtypes of the result and the errors are those of `send`; levels
         are those of the state, even if `send` would fit them anew. Where no axis is
         bound, a like exchange with axis_name=None and one phase ("once" or
-        "all_gather") rounds as worker 0 of this one does.
+        "all_gather") rounds as worker 0 of this one does if it rounds independently.
         """
-        known = self._prepared(tree, state, fits=False)
-        _, layout, way, ways, vectors, keys = known
-        own = layout.unflatten(way.own(ways, vectors, keys, self.axis_name))
+        known = self._prepared(tree, state, fits=False)[1:]
+        layout, way, ways, vectors, streams = known
+        own = layout.unflatten(way.own(ways, vectors, streams, self.axis_name))
         return derivative.of_own(own, tree)
 
     def traffic(
@@ -238,9 +242,9 @@ class Exchange:
 
     def _prepared(
         self, tree: DualVector, state: ExchangeState, *, fits: bool = True
-    ) -> tuple[ExchangeState, Layout, Strategy, Any, list[Array], list[Array]]:
+    ) -> tuple[ExchangeState, Layout, Strategy, Any, list[Array], list[Stream]]:
         """The state with levels for the tree, how it travels, the strategy, and parts,
-        vectors and keys for it.
+        vectors and streams for it.
         """
         layout, way, ways, vectors = self._checked(tree, state)
         if not _rounds(way):
@@ -250,25 +254,22 @@ class Exchange:
             found = refresh.refreshed(*known, layout, self.quantizers, self.axis_name)
             state = state._replace(levels=found[0], adaptation=found[1])
             ways = self._parts(layout, state.levels)
-        keys = self._keys(layout, vectors, state)
-        return state, layout, way, ways, derivative.constant(vectors), keys
+        rounded = self._streams(layout, vectors, state)
+        return state, layout, way, ways, derivative.constant(vectors), rounded
 
     def _mean(self, mean: DualVector, tree: DualVector, way: Strategy) -> DualVector:
         """The mean with its derivative, which an all-reduce has by itself."""
         is_rounded = _rounds(way)
         return derivative.of_mean(mean, tree, self.axis_name) if is_rounded else mean
 
-    def _keys(
+    def _streams(
         self, layout: Layout, vectors: list[Array], state: ExchangeState
-    ) -> list[Array]:
+    ) -> list[Stream]:
         """This worker's stream of rounding bits for each part."""
         _, key = _random.next_key(state.key, self.generator)
         # two exchanges of one program, which may have equal keys, round differently
         key = jax.random.fold_in(key, layout.fingerprint)
-        return [
-            axes.stream_key(jax.random.fold_in(key, i), vector, self.axis_name)
-            for i, vector in enumerate(vectors)
-        ]
+        return streams_of(key, vectors, self.axis_name, self.rounding)
 
     def _after(self, state: ExchangeState, way: Strategy) -> ExchangeState:
         """The state after an exchange; one that rounds nothing uses no key."""

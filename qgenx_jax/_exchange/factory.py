@@ -11,6 +11,7 @@ from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
 from qgenx_jax._exchange.sharded import sharded
+from qgenx_jax._exchange.streams import ROUNDINGS
 from qgenx_jax._exchange.traffic import DEFAULT, Link
 from qgenx_jax._types import AxisName, LeafPredicate
 
@@ -24,13 +25,14 @@ def exchange(
     link: Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = no_leaves,
+    rounding: str = "correlated",
     key: _random.KeyOrSeed = 0,
     specs: Any = None,
 ) -> Exchange:
     """The exchange of dual vectors between workers, under a mapped axis.
 
-    Worker k contributes V_k and all receive (1/K) sum_k Q(V_k), with E Q(v) = v and
-    independent rounding, so the mean's quantization variance falls as 1/K.
+    Worker k contributes V_k and all receive (1/K) sum_k Q(V_k), with E Q(v) = v. The
+    mean's quantization variance falls as 1/K, or, of like vectors, as 1/K^2.
 
     Its derivative is that of the exact mean, (1/K) sum_k dV_k, which it is expected to
     be: `jax.grad` and `jax.jvp` go straight through the rounding (Bengio et al., 2013).
@@ -72,6 +74,11 @@ def exchange(
         exact: leaves that travel as their own bytes, chosen by
             `exact(path, shape_and_dtype)`, for instance `qgenx_jax.small_leaves`, the
             default of `quantized_mean`; `no_leaves` and None quantize all.
+        rounding: "correlated": workers share the random bits of a coordinate and take
+            them from strata of their own, so that where some round up others round
+            down. Each Q(V_k) has the law that it has alone, and the mean less variance,
+            whatever the vectors: by up to 2 for unlike ones, by K for equal ones.
+            "independent": the variance of the mean is (1/K^2) sum_k var(V_k).
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
             trees of other paths or shapes round differently also where keys are equal.
             A typed key of any generator will do; states hold its words.
@@ -101,7 +108,8 @@ def exchange(
 
     References:
         Ramezani-Kebrya et al., Distributed Extra-gradient with Optimal Complexity and
-        Communication Guarantees, ICLR 2023, algorithm 1.
+        Communication Guarantees, ICLR 2023, algorithm 1; Suresh et al., Correlated
+        Quantization for Distributed Mean Estimation and Optimization, ICML 2022.
     """
     if isinstance(axis_name, Exchange):
         rule, way_out = "must be the name of an axis", "use the exchange as it is"
@@ -128,6 +136,7 @@ def exchange(
         DEFAULT if link is None else link,
         own_second,
         exact,
+        _checks.one_of("rounding", rounding, ROUNDINGS),
         key,
         _random.generator_of(key),
     )

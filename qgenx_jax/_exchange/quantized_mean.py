@@ -26,6 +26,7 @@ def quantized_mean(
     link: Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = small_leaves,
+    rounding: str = "correlated",
     key: _random.KeyOrSeed = 0,
 ) -> "QuantizedMean":
     """Replaces each worker's updates by their mean over workers, exchanged in b bits.
@@ -50,6 +51,7 @@ def quantized_mean(
         second: as in `exchange`.
         exact: leaves that travel exactly; by default `small_leaves`, those of fewer
             than 2 dimensions or under 1024 elements.
+        rounding: "correlated" or "independent" between workers, as in `exchange`.
         key: PRNG key or seed of the rounding; the same on all workers.
 
     Returns:
@@ -79,6 +81,7 @@ def quantized_mean(
         link=link,
         second=second,
         exact=exact,
+        rounding=rounding,
         key=key,
     )
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from qgenx_jax import _trees
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._exchange.parts import Part, Pieces
 from qgenx_jax._exchange.strategy import Found, Strategy, Wanted
 from qgenx_jax._exchange.traffic import Phase
@@ -43,7 +44,7 @@ class ByAxes(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         wanted: Wanted,
         axis_name: AxisName,
     ) -> Found:
@@ -57,8 +58,8 @@ class ByAxes(NamedTuple):
         def exchange(of: list[int], scalars: Any = None) -> Found:
             its_parts, its_vectors = [parts[i] for i in of], [vectors[i] for i in of]
             also = Wanted(wanted.own or rides, scalars)
-            its_keys = [keys[i] for i in of]
-            found = self.each.mean(its_parts, its_vectors, its_keys, also, axis_name)
+            its = [streams[i] for i in of]
+            found = self.each.mean(its_parts, its_vectors, its, also, axis_name)
             _put(means, of, found.means)
             _put(own, of, found.own or [None] * len(of))
             return found
@@ -82,11 +83,11 @@ class ByAxes(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         axis_name: AxisName,
     ) -> Sequence[Pieces]:
         """See `Strategy`."""
-        return self.each.own(parts, vectors, keys, axis_name)
+        return self.each.own(parts, vectors, streams, axis_name)
 
     def phases(
         self, parts: Sequence[Part], workers: int, scalar_bytes: int

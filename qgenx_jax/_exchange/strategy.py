@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec import packing
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._exchange.parts import Part, Pieces
 from qgenx_jax._exchange.traffic import Phase
 from qgenx_jax._types import Array, AxisName
@@ -55,7 +56,7 @@ class Strategy(Protocol):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         wanted: Wanted,
         axis_name: AxisName,
     ) -> Found:
@@ -67,7 +68,7 @@ class Strategy(Protocol):
         Args:
             parts: how the vectors travel.
             vectors: this worker's, one for each part.
-            keys: of the rounding, this worker's own for each part.
+            streams: of the bits that round, this worker's for each part.
             wanted: besides the mean.
             axis_name: the axis over workers.
         """
@@ -77,7 +78,7 @@ class Strategy(Protocol):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         axis_name: AxisName,
     ) -> Sequence[Pieces]:
         """This worker's own decoded vectors, as `mean` has them, without a collective.

@@ -53,6 +53,7 @@ def q_genx(
     link: Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = no_leaves,
+    rounding: str = "correlated",
     key: KeyOrSeed = 0,
 ) -> ExchangingPair:
     """Q-GenX: extra-gradient across K workers with quantized exchange of dual vectors.
@@ -97,6 +98,7 @@ def q_genx(
         link: as in `exchange`.
         second: as in `exchange`.
         exact: leaves that travel exactly, as in `exchange`; by default `no_leaves`.
+        rounding: "correlated" or "independent" between workers, as in `exchange`.
         key: PRNG key or seed of the rounding; the same on all workers.
 
     Returns:
@@ -148,6 +150,7 @@ def q_genx(
         collective=collective,
         link=link,
         second=second,
+        rounding=rounding,
         exact=exact,
         key=key,
     )

@@ -199,12 +199,18 @@ def differing(tree: Any, axis_name: AxisName) -> list[tuple[Any, ...]]:
 def stream_key(key: Array, like: Array, axis_name: AxisName) -> Array:
     """This worker's key: no two workers share a stream of rounding bits.
 
-    Where JAX tracks that `like` varies over further axes of the mesh (shards of a
-    model), nor do two of their indices; over other axes results stay replicated.
+    Nor do two shards of a model, see `shard_key`.
     """
-    key = jax.random.fold_in(key, axis_index(axis_name))
-    others = varying(like) - tracked(axis_name)
-    for other in sorted(others, key=str):
+    return shard_key(jax.random.fold_in(key, axis_index(axis_name)), like, axis_name)
+
+
+def shard_key(key: Array, like: Array, axis_name: AxisName) -> Array:
+    """A key for each shard of a model, alike on the workers where this one is.
+
+    Where JAX tracks that `like` varies over further axes of the mesh, no two of their
+    indices share a stream of rounding bits; over other axes results stay replicated.
+    """
+    for other in in_order(varying(like) - tracked(axis_name)):
         key = jax.random.fold_in(key, lax.axis_index(other))
     return key
 

@@ -123,7 +123,25 @@ def _prepared(
     return xp, coder, list(records.cut(coder.form, x.size, x.reshape(-1)))
 
 
-class _Sent(NamedTuple):
+def sent(
+    vectors: Any, quantizer: Quantizer, levels: Array | None
+) -> tuple[list["Sent"], Any]:
+    """What may be sent for each of (K, d) vectors, and where to compute with it.
+
+    Returns:
+        Of the full buckets, and of the short ones: values (K, rows, length).
+    """
+    found: list[list[Sent]] = []
+    for vector in vectors:
+        xp, coder, buckets = _prepared(vector, quantizer, levels)
+        found.append([_sent(coder, bucket, xp) for bucket in buckets])
+    together = [
+        Sent(*map(xp.stack, zip(*of, strict=True))) for of in zip(*found, strict=True)
+    ]
+    return together, xp
+
+
+class Sent(NamedTuple):
     """What a codec may send for coordinates (rows, length).
 
     Attributes:
@@ -140,18 +158,21 @@ class _Sent(NamedTuple):
     upper: Any
     up: Any
 
+    def squares(self) -> Any:
+        """E (Q(v)_i - v_i)^2 of each coordinate."""
+        above, below = self.upper - self.values, self.values - self.lower
+        return self.up * above * above + (1 - self.up) * below * below
+
     def variance(self, xp: Any) -> Any:
         """Of each row."""
-        above, below = self.upper - self.values, self.values - self.lower
-        each = self.up * above * above + (1 - self.up) * below * below
-        return xp.sum(each, axis=-1)
+        return xp.sum(self.squares(), axis=-1)
 
 
-def _sent(coder: Quantized, bucket: Array, xp: Any) -> _Sent:
+def _sent(coder: Quantized, bucket: Array, xp: Any) -> Sent:
     codes, levels, up = _around(coder, bucket)
     v, lower, upper, up = (tables.wide(x, xp) for x in (bucket, *levels, up))
     lower_code, upper_code = (xp.asarray(code) for code in codes)
-    return _Sent(v, lower_code, upper_code, lower, upper, up)
+    return Sent(v, lower_code, upper_code, lower, upper, up)
 
 
 @jax.jit

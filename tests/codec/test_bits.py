@@ -109,3 +109,123 @@ def test_random_words_never_repeat():
         ValueError, match=r"at most 2\^32 words .*, got '4294967298 words'"
     ):
         jax.eval_shape(lambda x: sparse.encode(0, x).data, wide)
+
+
+WORKERS = (2, 3, 5, 6, 8, 100, 255, 300)  # strata by bits, comparisons and products
+
+
+def joint(workers, worker, seed=0):
+    return random_bits.Joint(jax.random.key(seed), jnp.int32(worker), workers)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_worker_takes_every_value_of_shared_bits_once(workers):
+    """All 2^16 of them, so that its own rounding is as uniform as the hash."""
+    words = jnp.arange(2**16, dtype=jnp.uint32)[None] << 16
+    for worker in (0, workers - 1):
+        order = random_bits.order_for(joint(workers, worker), 4, 9)
+        for garbage in (0, 2**16 - 1):  # the other coordinate's bits
+            found = jax.jit(order.of)(words | jnp.uint32(garbage)) >> 16
+            for row in np.asarray(found):
+                assert (np.bincount(row, minlength=2**16) == 1).all(), (workers, worker)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("workers", WORKERS)
+def test_orders_of_shared_bits_equal_a_transcription(workers):
+    """Ranks of hashes, strata from ceil(a 2^16 / S) on, and turns within them."""
+    rows, first, worker, strata = 3, 5, workers // 2, min(workers, 256)
+    stream = joint(workers, worker, seed=4)
+    key = jax.random.fold_in(stream.key, 1)
+    keys = np.asarray(jax.random.bits(key, (4,), jnp.uint32))
+    h = np.random.default_rng(0).integers(0, 2**16, 50)
+    order = random_bits.order_for(stream, rows, first)
+    words = jnp.broadcast_to(jnp.asarray(h, jnp.uint32) << 16, (rows, h.size))
+    found = np.asarray(jax.jit(order.of)(words) >> 16)
+    ends = [-(-(a + 1) * 2**16 // strata) for a in range(strata)]
+    starts = [0, *ends[:-1]]
+    for row in range(rows):
+        at = (first + row) * workers
+        hashes = reference.hash_words(keys[:2], range(at, at + workers)).tolist()
+        rank = sum((x, k) < (hashes[worker], worker) for k, x in enumerate(hashes))
+        (hashed,) = reference.hash_words(keys[2:], [at + worker])
+        shift, turn = rank % strata, (int(hashed) >> 16) * (2**16 // strata) >> 16
+        for value, actual in zip(h.tolist(), found[row].tolist(), strict=True):
+            if 2**16 % strata == 0:
+                assert actual == value ^ (starts[shift] + turn)
+                continue
+            moved = (value + starts[shift]) % 2**16
+            a = sum(end <= moved for end in ends)
+            size = ends[a] - starts[a]
+            assert actual == starts[a] + (moved - starts[a] + turn) % size
+
+
+def drawn_together(workers, rows=4096, length=64, seed=1):
+    """What all workers round by at the same places: (workers, rows * length)."""
+
+    @jax.jit
+    @jax.vmap
+    def draw(worker):
+        stream = random_bits.Joint(jax.random.key(seed), worker, workers)
+        bits = random_bits.bits_for(stream, rows, length // 2, 0)
+        return jnp.concatenate([bits.piece(0, length // 2), bits.piece(32, 32)], axis=1)
+
+    return np.asarray(draw(jnp.arange(workers))).reshape(workers, -1)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5, 7, 8])
+def test_two_workers_round_up_together_as_strata_say_and_never_more(workers):
+    """P(u_j < p, u_k < q) of all pairs, also where turns of one hash would fail.
+
+    Over rows, which have permutations and turns of their own: 5 sigma of their means.
+    """
+    u = drawn_together(workers).reshape(workers, 4096, 64)
+    places = [0.3, 1 / 3, 0.5, 2 / 3, 0.9, 0.97]
+    for p in places:
+        for q in places:
+            a = np.arange(workers)
+            pa, qa = (np.clip(workers * x - a, 0, 1) for x in (p, q))
+            expected = pa.sum() * qa.sum() - (pa * qa).sum()
+            expected /= workers * (workers - 1)
+            assert expected <= p * q + 1e-12
+            below = [u < x * 2**16 for x in (p, q)]
+            for j, k in [(0, 1), (workers - 1, 0)]:
+                rows = (below[0][j] & below[1][k]).mean(axis=1)
+                error = rows.std() / np.sqrt(len(rows)) + workers * 2**-16
+                within_5_sigma(rows.mean(), expected, error, f"{p:.2f} and {q:.2f}")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("workers", [3, 8])
+def test_no_two_workers_are_in_one_stratum(workers):
+    strata = np.sort(drawn_together(workers, rows=64) * workers // 2**16, axis=0)
+    differ = (strata == np.arange(workers)[:, None]).all(axis=0)
+    assert (~differ).sum() <= 5 * np.sqrt(differ.size * workers**2 / 2**16)
+
+
+def test_shared_bits_of_a_worker_are_uniform_and_positions_independent():
+    u = drawn_together(3, rows=2**14)
+    size = u.shape[1]
+    for worker in range(3):
+        counts = np.bincount(u[worker] >> 8, minlength=256)
+        chi_square = ((counts - size / 256) ** 2 / (size / 256)).sum()
+        within_5_sigma(chi_square, 255, np.sqrt(2 * 255), f"bytes of {worker}")
+        up = (u[worker] < 2**14) - 0.25
+        for lag in (1, 2, 32, 64, 4096):
+            z = (up[lag:] @ up[:-lag]) / (0.1875 * np.sqrt(size - lag))
+            within_5_sigma(z, 0, 1, f"lag {lag} of {worker}")
+
+
+@pytest.mark.quick
+def test_streams_of_workers_fold_alike_and_own_keys_differ():
+    folded = [random_bits.folded(joint(3, k), 7) for k in range(2)]
+    data = [jax.random.key_data(stream.key) for stream in folded]
+    np.testing.assert_array_equal(*data)
+    own = [jax.random.key_data(random_bits.own(stream)) for stream in folded]
+    assert (own[0] != own[1]).any()
+    key = jax.random.key(1)
+    assert random_bits.own(key) is key
+    by_jax = jax.random.key_data(jax.random.fold_in(key, 7))
+    found = jax.random.key_data(random_bits.folded(key, 7))
+    np.testing.assert_array_equal(found, by_jax)

@@ -41,22 +41,24 @@ def one_worker(exchange, *, with_payload=False):
     return run
 
 
-PAIRWISE = [  # any two of workers, bits and exact leaves meet in all combinations
-    (3, 8, None),
-    pytest.param(8, 8, qgenx.small_leaves, marks=plainly),
-    pytest.param(8, 4, None, marks=plainly),
-    (3, 4, qgenx.small_leaves),
-    pytest.param(3, 2, None, marks=plainly),
-    (8, 2, qgenx.small_leaves),
+ALONE, TOGETHER = "independent", "correlated"
+PAIRWISE = [  # any two of workers, bits, exact leaves and rounding meet
+    (3, 8, None, TOGETHER),
+    pytest.param(8, 8, qgenx.small_leaves, ALONE, marks=plainly),
+    pytest.param(8, 4, None, ALONE, marks=plainly),
+    (3, 4, qgenx.small_leaves, TOGETHER),
+    pytest.param(3, 2, None, ALONE, marks=plainly),
+    (8, 2, qgenx.small_leaves, TOGETHER),
 ]
 
 
-@pytest.mark.parametrize(("workers", "bits", "exact"), PAIRWISE)
-def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers, bits, exact):
+@pytest.mark.parametrize(("workers", "bits", "exact", "rounding"), PAIRWISE)
+def test_bits_are_identical_in_shard_map_pmap_and_vmap(workers, bits, exact, rounding):
     quantizer = qgenx.uniform(bits, bucket_size=100)
-    exchange = qgenx.exchange(AXIS, quantizer, exact=exact, key=4)
+    settings = {"exact": exact, "rounding": rounding, "key": 4}
+    exchange = qgenx.exchange(AXIS, quantizer, **settings)
     flats = jnp.asarray(vectors(workers, 2100))
-    run = one_worker(exchange, with_payload=exact is None)
+    run = one_worker(exchange, with_payload=exact is None and rounding == ALONE)
     by_shard_map = in_shard_map(run, flats)
     assert_trees_identical(in_vmap(run, flats), by_shard_map, "vmap against shard_map")
     assert_trees_identical(in_pmap(run, flats), by_shard_map, "pmap against shard_map")
@@ -99,7 +101,8 @@ def test_variance_of_the_mean_falls_as_one_over_workers():
     expected = step**2 * f * (1 - f)
 
     def mean_of(workers, seed):
-        exchange = qgenx.exchange(AXIS, quantizer, key=jax.random.key(seed))
+        key = jax.random.key(seed)
+        exchange = qgenx.exchange(AXIS, quantizer, rounding=ALONE, key=key)
 
         def run(state, _):
             (mean, _, _), state = exchange.send(vector, state)

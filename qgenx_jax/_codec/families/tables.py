@@ -59,6 +59,7 @@ class WithZero(TableRounding):
     """
 
     keeps_zeros: ClassVar[bool] = True
+    rounds_magnitudes: ClassVar[bool] = True
 
     @property
     def n_codes(self) -> int:
@@ -91,6 +92,7 @@ class WithoutZero(TableRounding):
     """
 
     keeps_zeros: ClassVar[bool] = False
+    rounds_magnitudes: ClassVar[bool] = True
 
     @property
     def n_codes(self) -> int:
@@ -126,6 +128,7 @@ class Signed(TableRounding):
     """
 
     keeps_zeros: ClassVar[bool] = False
+    rounds_magnitudes: ClassVar[bool] = False
 
     @property
     def n_codes(self) -> int:

@@ -40,6 +40,7 @@ class Uniform(PaddedByZeros):
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = True
     looks_up: ClassVar[bool] = False
+    rounds_magnitudes: ClassVar[bool] = False
 
     @property
     def steps(self) -> int:
@@ -95,6 +96,7 @@ class Sign(PaddedByZeros):
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = False
     looks_up: ClassVar[bool] = False
+    rounds_magnitudes: ClassVar[bool] = False
 
     @property
     def n_codes(self) -> int:

@@ -8,6 +8,7 @@ A worker sends K - 1 payloads, and each vector is quantized once, as in algorith
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._exchange.parts import Part, Pieces
 from qgenx_jax._exchange.strategy import Found, Wanted, gather
 from qgenx_jax._exchange.traffic import Phase, phase
@@ -23,14 +24,14 @@ class AllGather(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         wanted: Wanted,
         axis_name: AxisName,
     ) -> Found:
         """See `Strategy`."""
         sent = []
-        for part, vector, key in zip(parts, vectors, keys, strict=True):
-            sent.append(part.coder.encode(key, vector, part.size))
+        for part, vector, stream in zip(parts, vectors, streams, strict=True):
+            sent.append(part.coder.encode(stream, vector, part.size))
         own = _decoded(parts, sent) if wanted.own or wanted.scalars else None
         mine = None if wanted.scalars is None else wanted.scalars(own or [])
         arrived, scalars = gather(sent, mine, axis_name)  # (K, bytes)
@@ -44,13 +45,14 @@ class AllGather(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         axis_name: AxisName,
     ) -> Sequence[Pieces]:
         """See `Strategy`."""
         del axis_name
-        each = zip(parts, vectors, keys, strict=True)
-        return _decoded(parts, [p.coder.encode(key, x, p.size) for p, x, key in each])
+        each = zip(parts, vectors, streams, strict=True)
+        sent = [part.coder.encode(stream, x, part.size) for part, x, stream in each]
+        return _decoded(parts, sent)
 
     def phases(
         self, parts: Sequence[Part], workers: int, scalar_bytes: int

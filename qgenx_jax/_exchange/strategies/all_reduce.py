@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.coder import Raw
 from qgenx_jax._exchange.parts import Part, Pieces
 from qgenx_jax._exchange.strategy import Found, Wanted
@@ -22,13 +23,13 @@ class AllReduce(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         wanted: Wanted,
         axis_name: AxisName,
     ) -> Found:
         """See `Strategy`; what rides along does so in a row (K, ...), 0 elsewhere."""
         workers = axes.axis_size(axis_name)
-        own = self.own(parts, vectors, keys, axis_name)
+        own = self.own(parts, vectors, streams, axis_name)
         row = None
         mine = None if wanted.scalars is None else wanted.scalars(own)
         if mine is not None:
@@ -42,11 +43,11 @@ class AllReduce(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         axis_name: AxisName,
     ) -> Sequence[Pieces]:
         """See `Strategy`; the vectors, in dtypes that sums can be kept in."""
-        del keys, axis_name
+        del streams, axis_name
         return [[x.astype(p.dtype)] for p, x in zip(parts, vectors, strict=True)]
 
     def phases(

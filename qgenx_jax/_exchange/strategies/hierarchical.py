@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks, _trees
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.coder import Raw
 from qgenx_jax._exchange.parts import Part, Pieces, cut, shares
 from qgenx_jax._exchange.strategies.reduce_scatter import ReduceScatter
 from qgenx_jax._exchange.strategy import Found, Strategy, Wanted
+from qgenx_jax._exchange.streams import over_slow_axes
 from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import axes, collectives
@@ -38,7 +40,7 @@ class Hierarchical(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         wanted: Wanted,
         axis_name: AxisName,
     ) -> Found:
@@ -64,7 +66,8 @@ class Hierarchical(NamedTuple):
             before = axes.axis_index(fast)
             real = [part.real(before, self.fast) for part in parts]
             inner = inner._replace(real=real)
-        found = inner.mean(shares(parts, self.fast), owned, keys, Wanted(), slow)
+        shared = [over_slow_axes(stream, slow, fast) for stream in streams]
+        found = inner.mean(shares(parts, self.fast), owned, shared, Wanted(), slow)
         each = zip(parts, found.means, strict=True)
         means = [_trees.concatenate(pieces, part.dtype) for part, pieces in each]
         gathered = _per_dtype(means, lambda x: collectives.gather(x, fast))
@@ -75,7 +78,7 @@ class Hierarchical(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         axis_name: AxisName,
     ) -> Sequence[Pieces]:
         """See `Strategy`.

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from qgenx_jax import _trees
+from qgenx_jax._codec import bits
+from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.coder import Coder, fill
 from qgenx_jax._exchange.parts import Part, Pieces, cut
 from qgenx_jax._exchange.strategies.all_gather import AllGather
@@ -46,7 +48,7 @@ class ReduceScatter(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         wanted: Wanted,
         axis_name: AxisName,
     ) -> Found:
@@ -60,19 +62,20 @@ class ReduceScatter(NamedTuple):
         workers, here = axes.axis_size(axis_name), axes.axis_index(axis_name)
         # phase 1: row j, (bytes of a chunk,) of every part, goes to worker j
         sent = []
-        for part, vector, key in zip(parts, vectors, keys, strict=True):
-            sent.append(encode_chunks(part, key, vector, workers))
+        for part, vector, stream in zip(parts, vectors, streams, strict=True):
+            sent.append(encode_chunks(part, stream, vector, workers))
         own = _decoded(parts, sent) if wanted.own or wanted.scalars else None
         arrived = collectives.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
         # arrived: row k is worker k's chunk number `here`; their mean, encoded anew
         again, start = [], 0
-        for index, (part, key) in enumerate(zip(parts, keys, strict=True)):
-            # phase 1 has used the streams 0 to K - 1 of the key, or 0 and 1
-            stream = jax.random.fold_in(key, max(workers, 2))
+        for index, (part, stream) in enumerate(zip(parts, streams, strict=True)):
+            # phase 1 has used the streams 0 to K - 1, or 0 and 1; of a chunk's mean
+            # there is one encoder, with nobody to share bits with
+            key = bits.own(bits.folded(stream, max(workers, 2)))
             real = None if self.real is None else self.real[index]
             left = _left(part, here, workers, real)
             size, second = part.chunk(workers), part.second
-            again.append(part.coder.recode(arrived, size, start, second, stream, left))
+            again.append(part.coder.recode(arrived, size, start, second, key, left))
             start += part.coder.n_bytes(size)
         # phase 2: everyone's mean of its chunk to all
         mine = None if wanted.scalars is None else wanted.scalars(own or [])
@@ -88,13 +91,13 @@ class ReduceScatter(NamedTuple):
         self,
         parts: Sequence[Part],
         vectors: Sequence[Array],
-        keys: Sequence[Array],
+        streams: Sequence[Stream],
         axis_name: AxisName,
     ) -> Sequence[Pieces]:
         """See `Strategy`."""
         workers, each = (
             axes.axis_size(axis_name),
-            zip(parts, keys, vectors, strict=True),
+            zip(parts, streams, vectors, strict=True),
         )
         return _decoded(parts, [encode_chunks(*x, workers) for x in each])
 
@@ -134,12 +137,12 @@ def _decoded(parts: Sequence[Part], sent: Sequence[Array]) -> list[Pieces]:
     return [decode_chunks(part, part.coder, rows) for part, rows in each]
 
 
-def encode_chunks(part: Part, key: Array, vector: Array, count: int) -> Array:
+def encode_chunks(part: Part, stream: Stream, vector: Array, count: int) -> Array:
     """A vector's chunks, each encoded on its own: uint8 (count, bytes)."""
     chunk, length = part.chunk(count), part.coder.bucket_size
     if count == 1 or not length or chunk % length:
         # chunks with a short bucket at their end: one after the other
-        streams = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+        streams = jax.vmap(lambda i: bits.folded(stream, i))(jnp.arange(count))
         encode = functools.partial(part.coder.encode, size=chunk)
         return jax.vmap(encode)(streams, part.chunks(vector, count))
     # chunks of whole buckets are one vector: its full buckets as they lie there, and
@@ -149,9 +152,9 @@ def encode_chunks(part: Part, key: Array, vector: Array, count: int) -> Array:
     if part.size > full and not part.coder.keeps_zeros:
         tail = fill(part.coder, tail, part.size - full)
     # two streams: both begin at word 0
-    keys = [jax.random.fold_in(key, stream) for stream in range(2)]
-    encoded = part.coder.encode(keys[0], vector, full)
-    last = part.coder.encode(keys[1], tail, tail.size)
+    streams = [bits.folded(stream, number) for number in range(2)]
+    encoded = part.coder.encode(streams[0], vector, full)
+    last = part.coder.encode(streams[1], tail, tail.size)
     shape = (count, part.coder.n_bytes(chunk))
     return jnp.concatenate([encoded, last]).reshape(shape)
 
