@@ -99,6 +99,8 @@ class Config:
     )
     norm: str = _field("inf", "of a bucket: inf, 2 or 1; min_max has none")
     bucket_size: int = _field(1024, "coordinates that share a norm")
+    scale_bits: int = _field(32, "of that norm on the wire, 32 or 16")
+    rounding: str = _field("correlated", "between workers: correlated, independent")
     exact_leaves: str = _field(
         "small", "which stay exact: small (under 2 axes or 1024 elements) or none"
     )
@@ -264,6 +266,8 @@ _CHOICES = {
     "family": get_args(Family),
     "plan": get_args(PlanBy),
     "norm": ("inf", "2", "1"),
+    "scale_bits": (32, 16),
+    "rounding": ("correlated", "independent"),
     "exact_leaves": ("small", "none"),
     "collective": ("all_gather", "reduce_scatter", "auto"),
     "optimizer": get_args(Optimizer),

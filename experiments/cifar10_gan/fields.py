@@ -66,6 +66,12 @@ READ_IF: Mapping[str, ReadIf] = {
         "where vectors are quantized by a family other than min_max",
     ),
     "bucket_size": _QUANTIZED,
+    "scale_bits": ReadIf(
+        lambda config: config.bits != EXACT and config.family != "min_max",
+        ("bits", "family"),
+        "where vectors are quantized by a family other than min_max",
+    ),
+    "rounding": _QUANTIZED,
     "adapt": ReadIf(
         lambda config: config.bits != EXACT and config.family == "adaptive",
         ("bits", "family"),

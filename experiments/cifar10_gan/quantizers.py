@@ -21,7 +21,7 @@ def create_exchange(
     quantizer = create_quantizer(config)
     if quantizer is None:
         return qgenx.exchange(axis_name, None, **settings)
-    settings["collective"] = config.collective
+    settings |= {"collective": config.collective, "rounding": config.rounding}
     if plan is not None:  # which decides of small leaves, too
         return plan.exchange(axis_name, exact=None, **settings)
     small = config.exact_leaves == "small"
@@ -50,7 +50,8 @@ def create_quantizer(config: Config, bits: int | None = None) -> qgenx.Quantizer
 
 def _buckets(config: Config) -> dict[str, Any]:
     norm = math.inf if config.norm == "inf" else int(config.norm)
-    return {"norm": norm, "bucket_size": config.bucket_size}
+    buckets = {"bucket_size": config.bucket_size, "scale_bits": config.scale_bits}
+    return {"norm": norm, **buckets}
 
 
 def parse_adapt(text: str) -> int | tuple[int, ...] | None:

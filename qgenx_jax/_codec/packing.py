@@ -130,8 +130,8 @@ def words(data: Array, dtype: np.dtype) -> Array:
     Added up from bytes, which XLA does once; a bitcast from bytes it would fuse into
     the loops that use the floats, and do again for each use.
     """
-    word = jnp.uint32 if dtype == np.float32 else jnp.uint64
     size = np.dtype(dtype).itemsize
+    word = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[size]
     parts = data.reshape(*data.shape[:-1], -1, size).astype(word)
     shifted = parts << (8 * lax.broadcasted_iota(word, parts.shape, parts.ndim - 1))
     return lax.bitcast_convert_type(jnp.sum(shifted, axis=-1, dtype=word), dtype)

@@ -29,9 +29,10 @@ class Payload:
     """What one worker sends for one array: a record for each bucket.
 
     A record is the bucket's packed codes and then what its coordinates share, as
-    float32 or, for a float64 array, float64: a scale, which is the norm up to a factor
-    between 1/2 and 1, or for `min_max` the minimum and a scale. NaN marks a bucket that
-    held a NaN or an infinity. `Quantizer.records` opens them.
+    float32, bfloat16 where scales have 16 bits or, for a float64 array, float64: a
+    scale, which is the norm up to a factor between 1/2 and 1, or for `min_max` the
+    minimum and a scale. NaN marks a bucket that held a NaN or an infinity.
+    `Quantizer.records` opens them.
 
     Attributes:
         data: uint8 of shape (bytes,), record after record.
@@ -99,6 +100,8 @@ class Quantizer:
         bucket_size: coordinates that share a norm; None for one bucket.
         levels: of the families with a table; () otherwise.
         refresh: when an exchange fits levels anew, and how; None for never.
+        scale_bits: of what a bucket's coordinates share on the wire, 32 or 16; with
+            float64 vectors 32 stands for 64, and 16 is refused.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -110,6 +113,7 @@ class Quantizer:
     bucket_size: int | None
     levels: tuple[float, ...] = ()
     refresh: Refresh | None = None
+    scale_bits: int = 32
 
     def __post_init__(self) -> None:
         family = FAMILIES[_checks.one_of("family", self.family, sorted(FAMILIES))]
@@ -118,6 +122,8 @@ class Quantizer:
         norm = _checks.one_of("norm", self.norm, family.norms)
         object.__setattr__(self, "bits", bits)
         object.__setattr__(self, "norm", norm)
+        scale = _checks.one_of("scale_bits", self.scale_bits, family.scale_bits)
+        object.__setattr__(self, "scale_bits", scale)
         if self.bucket_size is not None:
             size = _checks.whole_number("bucket_size", self.bucket_size, 1, None)
             object.__setattr__(self, "bucket_size", size)
@@ -243,7 +249,8 @@ def coder_of(
 
     Raises:
         ValueError: if the dtype is no real floating-point one, or levels are given
-            where the family fixes them, or are not such, as far as they are known.
+            where the family fixes them, or are not such, as far as they are known;
+            for float64 where scales have 16 bits.
     """
     _checks.floating_leaves("dtype", jax.ShapeDtypeStruct((), dtype))
     wide = np.dtype("float64" if np.dtype(dtype) == np.float64 else "float32")
@@ -260,9 +267,17 @@ def coder_of(
         table = levels.given(given, len(quantizer.levels), shape)
     elif quantizer.levels:
         table = jnp.asarray(quantizer.levels, jnp.float32)
-    rounding = family.rounding(quantizer.bits, quantizer.norm, table)
-    size = quantizer.bucket_size
-    form = records.Format(quantizer.bits, rounding.n_meta, wide, size)
+    bits, size, scale = quantizer.bits, quantizer.bucket_size, quantizer.scale_bits
+    if scale == 16 and wide != np.float32:
+        raise _checks.refuse(
+            "dtype",
+            "must not be float64 for a quantizer with scale_bits=16, whose range is "
+            "that of float32",
+            np.dtype(dtype).name,
+            "leave scale_bits out, or pass float32",
+        )
+    rounding = family.rounding(bits, quantizer.norm, scale, table)
+    form = records.Format(bits, rounding.n_meta, wide, size, scale == 16)
     return Quantized(rounding, form)
 
 

@@ -30,12 +30,19 @@ class Format(NamedTuple):
         n_meta: numbers that a bucket's coordinates share.
         wide: dtype of these numbers and of all arithmetic.
         bucket_size: coordinates of a bucket; None for one bucket.
+        narrow: whether those numbers travel as bfloat16, the upper halves of float32.
     """
 
     bits: int
     n_meta: int
     wide: np.dtype
     bucket_size: int | None
+    narrow: bool = False
+
+    @property
+    def sent(self) -> np.dtype:
+        """The dtype in which numbers that coordinates share travel."""
+        return np.dtype(jnp.bfloat16) if self.narrow else self.wide
 
     def buckets(self, size: int) -> tuple[tuple[int, int], ...]:
         """How `size` coordinates are cut: (rows, length) of the full and the short."""
@@ -48,7 +55,7 @@ class Format(NamedTuple):
     def record_bytes(self, length: int) -> int:
         """Bytes of the record of a bucket of this length."""
         packed = packing.packed_size(length, self.bits)
-        return packed + self.n_meta * self.wide.itemsize
+        return packed + self.n_meta * self.sent.itemsize
 
     def n_bytes(self, size: int) -> int:
         """Bytes of the records of `size` coordinates."""
@@ -107,6 +114,8 @@ def encode(
             pieces = round_pieces(form, rounding, grid, bits, bucket)
         else:
             pieces = round_once(form, rounding, grid, bits, bucket)
+        # exact: of a scale of 16 bits 8 are significant
+        meta = meta.astype(form.sent)
         records.append(join(pack(form, pieces, length), meta))
     if words > 2**32:
         raise _checks.refuse(
@@ -238,7 +247,8 @@ class Records(NamedTuple):
 
     def meta(self, k: Any) -> list[Array]:
         """Those of worker k, arrays that broadcast against its codes."""
-        words = packing.words(self.data[k][:, self._packed :], self.form.wide)
+        words = packing.words(self.data[k][:, self._packed :], self.form.sent)
+        words = words.astype(self.form.wide)
         return [words[:, i, None, None] for i in range(self.form.n_meta)]
 
 

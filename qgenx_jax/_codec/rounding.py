@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax._codec.levels import Shape
+from qgenx_jax._codec.scales import SCALE_BITS
 from qgenx_jax._types import Array
 
 T = typing.TypeVar("T")
@@ -117,19 +118,21 @@ class Family(NamedTuple):
     """What a quantizer of a family may be given, and what it rounds by.
 
     Attributes:
-        rounding: from bits, the norm's order, and the levels or None.
+        rounding: from bits, the norm's order, a scale's bits, and the levels or None.
         least_bits: per coordinate, of 8 at most.
         norms: the orders q that there are.
         n_levels: from bits, the least and the largest number of levels of its own.
         takes_levels: of what shape the tables are that a state holds, so that others
             may replace them; None if it holds none.
+        scale_bits: that what coordinates share may have.
     """
 
-    rounding: Callable[[int, float, Array | None], Rounding]
+    rounding: Callable[[int, float, int, Array | None], Rounding]
     least_bits: int = 1
     norms: tuple[float, ...] = (1, 2, math.inf)
     n_levels: Callable[[int], tuple[int, int]] = lambda bits: (0, 0)
     takes_levels: Shape | None = None
+    scale_bits: tuple[int, ...] = SCALE_BITS
 
 
 FAMILIES: dict[str, Family] = {}

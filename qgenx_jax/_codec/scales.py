@@ -25,6 +25,15 @@ def significand(dtype: np.dtype) -> int:
     return int(np.finfo(dtype).nmant) + 1
 
 
+SCALE_BITS = (16, 32)
+"""What a scale may take on the wire: a bfloat16, or all of a float32 or float64."""
+
+
+def most_significant(scale_bits: int, dtype: np.dtype) -> int:
+    """How many significant bits of a scale travel: 8 of 16 bits."""
+    return 8 if scale_bits == 16 else significand(dtype)
+
+
 def to_int32(x: Array) -> Array:
     """int32 of small numbers in floats, to the nearest, of two the even one.
 

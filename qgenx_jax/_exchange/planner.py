@@ -41,6 +41,7 @@ def plan_bits(
     most_groups: int = 9,
     bucket_size: int | None = 1024,
     norm: float = math.inf,
+    scale_bits: int = 32,
 ) -> Plan:
     """Chooses a quantizer for each leaf, of least total variance within a budget.
 
@@ -81,6 +82,7 @@ def plan_bits(
             groups in any case.
         bucket_size: of "uniform" and "fitted".
         norm: q of these.
+        scale_bits: of their norms on the wire, 32 or 16.
 
     Returns:
         The `Plan`; `plan.exchange(axis_name)` exchanges by it.
@@ -108,7 +110,7 @@ def plan_bits(
     of = recorded(vectors, weights)
     most_groups = _checks.whole_number("most_groups", most_groups, 1, None)
     units = _units(of, labels)
-    make, shared = _candidates(candidates, bucket_size, norm)
+    make, shared = _candidates(candidates, bucket_size, norm, scale_bits)
     if make is not None and labels is None:
         shared = _made(make, of.flats(range(len(of.leaves))))
     tables = [shared or _made(make, of.flats(unit)) for unit in units.values()]
@@ -210,12 +212,13 @@ def _candidates(
     candidates: str | Sequence[Quantizer | None] | Make,
     bucket_size: int | None,
     norm: float,
+    scale_bits: int,
 ) -> tuple[Make | None, list[Quantizer | None] | None]:
     """How they are made of vectors, or those that are the same for all."""
 
     def equal_steps(bits: int, vectors: list[np.ndarray]) -> Quantizer:
         del vectors
-        return Quantizer("uniform", bits, norm, bucket_size)
+        return Quantizer("uniform", bits, norm, bucket_size, scale_bits=scale_bits)
 
     def fitted(bits: int, vectors: list[np.ndarray]) -> Quantizer:
         if bits == 1:
@@ -224,7 +227,8 @@ def _candidates(
         buckets: dict[str, Any] = {"bucket_size": bucket_size, "norm": norm}
         levels = fit_levels(vectors, bits, method="optimal", zero=False, **buckets)
         table = tuple(map(float, np.asarray(levels)))
-        return Quantizer("levels_without_zero", bits, norm, bucket_size, table)
+        shape = bits, norm, bucket_size, table
+        return Quantizer("levels_without_zero", *shape, scale_bits=scale_bits)
 
     if isinstance(candidates, str):
         named = _checks.one_of("candidates", candidates, NAMES)

@@ -23,7 +23,7 @@ def squared_errors(
 
     Workers K to 2 K - 1 of the key, so that no two K share a stream.
     """
-    rounding = Uniform(4, math.inf)
+    rounding = Uniform(4, math.inf, 32)
 
     def one(chunk):
         start, bucket = chunk

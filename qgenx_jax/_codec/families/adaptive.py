@@ -21,6 +21,7 @@ def adaptive(
     law: str = "histogram",
     norm: float = math.inf,
     bucket_size: int | None = 1024,
+    scale_bits: int = 32,
 ) -> Quantizer:
     """Levels of least expected variance, fitted to the dual vectors: algorithm 1.
 
@@ -56,7 +57,8 @@ def adaptive(
         law: "histogram", 1024 bins, or "normal", truncated normals of the buckets'
             means and variances: the sufficient statistics.
         norm: q, one of 1, 2 and infinity.
-        bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
+        bucket_size: coordinates that share one norm; None for one bucket.
+        scale_bits: of that norm on the wire, 32 or 16, as in `uniform`.
 
     Returns:
         The quantizer. An exchange's state holds its levels (`ExchangeState.levels`) and
@@ -111,4 +113,5 @@ def adaptive(
         bucket_size,
         checked,
         schedule.refresh(adapt, method, law),
+        scale_bits,
     )

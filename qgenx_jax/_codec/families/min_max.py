@@ -81,7 +81,11 @@ class MinMax:
         return vector[jnp.maximum(real - 1, 0)]
 
 
-FAMILIES["min_max"] = Family(lambda bits, norm, table: MinMax(bits), norms=(math.inf,))
+FAMILIES["min_max"] = Family(
+    lambda bits, norm, scale_bits, table: MinMax(bits),
+    norms=(math.inf,),
+    scale_bits=(32,),
+)
 
 
 def min_max(

@@ -22,6 +22,7 @@ class TableRounding(PaddedByZeros):
 
     bits: int = static()
     norm: float = static()
+    scale_bits: int = static()
     table: Array
     """Not decreasing, the last one 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
 
@@ -30,8 +31,8 @@ class TableRounding(PaddedByZeros):
 
     def significant(self, dtype: np.dtype) -> int:
         """See `Rounding`: every level times the scale is exact."""
-        del dtype
-        return SIGNIFICANT_BITS
+        most = scales.most_significant(self.scale_bits, dtype)
+        return min(SIGNIFICANT_BITS, most)
 
     def measure(self, bucket: Array) -> tuple[tuple[Array, Array], Array]:
         """See `Rounding`."""

@@ -36,6 +36,7 @@ class Uniform(PaddedByZeros):
 
     bits: int = static()
     norm: float = static()
+    scale_bits: int = static()
 
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = True
@@ -59,7 +60,8 @@ class Uniform(PaddedByZeros):
 
     def significant(self, dtype: np.dtype) -> int:
         """See `Rounding`: every code times U is exact."""
-        return scales.significand(dtype) - (0 if self.steps == 1 else self.bits - 1)
+        exact = scales.significand(dtype) - (0 if self.steps == 1 else self.bits - 1)
+        return min(exact, scales.most_significant(self.scale_bits, dtype))
 
     def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Rounding`."""
@@ -92,6 +94,7 @@ class Sign(PaddedByZeros):
     """One bit: -norm or +norm, the latter with probability (1 + v / norm) / 2."""
 
     norm: float = static()
+    scale_bits: int = static()
 
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = False
@@ -105,13 +108,14 @@ class Sign(PaddedByZeros):
 
     def significant(self, dtype: np.dtype) -> int:
         """See `Rounding`."""
-        return scales.significand(dtype)
+        return scales.most_significant(self.scale_bits, dtype)
 
     def measure(self, bucket: Array) -> tuple[Grid, Array]:
         """See `Rounding`."""
         largest, lift = scales.lift_of(scales.largest_magnitude(bucket))
         norm = scales.norm_of(bucket, lift, largest, self.norm)
-        norm = scales.round_up(norm, 1.0, 0, lift)
+        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
+        norm = scales.round_up(norm, 1.0, drop, lift)
         inverse = scales.inverse(norm)
         return Grid(lift, jnp.zeros_like(norm), norm, inverse), norm / lift
 
@@ -127,9 +131,9 @@ class Sign(PaddedByZeros):
         return (2 * codes - 1).astype(norm.dtype) * norm
 
 
-def _rounding(bits: int, norm: float, table: Array | None) -> Rounding:
+def _rounding(bits: int, norm: float, scale_bits: int, table: Array | None) -> Rounding:
     del table
-    return Sign(norm) if bits == 1 else Uniform(bits, norm)
+    return Sign(norm, scale_bits) if bits == 1 else Uniform(bits, norm, scale_bits)
 
 
 FAMILIES["uniform"] = Family(_rounding)
@@ -140,6 +144,7 @@ def uniform(
     *,
     norm: float = math.inf,
     bucket_size: int | None = 1024,
+    scale_bits: int = 32,
 ) -> Quantizer:
     """Equal steps between -||v||_q and ||v||_q: QSGD (q = 2), QSGD-inf (q = infinity).
 
@@ -147,10 +152,12 @@ def uniform(
         bits: per coordinate, sign included, 1 to 8; 2^(bits - 1) - 1 steps on each side
             of zero, so that 2 bits are ternary. 1 bit has the levels -n and n alone.
         norm: q, one of 1, 2 and infinity.
-        bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
+        bucket_size: coordinates that share one norm; None for one bucket.
+        scale_bits: of that norm on the wire: 32, or 16, which rounds it up by 1/256 in
+            the mean, so that smaller buckets cost less; for float64 vectors 32 alone.
 
     Returns:
-        The quantizer. It costs bits / 8 + 4 / bucket_size bytes per coordinate.
+        The quantizer. It costs bits + scale_bits / bucket_size bits per coordinate.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -165,4 +172,4 @@ def uniform(
         Extra-gradient with Optimal Complexity and Communication Guarantees, ICLR 2023,
         section 3.
     """
-    return Quantizer("uniform", bits, norm, bucket_size)
+    return Quantizer("uniform", bits, norm, bucket_size, scale_bits=scale_bits)

@@ -30,16 +30,18 @@ NAMES = {
 
 
 def _by(
-    rounding: Callable[[int, float, Array], Rounding],
-) -> Callable[[int, float, Array | None], Rounding]:
-    def made(bits: int, norm: float, table: Array | None) -> Rounding:
+    rounding: Callable[[int, float, int, Array], Rounding],
+) -> Callable[[int, float, int, Array | None], Rounding]:
+    def made(bits: int, norm: float, scale_bits: int, table: Array | None) -> Rounding:
         assert table is not None  # a quantizer of these families has levels
-        return rounding(bits, norm, table)
+        return rounding(bits, norm, scale_bits, table)
 
     return made
 
 
-def _family(shape: Shape, rounding: Callable[[int, float, Array], Rounding]) -> Family:
+def _family(
+    shape: Shape, rounding: Callable[[int, float, int, Array], Rounding]
+) -> Family:
     least = 2 if shape.signed else 1
     return Family(
         _by(rounding),
@@ -65,6 +67,7 @@ def exponential(
     base: float = 0.5,
     norm: float = 2,
     bucket_size: int | None = 1024,
+    scale_bits: int = 32,
 ) -> Quantizer:
     """Levels that grow geometrically, l_j = base^(s + 1 - j): NUQSGD.
 
@@ -73,7 +76,8 @@ def exponential(
         base: ratio of neighbouring levels, in (0, 1); 1/2 in NUQSGD. Levels are kept to
             12 significant bits and stop at 2^-50.
         norm: q, one of 1, 2 and infinity.
-        bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
+        bucket_size: coordinates that share one norm; None for one bucket.
+        scale_bits: of that norm on the wire, 32 or 16, as in `uniform`.
 
     Returns:
         The quantizer.
@@ -94,7 +98,9 @@ def exponential(
     if not isinstance(base, (float, np.floating)) or not 0 < base < 1:
         raise _checks.refuse("base", "must be in (0, 1)", base, "NUQSGD uses 0.5")
     levels = exponential_levels(bits, float(base))
-    return Quantizer("exponential", bits, norm, bucket_size, levels)
+    return Quantizer(
+        "exponential", bits, norm, bucket_size, levels, scale_bits=scale_bits
+    )
 
 
 def user_levels(
@@ -103,6 +109,7 @@ def user_levels(
     zero: bool = True,
     norm: float = math.inf,
     bucket_size: int | None = 1024,
+    scale_bits: int = 32,
 ) -> Quantizer:
     """Levels of one's own, l_1 < ... < l_n = 1, mirrored to negative values.
 
@@ -117,7 +124,8 @@ def user_levels(
             of two; coordinates between -l_1 and l_1 become one of these. It says
             nothing about signed levels.
         norm: q, one of 1, 2 and infinity.
-        bucket_size: coordinates that share one norm of 4 bytes; None for one bucket.
+        bucket_size: coordinates that share one norm; None for one bucket.
+        scale_bits: of that norm on the wire, 32 or 16, as in `uniform`.
 
     Returns:
         The quantizer, of as few bits as hold the signed levels.
@@ -137,7 +145,9 @@ def user_levels(
     shape = shape_of(levels, zero)
     checked = check_levels(levels, shape)
     bits = shape.bits_for(len(checked))
-    return Quantizer(NAMES[shape], bits, norm, bucket_size, checked)
+    return Quantizer(
+        NAMES[shape], bits, norm, bucket_size, checked, scale_bits=scale_bits
+    )
 
 
 def shape_of(levels: Any, zero: bool) -> Shape:

@@ -35,6 +35,8 @@ UNREAD = [
     ["--plan=size", "--plan_at=100"],
     ["--family=min_max", "--norm=inf"],
     ["--bits=32", "--bucket_size=512"],
+    ["--family=min_max", "--scale_bits=16"],
+    ["--bits=32", "--rounding=independent"],
     ["--bits=32", "--exact_leaves=none"],
     ["--bits=32", "--collective=all_gather"],
     ["--data_dir=elsewhere"],
@@ -57,6 +59,7 @@ READ = [
     ["--family=adaptive", "--adapt=0,100"],
     ["--plan=variance", "--plan_at=100"],
     ["--bits=8", "--family=min_max", "--bucket_size=64"],
+    ["--bits=2", "--family=adaptive", "--scale_bits=16", "--rounding=independent"],
     ["--source=cifar10", "--data_dir=elsewhere"],
     ["--processes=3", "--process=0", "--coordinator=host:1"],
 ]

@@ -79,6 +79,7 @@ def test_bytes_of_an_iteration(name):
         ({"bits": EXACT}, None),
         ({"bits": 3, "bucket_size": 64}, qgenx.uniform(3, bucket_size=64)),
         ({"norm": "2"}, qgenx.uniform(4, norm=2)),
+        ({"scale_bits": 16}, qgenx.uniform(4, scale_bits=16)),
         ({"family": "exponential"}, qgenx.exponential(4, norm=np.inf)),
         ({"family": "min_max", "bits": 1}, qgenx.min_max(1)),
     ],
@@ -87,6 +88,12 @@ def test_the_quantizer_is_the_configured_one(changes, expected):
     config = dataclasses.replace(Config(), **changes)
     config.validate()
     assert quantizers.create_quantizer(config) == expected
+
+
+def test_rounding_is_the_configured_one():
+    config = Config(rounding="independent", plan="size")
+    assert quantizers.create_exchange(config, AXIS).rounding == "independent"
+    assert quantizers.create_exchange(Config(), AXIS).rounding == "correlated"
 
 
 def test_reduce_scatter_sends_less():
