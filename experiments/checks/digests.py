@@ -141,13 +141,22 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
         yield f"{collective} labels", (grouped,), by_label
     second = {"collective": "reduce_scatter", "second": qgenx.uniform(8)}
     yield "second", (qgenx.uniform(2),), second
+    for collective in ("all_gather", "reduce_scatter"):
+        together = {"collective": collective, "rounding": "correlated"}
+        for quantizer in (qgenx.uniform(4, scale_bits=16), qgenx.exponential(3)):
+            name = f"together {collective} {quantizer.family}"
+            yield name, (quantizer,), together
+
+
+ALONE: dict[str, Any] = {"rounding": "independent"}
+"""Workers round by bits of their own, as in all versions."""
 
 
 def exchanges(workers: int = 3) -> dict[str, str]:
     """By configuration, of means and own vectors, and of what rides along."""
     found = {}
     for name, arguments, keywords in configurations():
-        exchange = qgenx.exchange("data", *arguments, **keywords)
+        exchange = qgenx.exchange("data", *arguments, **{**ALONE, **keywords})
 
         def worker(tree: Any, exchange: qgenx.Exchange = exchange) -> Any:
             number = lambda own: own["a"][0, 0]  # noqa: E731
@@ -169,7 +178,7 @@ def hierarchical() -> dict[str, str]:
         "min_max": qgenx.min_max(3),
     }.items():
         exchange = qgenx.exchange(
-            ("host", "chip"), quantizer, collective="hierarchical"
+            ("host", "chip"), quantizer, collective="hierarchical", **ALONE
         )
 
         def worker(tree: Any, exchange: qgenx.Exchange = exchange) -> Any:
@@ -190,11 +199,15 @@ def trajectories(workers: int = 3, iterations: int = 20) -> dict[str, str]:
     x = jnp.zeros(40, problem.offset.dtype)
     quantizer = qgenx.uniform(4, bucket_size=16)
     pairs: dict[str, Any] = {
-        variant: qgenx.q_genx("data", quantizer, variant=variant, gamma0=0.1)
+        variant: qgenx.q_genx("data", quantizer, variant=variant, gamma0=0.1, **ALONE)
         for variant in ("dual_averaging", "dual_extrapolation", "optimistic")
     }
-    pairs["exact optimistic"] = qgenx.q_genx("data", None, variant="optimistic")
-    mean = functools.partial(qgenx.quantized_mean, "data", quantizer, exact=None)
+    pairs["exact optimistic"] = qgenx.q_genx(
+        "data", None, variant="optimistic", **ALONE
+    )
+    mean = functools.partial(
+        qgenx.quantized_mean, "data", quantizer, exact=None, **ALONE
+    )
     pairs["extra_adam"] = qgenx.chain(
         mean(), optax.clip_by_global_norm(1.0), qgenx.extra_adam(0.01), qgenx.ema(0.9)
     )

@@ -179,7 +179,8 @@ def test_a_vector_may_have_more_than_2_to_the_31_coordinates(quantizer, collecti
 def test_an_exchange_without_an_axis_rounds_as_worker_0():
     """So what quantization changes is measured outside of mapped functions."""
     bits, x = qgenx.uniform(4), jnp.asarray(vectors(3, 50))
-    on_axis, alone = (qgenx.exchange(name, bits, key=7) for name in (AXIS, None))
+    settings = {"rounding": "independent", "key": 7}
+    on_axis, alone = (qgenx.exchange(name, bits, **settings) for name in (AXIS, None))
     run = jax.vmap(lambda x: on_axis.quantize(x, on_axis.init()), axis_name=AXIS)
     found = alone.quantize(x[0], alone.init())
     np.testing.assert_array_equal(found, run(x)[0])
