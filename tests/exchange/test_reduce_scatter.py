@@ -130,7 +130,7 @@ def test_mean_is_unbiased_with_both_variances(workers):
     draws, size = 500, 100
     flats = vectors(workers, size, seed=3)
     second = qgenx.uniform(3, bucket_size=64)
-    exchange = two_phases(BITS, second=second)
+    exchange = two_phases(BITS, second=second, rounding="independent")
 
     def run(flat):
         def again(state, _):
