@@ -15,8 +15,9 @@ program) and each setting a row for each method:
                 made, and the most that the theorem allows for one
 
 `adaptive` takes the way of training: statistics, gather and solver inside one jitted
-exchange. `optimal` is dynamic programming on the host. FOLDER gets levels.csv and
-levels.png.
+exchange. `optimal` is dynamic programming on the host. `planned` is a plan for the very
+vector, `planned once`, of later recorded vectors, one for the first. FOLDER gets
+levels.csv and levels.png.
 """
 
 import math
@@ -44,23 +45,25 @@ NORMS = {"inf": math.inf, "2": 2, "1": 1}
 
 
 def rows_of(
-    source: str, vector: methods.Vector, of: methods.Setting, only: list[str]
+    name_of: str, source: vectors.Source, of: methods.Setting, only: list[str]
 ) -> list[tables.Row]:
     """A row for each method."""
     rows: list[tables.Row] = []
     base = None
     for name in methods.NAMES:
         wanted = not only or name in (*only, "uniform")
-        exchange = methods.exchange(name, of, vector) if wanted else None
+        if not wanted:
+            continue
+        exchange = methods.exchange(name, of, source.vector, source.first)
         if exchange is None:
             continue
-        found = measure.measure(exchange, vector)
+        found = measure.measure(exchange, source.vector)
         base = found["error"] if name == "uniform" else base
         assert base is not None  # uniform comes first
         predicted = found["predicted"]
         rows.append(
             {
-                "vector": source,
+                "vector": name_of,
                 "bits": of.bits,
                 "norm": "inf" if of.norm == math.inf else of.norm,
                 "bucket": of.bucket_size or 0,
@@ -95,12 +98,12 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(str(error)) from None
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}", flush=True)
     rows: list[tables.Row] = []
-    for source, vector in sources.items():
+    for name, source in sources.items():
         for norm in norms:
             for size in buckets:
                 for b in bits:
                     of = methods.Setting(b, NORMS[norm], size or None)
-                    found = rows_of(source, vector, of, only)
+                    found = rows_of(name, source, of, only)
                     tables.print_table(found)
                     print(flush=True)
                     rows += found

@@ -93,12 +93,24 @@ NAMES = (
     "adaptive by size",
     "uniform planned",
     "adaptive planned",
+    "uniform planned once",
+    "adaptive planned once",
 )
 """All methods, in the order of the table."""
 
 
-def exchange(name: str, of: Setting, vector: Vector) -> qgenx.Exchange | None:
-    """What carries a vector by one of NAMES; None where there is none for a setting."""
+def exchange(
+    name: str, of: Setting, vector: Vector, first: Vector | None = None
+) -> qgenx.Exchange | None:
+    """What carries a vector by one of NAMES; None where there is none for a setting.
+
+    Args:
+        name: of NAMES.
+        of: the setting.
+        vector: to carry.
+        first: an earlier one of the same leaves, which "planned once" plans for; None
+            where there is none.
+    """
     base, _, how = name.partition(" ")
     if how == "per leaf":
         return _by_leaf(of, vector)
@@ -106,6 +118,8 @@ def exchange(name: str, of: Setting, vector: Vector) -> qgenx.Exchange | None:
         return _by_size(base, of, vector)
     if how == "planned":
         return _planned(base, of, vector)
+    if how == "planned once":
+        return None if first is None else _planned(base, of, first)
     if base == "optimal":
         flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(dict(vector))])
         quantizer = optimal(of, flat, zero=how == "with zero")

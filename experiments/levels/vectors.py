@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,7 +83,37 @@ def recorded(folder: str, *, small: bool = False) -> dict[str, dict[str, np.ndar
     return found
 
 
-def sources(laws: Sequence[str], folder: str, *, small: bool) -> dict[str, Any]:
-    """By name all vectors to measure on."""
-    found: dict[str, Any] = {law: drawn(law, seed=0) for law in laws}
-    return found | (recorded(folder, small=small) if folder else {})
+class Source(NamedTuple):
+    """A vector to measure on.
+
+    Attributes:
+        vector: its leaves.
+        first: the first vector that was recorded, where this is a later one.
+    """
+
+    vector: dict[str, np.ndarray]
+    first: dict[str, np.ndarray] | None = None
+
+
+def sources(laws: Sequence[str], folder: str, *, small: bool) -> dict[str, Source]:
+    """By name all vectors to measure on.
+
+    Raises:
+        ValueError: as `recorded` does, and if vectors are not of the same leaves.
+    """
+    found = {law: Source(drawn(law, seed=0)) for law in laws}
+    known = recorded(folder, small=small) if folder else {}
+    first = next(iter(known.values()), None)
+    for name, vector in known.items():
+        if first is not None and _shapes(vector) != _shapes(first):
+            raise ValueError(
+                f"vectors must be of one network in a folder, got other leaves in "
+                f"{name}.npz than in {next(iter(known))}.npz; put them into folders of "
+                "their own"
+            )
+        found[name] = Source(vector, None if vector is first else first)
+    return found
+
+
+def _shapes(vector: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: x.shape for name, x in vector.items()}

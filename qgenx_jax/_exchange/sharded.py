@@ -46,6 +46,9 @@ class ShardedExchange(Exchange):
         if not names or scalar is None:
             number = None
         else:
+            # Levels that are due are fitted here, for the number's sake, and again in
+            # the exchange: the same, as tree and state are, so that the number is of
+            # the very vector that travels. It costs one more refresh, where one is due.
             own = self.quantize(tree, self._fitted(tree, state))
             number = strategy.scalars(scalar(own))
 

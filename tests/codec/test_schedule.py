@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qgenx_jax._adapt import solvers
 from qgenx_jax._codec import schedule
 from qgenx_jax._codec.schedule import Refresh, refresh
 
@@ -47,6 +48,11 @@ def test_counts_are_traced_scalars_too():
     of = refresh((0, 4), "coordinate", "histogram")
     found = [bool(jax.jit(of.is_due)(jnp.int32(count))) for count in range(6)]
     assert found == [True, False, False, False, True, False]
+
+
+def test_the_methods_that_may_be_named_are_those_that_there_are():
+    """Two lists, as `_codec` may not import `_adapt`, which is above it."""
+    assert tuple(solvers.METHODS) == schedule.METHODS
 
 
 WHOLE = "adapt must be a whole number from "

@@ -121,14 +121,24 @@ def on_a_mesh(exchange, vectors):
 
 
 def test_all_workers_find_the_same_levels_on_a_mesh_and_by_vmap():
+    """To the bit on a mesh; by vmap within two units of the codec's 12 bits.
+
+    Another mapping may sum in another order, which may round a level the other way.
+    """
     exchange = qgenx.exchange(AXIS, qgenx.adaptive(4))
     vectors = heavy()
     found = on_a_mesh(exchange, vectors)
-    mean, state = running(exchange)(vectors, exchange.init())
-    expected = mean, state.levels, state.adaptation.predicted
+    first = jax.tree.map(lambda x: x[0], found)
     for worker in range(WORKERS):
         mine = jax.tree.map(lambda x, k=worker: x[k], found)
-        assert_trees_identical(mine, expected, f"worker {worker}")
+        assert_trees_identical(mine, first, f"worker {worker}")
+    _, state = running(exchange)(vectors, exchange.init())
+    _, levels, predicted = first
+    np.testing.assert_allclose(
+        levels["all"], state.levels["all"], rtol=0, atol=2 * 2.0**-12
+    )
+    known = state.adaptation.predicted["all"]
+    np.testing.assert_allclose(predicted["all"], known, rtol=1e-3)
 
 
 @plainly

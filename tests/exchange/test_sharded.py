@@ -125,6 +125,54 @@ def test_the_bits_are_those_of_shards_by_hand_and_nothing_wide_moves(bits, colle
         assert gathered == WORKERS * sum(x.payload_bytes for x in phases)
 
 
+def by_size():
+    """A limit that leaves are above, and their shards below."""
+    each = {"small": qgenx.uniform(8, bucket_size=64)}
+    each["large"] = qgenx.uniform(2, bucket_size=64)
+    return qgenx.exchange(AXIS, each, labels=qgenx.by_size(1000), specs=SPECS)
+
+
+def planned():
+    tree = {name: scale * trees()[name][0] for name, scale in SCALES.items()}
+    each = [qgenx.uniform(bits, bucket_size=64) for bits in (2, 4, 8)]
+    plan = qgenx.plan_bits(tree, bits_per_coordinate=4, candidates=each)
+    assert len(set(plan.leaves.values())) == 3, "a plan that tells no leaves apart"
+    return plan.exchange(AXIS, specs=SPECS)
+
+
+SCALES = {"bias": 100.0, "down": 8.0, "up": 1.0}
+
+
+@pytest.mark.parametrize("make", [by_size, planned])
+def test_labels_are_those_of_whole_leaves_and_bytes_those_of_traffic(make):
+    exchange = make()
+    run, placed = program(exchange, BY_JIT, lambda own: jnp.sum(own["up"]))
+    shapes = jax.tree.map(lambda x, s: shape_of(x[0], s), trees(), SPECS)
+    known = exchange.labels(shapes)
+    assert known["bias"] not in (known["down"], known["up"])
+    # by hand there are shards alone, so that labels have to be spelled out
+    spelled = qgenx.exchange(AXIS, exchange.quantizers, labels=known, specs=SPECS)
+    by_hand, _ = program(spelled, BY_HAND)
+    found, expected = run(placed), by_hand(placed)
+    assert_trees_identical(found[:2], expected[:2], "by jit against by hand")
+    for name, x in found[1].items():
+        bits = exchange.quantizers[known[name]].bits
+        step = np.abs(trees()[name]).max() / (2 ** (bits - 1) - 1)
+        assert np.abs(x.reshape(trees()[name].shape) - trees()[name]).max() <= step
+    traffic = exchange.traffic(shapes, WORKERS, scalar_bytes=4)
+    moved = collectives(run.lower(placed).compile().as_text())
+    gathered = sum(n for op, dtype, n in moved if (op, dtype) == ("all-gather", "u8"))
+    assert gathered == WORKERS * traffic.payload_bytes
+    sent = {}
+    for phase in traffic.phases:
+        for label, n in phase.sent_by_group.items():
+            sent[label] = sent.get(label, 0) + n
+    for label, quantizer in exchange.quantizers.items():
+        mine = [n for n in SHAPES if known[n] == label]
+        shards = [np.prod(SHAPES[n]) // (1 if n == "bias" else MODEL) for n in mine]
+        assert sent[label] == quantizer.n_bytes(sum(shards)), label
+
+
 def shape_of(x, spec):
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh(), spec))
 

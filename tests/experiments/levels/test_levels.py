@@ -46,12 +46,19 @@ def vector():
 
 
 @pytest.fixture(scope="module")
-def found(vector):
+def earlier(vector):
+    """The same network's vector when its leaves had each other's scales."""
+    scales = {"small": 0.02, "large": 1.0, "wide": 50.0}
+    return {name: np.float32(scales[name]) * x for name, x in vector.items()}
+
+
+@pytest.fixture(scope="module")
+def found(vector, earlier):
     """What is measured of each method."""
     with compiling_plainly():
         rows = {}
         for name in methods.NAMES:
-            exchange = methods.exchange(name, OF, vector)
+            exchange = methods.exchange(name, OF, vector, earlier)
             assert exchange is not None, name
             rows[name] = measure.measure(exchange, vector)
     return rows
@@ -68,6 +75,9 @@ def test_what_is_better_errs_less(found):
     assert error["adaptive with zero"] < 1.01 * error["amq"]
     assert error["adaptive planned"] < error["uniform planned"] < error["uniform"]
     assert error["adaptive by size"] < error["uniform by size"] < error["uniform"]
+    for base in ("uniform", "adaptive"):
+        now, once = (error[f"{base} planned{end}"] for end in ("", " once"))
+        assert 2 * now < once, "a plan for other scales is as good"
 
 
 def test_bits_and_predictions(found):
@@ -88,15 +98,17 @@ def test_there_is_no_method_where_nothing_is_free(vector):
     assert methods.exchange("min_max", two._replace(norm=2), vector) is None
     assert methods.exchange("uniform by size", OF._replace(bits=8), vector) is None
     assert methods.exchange("uniform by size", OF, {"all": vector["large"]}) is None
+    assert methods.exchange("uniform planned once", OF, vector) is None
 
 
 def test_the_program_writes_its_table_and_its_figure(run, tmp_path, monkeypatch):
     monkeypatch.setattr(vectors, "LEAVES", {"input": 1536, "wide": 9000, "norm": 64})
     kernel = np.random.default_rng(0).normal(size=(64, 32)).astype("f4")
-    np.savez(tmp_path / "000003.npz", kernel=kernel, bias=np.ones(9))
+    for name, scale in (("000003", 1), ("000005", 9)):
+        np.savez(tmp_path / f"{name}.npz", kernel=scale * kernel, bias=np.ones(9))
     run(
-        "--laws=network", "--bits=2", f"--vectors={tmp_path}", "--methods=min_max",
-        f"--output={tmp_path / 'out'}",
+        "--laws=network", "--bits=2", f"--vectors={tmp_path}",
+        "--methods=min_max,uniform planned once", f"--output={tmp_path / 'out'}",
     )  # fmt: skip
     table = read_csv(tmp_path / "out" / "levels.csv")
     assert [(row["vector"], row["method"]) for row in table] == [
@@ -104,8 +116,14 @@ def test_the_program_writes_its_table_and_its_figure(run, tmp_path, monkeypatch)
         ("network", "min_max"),
         ("000003", "uniform"),
         ("000003", "min_max"),
+        ("000005", "uniform"),
+        ("000005", "min_max"),
+        ("000005", "uniform planned once"),
     ]
     assert float(table[0]["gain"]) == 1
+    np.savez(tmp_path / "000007.npz", kernel=kernel.T, bias=np.ones(9))
+    with pytest.raises(app.UsageError, match="other leaves in 000007"):
+        run("--laws=none", f"--vectors={tmp_path}", "--bits=2")
     assert (tmp_path / "out" / "levels.png").exists()
 
 
