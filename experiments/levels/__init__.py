@@ -4,4 +4,5 @@
 - `methods`: quantizers by name, global, by the size of leaves, per leaf, planned
 - `measure`: error and bits of each
 - `__main__`: `python -m experiments.levels`
+- `workers`: the error of the mean of K workers, `python -m experiments.levels.workers`
 """

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import qgenx_jax as qgenx
 from experiments.common import arguments, tables
@@ -81,18 +81,21 @@ def main(argv: list[str]) -> None:
     folder = arguments.output_folder(_OUTPUT.value, argv)
     workers = arguments.whole_numbers("workers", _WORKERS.value, 1, 256)
     bits = arguments.whole_numbers("bits", _BITS.value, 2, 8)
-    rows = [
-        row_of(law, count, b, _SIZE.value, equal=equal)
-        for law in LAWS
-        for equal in (False, True)
-        for count in workers
-        for b in bits
-    ]
-    tables.print_table(rows)
+    rows: list[tables.Row] = []
+    for law in LAWS:
+        for equal in (False, True):
+            found = [
+                row_of(law, count, b, _SIZE.value, equal=equal)
+                for count in workers
+                for b in bits
+            ]
+            tables.print_table(found)
+            print(flush=True)
+            rows += found
     if folder:
         tables.write_csv(rows, folder / "workers.csv")
         print(f"written to {folder}: workers.csv")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    arguments.run(main)

@@ -6,12 +6,13 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments.common.tables import read_csv
+from tests.lib.helpers import compiling_plainly
 from tests.lib.programs import imported
 
 
 @pytest.fixture
 def program():
-    with imported("experiments.levels.workers") as found:
+    with imported("experiments.levels.workers") as found, compiling_plainly():
         yield found
 
 
