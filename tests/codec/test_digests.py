@@ -41,6 +41,10 @@ EXCHANGES = {
     "exchange reduce_scatter small": "d19352f980652bd5",
     "exchange reduce_scatter labels": "51343fed2879fc88",
     "exchange second": "acabe819cb46f80d",
+    "exchange together all_gather uniform": "f642c9bea70bf21e",
+    "exchange together all_gather exponential": "393991d41cc817f2",
+    "exchange together reduce_scatter uniform": "ac800de45c6dd106",
+    "exchange together reduce_scatter exponential": "f4d4b08f0e19b48e",
 }
 HIERARCHICAL = {
     "hierarchical uniform": "ef75bae471300ad4",
