@@ -135,7 +135,9 @@ class Config:
     checkpoint_every: int = _field(100, "iterations between checkpoints")
     keep_checkpoints: int = _field(2, "how many checkpoints stay")
     record_vectors: str = _field(
-        "", "iterations after which a dual vector is written to vectors/, as .npz"
+        "",
+        "iterations after which a dual vector is written to vectors/, as .npz, and "
+        "what its codes could be sent in, to vectors/codes.csv",
     )
     tensorboard: bool = _field(True, "TensorBoard files too, if TensorFlow is there")
     wandb: str = _field("", "a project of Weights & Biases to log to; empty: none")

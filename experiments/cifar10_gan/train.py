@@ -155,7 +155,8 @@ def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> None:
     config, done = run.config, run.iteration
     if done in parse_numbers("record_vectors", config.record_vectors) and observer:
         path = run.workdir / "vectors" / f"{done:06d}.npz"
-        run.vectors.record(run.training.params, pictures, done, path)
+        vector = run.vectors.record(run.training.params, pictures, done, path)
+        observer.recorded(run, vector)
     is_planned = config.bits != EXACT and config.plan in PLANNED
     if is_planned and done in parse_numbers("plan_at", config.plan_at):
         plan = run.replan(pictures)

@@ -61,10 +61,11 @@ class Vectors:
         found = [self.of(params, pictures, iteration, k) for k in range(count)]
         return quantizers.create_plan(self._config, found, budget, weights)
 
-    def record(self, params: Any, pictures: Any, iteration: int, path: Any) -> None:
-        """Writes the vector of the first worker, leaf by leaf, as .npz."""
+    def record(self, params: Any, pictures: Any, iteration: int, path: Any) -> Any:
+        """Writes the vector of the first worker, leaf by leaf, as .npz; returns it."""
         vector = self.of(params, pictures, iteration, 0)
         leaves = jax.tree_util.tree_leaves_with_path(vector)
         named = {jax.tree_util.keystr(path).strip("[]'"): x for path, x in leaves}
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **named)
+        return vector

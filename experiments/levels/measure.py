@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import qgenx_jax as qgenx
-from qgenx_jax import bounds, entropy
+from experiments.common import codes
+from qgenx_jax import bounds
 from qgenx_jax._codec.quantizer import coder_of
 
 
@@ -18,14 +19,13 @@ def measure(exchange: qgenx.Exchange, vector: Mapping[str, Any]) -> dict[str, An
     Returns:
         "error", E||Q(v) - v||^2 / ||v||^2, exactly, over all roundings; "predicted", as
         the state has it, where one group has all; "bits", per coordinate, scales and
-        all; "entropy", "huffman" and "bound", of codes alone: the entropy of the
-        distribution of codes, the length of a stream that is really made, and the most
-        that the theorem allows for it.
+        all; "entropy", "huffman" and "bound", of codes alone, see `CodeBits`.
     """
     tree = jax.tree.map(jnp.asarray, dict(vector))
     _, state = jax.jit(exchange.mean)(tree, exchange.init())
     layout = exchange.layout(tree)
-    error = energy = bits = least = stream = most = 0.0
+    error = energy = bits = 0.0
+    total = codes.CodeBits()
     for flat, own in zip(layout.vectors, layout.flatten(tree), strict=True):
         energy += float(np.sum(np.square(np.asarray(own, np.float64))))
         quantizer = exchange.quantizers[flat.label] if flat.label else None
@@ -34,22 +34,17 @@ def measure(exchange: qgenx.Exchange, vector: Mapping[str, Any]) -> dict[str, An
             continue
         levels = state.levels.get(flat.label)
         known = np.asarray(own)
-        given = {"levels": levels}
-        error += float(np.sum(bounds.exact_variance(known, quantizer, **given)))
-        p = bounds.code_probabilities(known, quantizer, **given)
+        variance = bounds.exact_variance(known, quantizer, levels=levels)
+        error += float(np.sum(variance))
         bits += 8 * coder_of(quantizer, flat.dtype, levels).n_bytes(flat.size)
-        within = bounds.code_length_bound(p, flat.size, buckets=0, signs=False)
-        least, most = least + float(within.least), most + float(within.most)
-        payload = quantizer.encode(0, own, levels)
-        codes = [np.ravel(codes) for codes, _ in quantizer.records(payload)]
-        stream += 8 * len(entropy.encode(np.concatenate(codes)))
+        total = total.plus(codes.code_bits(own, quantizer, levels))
     size = layout.coordinates
     predicted = state.adaptation.predicted if state.adaptation else {}
     return {
         "error": error / energy,
         "predicted": float(predicted["all"]) if "all" in predicted else None,
         "bits": bits / size,
-        "entropy": least / size,
-        "huffman": stream / size,
-        "bound": most / size,
+        "entropy": total.entropy / size,
+        "huffman": total.huffman / size,
+        "bound": total.bound / size,
     }

@@ -148,9 +148,17 @@ def _by_size(base: str, of: Setting, vector: Vector) -> qgenx.Exchange | None:
 
 def _planned(base: str, of: Setting, vector: Vector) -> qgenx.Exchange:
     """Of the bytes of `uniform`, by bits of each leaf alone, and with its levels."""
-    budget = _uniform(of).n_bytes(sum(np.size(x) for x in vector.values()))
-    candidates = {"uniform": "uniform", "adaptive": "fitted"}[base]
-    plan = qgenx.plan_bits(
-        dict(vector), payload_bytes=budget, candidates=candidates, **of.buckets
-    )
-    return plan.exchange(None)
+    known = base, of, id(vector)
+    if known not in _PLANS:
+        budget = _uniform(of).n_bytes(sum(np.size(x) for x in vector.values()))
+        candidates = {"uniform": "uniform", "adaptive": "fitted"}[base]
+        plan = qgenx.plan_bits(
+            dict(vector), payload_bytes=budget, candidates=candidates, **of.buckets
+        )
+        _PLANS[known] = vector, plan
+    return _PLANS[known][1].exchange(None)
+
+
+_PLANS: dict[tuple[str, Setting, int], tuple[Vector, qgenx.Plan]] = {}
+"""What was planned, which takes minutes, by the identity of the vector; the vector is
+kept with it, so that no other one gets its identity."""

@@ -8,6 +8,7 @@ import jax
 import qgenx_jax as qgenx
 from experiments.cifar10_gan.config import key_of
 from experiments.cifar10_gan.reporting import logs
+from experiments.cifar10_gan.reporting.codes import CodesLog
 from experiments.cifar10_gan.reporting.figures import sample_grid
 from experiments.cifar10_gan.reporting.levels import LevelsLog
 from experiments.cifar10_gan.reporting.score import create_scorer
@@ -66,6 +67,13 @@ class Observer:
         self._levels = self._stack.enter_context(
             LevelsLog(run.workdir / "levels.csv", resume_at=at)
         )
+        # of the vectors before an iteration, which a resumed run looks at again
+        self._codes = self._stack.enter_context(
+            CodesLog(
+                run.workdir / "vectors" / "codes.csv",
+                resume_at=None if at is None else max(at - 1, -1),
+            )
+        )
         self._stack.enter_context(self._progress)
 
     def record(self, run: Run, row: dict[str, float], *, scored: bool) -> None:
@@ -90,6 +98,10 @@ class Observer:
 
         if row:
             self._levels.record(run)
+
+    def recorded(self, run: Run, vector: Any) -> None:
+        """Counts the codes of a recorded vector."""
+        self._codes.record(run, vector)
 
     def planned(self, run: Run, plan: qgenx.Plan) -> None:
         """Tells of a plan of bits, and keeps it in the workdir."""

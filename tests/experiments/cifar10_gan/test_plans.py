@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from experiments.cifar10_gan import quantizers, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config, parse_numbers
 from experiments.cifar10_gan.run import Run
+from experiments.common.tables import read_csv
+from experiments.levels import measure
 from tests.lib.helpers import assert_trees_identical
 from tests.lib.tiny_runs import TINY, preparing_once
 
@@ -123,10 +126,15 @@ def planned(tmp_path_factory):
 
 def test_a_planned_run_goes_on_to_the_bit_where_it_is_resumed(planned, tmp_path):
     """Also where it stops just before it plans, and after it has."""
-    config = of(tmp_path, bits=3, plan="adam", plan_at="2", checkpoint_every=1)
+    how = {"plan": "adam", "plan_at": "2", "record_vectors": "0,3"}
+    config = of(tmp_path, bits=3, checkpoint_every=1, **how)
+    codes = "vectors/codes.csv"
     for iterations in (2, 3, 4):
+        if iterations == 4:  # killed before the checkpoint, it would have left all rows
+            shutil.copy(planned / codes, tmp_path / codes)
         stage = dataclasses.replace(config, iterations=iterations)
         train.train(stage, resume=iterations > 2)
+    assert (tmp_path / codes).read_text() == (planned / codes).read_text()
     kept = ("loss_discriminator", "quantization_error", "bytes", "bytes_per_iteration")
     whole, parts = rows(planned), rows(tmp_path)
     for column in kept:
@@ -150,6 +158,43 @@ def test_recorded_vectors_are_those_of_the_networks(planned):
     )
     assert all(np.isfinite(x).all() for x in found.values())
     assert max(np.abs(x).max() for x in found.values()) > 0
+
+
+def test_codes_are_counted_by_the_quantizers_in_use(planned):
+    """As `experiments.levels` counts them, before the plan and after it."""
+    table = read_csv(planned / "vectors" / "codes.csv")
+    (plan_file,) = (planned / "plans").glob("*.json")
+    plan = qgenx.Plan.from_json(plan_file.read_text())
+    config = Config(**json.loads((planned / "config.json").read_text()))
+    for stem in ("000000", "000003"):
+        with np.load(planned / "vectors" / f"{stem}.npz") as file:
+            leaves = nested(file)
+        mine = [row for row in table if int(row["iteration"]) == int(stem)]
+        bare = quantizers.create_exchange(config, None)
+        exchange = bare if stem == "000000" else plan.exchange(None)
+        expected = measure.measure(exchange, leaves)
+        known = exchange.quantizers
+        assert {row["group"] for row in mine} == {k for k in known if known[k]}
+        assert len(mine) == len({row["group"] for row in mine})
+        for name in ("entropy", "huffman", "bound"):
+            bits = sum(float(row[name]) * int(row["coordinates"]) for row in mine)
+            size = sum(x.size for x in jax.tree.leaves(leaves))
+            assert bits / size == pytest.approx(expected[name], rel=1e-6), name
+        for row in mine:
+            of = known[row["group"]]
+            assert (row["quantizer"], float(row["fixed"])) == (of.family, of.bits)
+
+
+def nested(file):
+    """Leaves by the paths that their names are, as a tree of dicts."""
+    tree = {}
+    for name, x in file.items():
+        *path, last = name.split("']['")
+        node = tree
+        for key in path:
+            node = node.setdefault(key, {})
+        node[last] = x
+    return tree
 
 
 def test_adaptive_levels_are_logged_and_survive_a_resume(tmp_path):
