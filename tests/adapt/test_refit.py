@@ -53,9 +53,14 @@ def test_levels_are_as_good_as_the_optimum_of_the_host(shape, law):
 @plainly
 def test_nothing_learned_keeps_levels_and_what_is_known_of_them():
     quantizer = qgenx.adaptive(4)
-    total = refit.statistics(quantizer, jnp.full(2000, jnp.nan))
     levels = jnp.asarray(quantizer.levels, jnp.float32)
-    found, known = refit.refitted(quantizer, total, levels, jnp.float32(0.25))
+
+    @jax.jit
+    def fitted(vector, known):
+        total = refit.statistics(quantizer, vector)
+        return refit.refitted(quantizer, total, levels, known)
+
+    found, known = fitted(jnp.full(2000, jnp.nan), jnp.float32(0.25))
     np.testing.assert_array_equal(found, levels)
     assert float(known) == 0.25
     assert found.dtype == jnp.float32

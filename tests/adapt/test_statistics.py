@@ -7,6 +7,8 @@ import pytest
 
 from qgenx_jax._adapt import statistics
 
+pytestmark = pytest.mark.plainly
+
 RNG = np.random.default_rng(0)
 VECTOR = RNG.standard_normal(1000) * np.repeat([1, 10, 0.1, 3], 250)
 

@@ -10,16 +10,19 @@ import pytest
 import qgenx_jax as qgenx
 from experiments.checks.fuzz_streams import METHODS, round_trip
 
-pytestmark = pytest.mark.quick
+quick = pytest.mark.quick
+pytestmark = pytest.mark.plainly
 entropy = qgenx.entropy
 
 
+@quick
 @pytest.mark.parametrize("seed", range(10))
 def test_a_hundred_round_trips(seed):
     for case in range(100):
         round_trip(100 * seed + case)
 
 
+@quick
 @pytest.mark.parametrize("by", METHODS)
 @pytest.mark.parametrize("zero", [None, 3])
 def test_every_change_of_one_bit_and_every_cut_is_found(by, zero):
@@ -39,6 +42,7 @@ def test_every_change_of_one_bit_and_every_cut_is_found(by, zero):
             entropy.decode(stream[:length])
 
 
+@quick
 def test_streams_made_by_hand_end_or_are_refused():
     """With a right checksum, and any byte another one."""
     codes = np.random.default_rng(0).integers(0, 5, 50)
@@ -53,6 +57,7 @@ def test_streams_made_by_hand_end_or_are_refused():
                 entropy.decode(bytes(changed))
 
 
+@quick
 def test_lengths_are_sums_of_lengths_and_between_their_bounds():
     codes = np.random.default_rng(0).binomial(14, 0.5, 5000)
     counts = np.bincount(codes)
@@ -67,12 +72,14 @@ def test_lengths_are_sums_of_lengths_and_between_their_bounds():
     assert len(entropy.encode(codes)) == -(-bits // 8) + rest
 
 
+@quick
 def test_runs_by_hand():
     """0 0 5 0 | 3 runs: gamma(3) gamma(2) sign, and a run of one zero at the end."""
     codes = np.array([3, 3, 5, 3])
     assert entropy.body_bits(codes, "elias_gamma", zero=3) == 3 + 3 + 1 + 3
 
 
+@quick
 def test_codes_of_a_payload():
     v = np.random.default_rng(0).normal(size=2500).astype(np.float32)
     quantizer = qgenx.uniform(4)
@@ -112,6 +119,7 @@ ROWS = {
 }
 
 
+@quick
 @pytest.mark.parametrize("name", ROWS)
 def test_is_refused(name):
     make, message = ROWS[name]

@@ -9,7 +9,7 @@ import pytest
 
 import qgenx_jax as qgenx
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.plainly]
 TREE = {
     "conv": {"kernel": jnp.ones((30, 40)), "bias": jnp.ones(40)},
     "out": jnp.ones(9),

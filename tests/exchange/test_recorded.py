@@ -8,7 +8,7 @@ import pytest
 import qgenx_jax as qgenx
 from qgenx_jax._exchange.recorded import recorded
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.plainly]
 RNG = np.random.default_rng(0)
 TREES = [
     {"a": RNG.normal(size=(40, 50)).astype("f4"), "b": RNG.normal(size=300) * 9}

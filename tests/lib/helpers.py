@@ -11,8 +11,16 @@ from jax.sharding import AxisType, Mesh
 AXIS = "data"
 
 
-PLAIN = {"xla_backend_optimization_level": 0}
-_FULL = {"xla_backend_optimization_level": 3}
+PLAIN = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+_FULL = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_parallel_codegen_split_count": 32,
+}
 if jax.__version_info__ < (0, 11):  # XLA ends the process at a flag it does not know
     PLAIN["xla_cpu_use_fusion_emitters"] = False
     _FULL["xla_cpu_use_fusion_emitters"] = True

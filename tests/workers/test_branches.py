@@ -10,6 +10,8 @@ from jax import lax
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of
 
+pytestmark = pytest.mark.plainly
+
 P, X = jnp.zeros(()), jnp.array([1.0, -3.0])
 OPTIMIZER = optax.chain(qgenx.quantized_mean(AXIS, None), optax.sgd(0.5))
 

@@ -10,7 +10,7 @@ from jax import lax
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.plainly]
 
 W = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
 C = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 4)), jnp.float32)

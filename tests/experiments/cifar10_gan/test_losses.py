@@ -13,6 +13,8 @@ from experiments.cifar10_gan import losses
 from experiments.cifar10_gan.networks import models
 from tests.lib.helpers import PLAIN
 
+pytestmark = pytest.mark.plainly
+
 SHAPE = (4, 2, 2, 3)
 
 

@@ -16,6 +16,8 @@ from flax import nnx
 
 from experiments.cifar10_gan.networks import layers, models
 
+pytestmark = pytest.mark.plainly
+
 SMALL = {"width": 4, "latent": 6}
 
 

@@ -20,6 +20,8 @@ from experiments.cifar10_gan.networks.reference_weights import (
     to_reference,
 )
 
+pytestmark = pytest.mark.plainly
+
 WIDTH, LATENT = 2, 3
 SIZES = {"width": WIDTH, "latent": LATENT}
 
