@@ -6,6 +6,7 @@
 On vectors of 2^exponent float32, in milliseconds and as ratios:
 
     encode    over `x + 1`, a copy, and QSGD in NumPy and PyTorch (the extra ``peers``)
+    together  encode by random bits that K workers share, over encode by bits of its own
     decode    one payload, over reading it and writing a float32 vector, the floor
     average   K payloads, decoded, over reading them and writing a float32 vector
     middle    the middle of reduce_scatter: average K payloads and encode the mean, over

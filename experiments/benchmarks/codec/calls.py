@@ -19,6 +19,7 @@ import qgenx_jax as qgenx
 from experiments.benchmarks.peers import numpy_qsgd
 from experiments.common import arguments
 from qgenx_jax._codec import fusion
+from qgenx_jax._codec.bits import Joint
 from qgenx_jax._exchange.parts import Part, parts
 
 FAMILIES = (
@@ -152,7 +153,7 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
         return fusion.joined(part.coder.mean(rows, size), part.dtype)
 
     @jax.jit
-    def encode(levels: Any, key: jax.Array, x: jax.Array) -> jax.Array:
+    def encode(levels: Any, key: Any, x: jax.Array) -> jax.Array:
         return part_of(levels).coder.encode(key, x, size)
 
     @jax.jit
@@ -176,8 +177,11 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
     codes = arrived[:, : size * quantizer.bits // 8]
     own_codes = codes[:1]
     read, together = jax.jit(lambda rows: float_floor(rows, size)), jax.jit(add_rows)
+    # by bits that K workers share; one worker alone has its own
+    shared = Joint(key, jnp.int32(0), count) if count > 1 else key
     return {
         "encode": Program(encode, (levels, key, x)),
+        "together": Program(encode, (levels, shared, x)),
         "decode": Program(decode, (levels, data)),
         "average": Program(average, (levels, arrived)),
         "middle": Program(middle, (levels, key, arrived)),

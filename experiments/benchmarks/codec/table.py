@@ -13,6 +13,7 @@ NAMES = ("family", "bits", "size")
 RATIOS = {
     "encode / x+1": ("encode", "x+1"),
     "encode / copy": ("encode", "copy"),
+    "together / encode": ("together", "encode"),
     "decode / floor": ("decode", "decode floor"),
     "average / floor": ("average", "average floor"),
     "middle / floor": ("middle", "middle floor"),
