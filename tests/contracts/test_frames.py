@@ -9,6 +9,8 @@ import pytest
 import qgenx_jax as qgenx
 from qgenx_jax._codec.families.uniform import Uniform
 
+pytestmark = pytest.mark.plainly
+
 LIBRARY = str(pathlib.Path(qgenx.__file__).parent)
 X = jnp.zeros(5000)
 MOST = 12
@@ -41,8 +43,15 @@ def deepest(monkeypatch, optimizer):
     return max(of_update, key=len)
 
 
-@pytest.mark.parametrize("bits", [2, 4, pytest.param(8, marks=pytest.mark.quick)])
-@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
+@pytest.mark.parametrize(
+    ("bits", "collective"),
+    [
+        (2, "all_gather"),
+        (4, "reduce_scatter"),
+        pytest.param(8, "all_gather", marks=pytest.mark.quick),
+        (8, "reduce_scatter"),
+    ],
+)
 def test_from_a_pairs_update_to_the_rounding(monkeypatch, bits, collective):
     quantizer = qgenx.uniform(bits)
     pair = qgenx.q_genx("data", quantizer, variant="optimistic", collective=collective)

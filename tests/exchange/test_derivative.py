@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of
 
+plainly = pytest.mark.plainly
+
 BITS = qgenx.uniform(4, bucket_size=16)
 WORKERS = 2
 RNG = np.random.default_rng(0)
@@ -77,6 +79,7 @@ def unchecked(run):
     return on_mesh(run, check_vma=False)
 
 
+@plainly
 @pytest.mark.parametrize("collective", WAYS)
 @pytest.mark.parametrize("mapped", [on_mesh, unchecked, by_vmap, by_pmap])
 def test_it_is_that_of_pmean(mapped, collective):
@@ -90,6 +93,7 @@ def test_it_is_that_of_pmean(mapped, collective):
     )
 
 
+@plainly
 def test_from_outside_the_workers_too():
     """The gradient of a mean that all get is w / K for each worker."""
 
@@ -102,6 +106,7 @@ def test_from_outside_the_workers_too():
     np.testing.assert_allclose(found, expected, 1e-6)
 
 
+@plainly
 def test_one_worker_and_its_own_vector():
     """Own vectors move as the vector does, and so does the mean of one."""
     exchange = qgenx.exchange(None, BITS)
@@ -118,6 +123,7 @@ def test_one_worker_and_its_own_vector():
         np.testing.assert_array_equal(pulled(w)[0], w)
 
 
+@plainly
 def test_through_an_update():
     """By vmap the sum of all workers' losses is differentiated: K times 1 / K."""
     optimizer = qgenx.quantized_mean(AXIS, BITS, exact=None)

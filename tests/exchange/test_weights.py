@@ -13,6 +13,7 @@ from tests.lib.hlo import collectives
 
 BITS = qgenx.uniform(4, bucket_size=16)
 WORKERS = 3
+plainly = pytest.mark.plainly
 X = np.random.default_rng(0).normal(size=(WORKERS, 20, 5)).astype(np.float32)
 TOKENS = np.array([8, 1, 3], np.int32)
 WAYS = [(None, "auto"), (BITS, "all_gather"), (BITS, "reduce_scatter")]
@@ -37,6 +38,7 @@ def expected(x, w):
     return np.einsum("k,k...->...", w, np.asarray(x, np.float64)) / np.sum(w)
 
 
+@plainly
 @pytest.mark.parametrize(("quantizer", "collective"), WAYS)
 def test_it_is_the_weighted_mean(quantizer, collective):
     """Exactly where nothing is rounded, in expectation otherwise."""
@@ -56,6 +58,7 @@ def test_it_is_the_weighted_mean(quantizer, collective):
     within_5_sigma(means.mean(axis=0), expected(X, TOKENS), error, collective)
 
 
+@plainly
 @pytest.mark.parametrize(("quantizer", "collective"), WAYS)
 def test_weights_that_are_special(quantizer, collective):
     run = mapped(weighted(quantizer, collective))
@@ -70,6 +73,7 @@ def test_weights_that_are_special(quantizer, collective):
     assert np.all(np.isnan(run(small, np.full(3, 3e38, np.float32))))
 
 
+@plainly
 def test_low_precision_leaves_that_stay_exact_are_not_rounded():
     x = {"a": jnp.asarray(X), "half": jnp.asarray(X[:, 0], jnp.bfloat16)}
     keep = lambda path, leaf: "half" in path  # noqa: E731
@@ -90,6 +94,7 @@ def test_it_rides_in_the_same_buffer(quantizer, collective):
         assert len({op for op, *_ in collectives(text)}) == len(traffic.phases)
 
 
+@plainly
 def test_tokens_through_a_chain_are_the_mean_over_all_tokens():
     """The gradient of the mean over all tokens, from means over a worker's own."""
     optimizer = optax.chain(qgenx.quantized_mean(AXIS, None), optax.sgd(1.0))
@@ -108,6 +113,7 @@ def test_tokens_through_a_chain_are_the_mean_over_all_tokens():
     np.testing.assert_allclose(moved, -gradient, 1e-5)
 
 
+@plainly
 def test_its_derivative_is_that_of_the_weighted_mean():
     def run(x, w):
         return jax.grad(lambda x: jnp.sum(weighted(BITS, "all_gather")(x, w)))(x)
@@ -117,6 +123,7 @@ def test_its_derivative_is_that_of_the_weighted_mean():
     np.testing.assert_allclose(found, shares[:, None, None] * np.ones_like(X), 1e-6)
 
 
+@plainly
 @pytest.mark.parametrize("quantizer", [None, BITS])
 def test_nobody_learns_a_weight_without_a_word(quantizer):
     mean = weighted(quantizer, "auto")
@@ -126,6 +133,7 @@ def test_nobody_learns_a_weight_without_a_word(quantizer):
             jax.vmap(run, axis_name=AXIS)(X, jnp.float32(TOKENS))
 
 
+@plainly
 @pytest.mark.parametrize("around", [jax.checkpoint, jax.jit, lambda run: run])
 def test_beside_what_is_learned_a_weight_is_a_constant(around):
     def loss(x, w):
@@ -139,6 +147,7 @@ def test_beside_what_is_learned_a_weight_is_a_constant(around):
     np.testing.assert_allclose(found, shares[:, None, None] * np.ones_like(X), 1e-6)
 
 
+@plainly
 def test_what_is_refused():
     exchange = qgenx.exchange(None, BITS)
     state, x = exchange.init(), jnp.ones(20)
@@ -171,6 +180,7 @@ def test_what_is_refused():
         qgenx.quantized_mean(host).traffic(x, (2, 2), weighted=True)
 
 
+@plainly
 def test_a_constant_weight_is_a_plain_mean():
     found = mapped(lambda x: weighted(None, "auto")(x, 7))(X)
     np.testing.assert_allclose(found, X.mean(axis=0), 1e-5, 1e-6)
