@@ -9,6 +9,8 @@ from jax import lax
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of
 
+pytestmark = pytest.mark.plainly
+
 P = np.linspace(0.1, 1, 6, dtype=np.float32).reshape(2, 3)
 X = np.stack([P + 1, P * 2])
 PLACES = {"shard_map": {"mesh": mesh_of(2)}, "vmap": {"workers": 2}}

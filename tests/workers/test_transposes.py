@@ -10,6 +10,8 @@ from jax import lax
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, mesh_of
 
+pytestmark = pytest.mark.plainly
+
 P = jnp.asarray(np.linspace(0.1, 1, 6, dtype=np.float32).reshape(2, 3))
 X = jnp.stack([P + 1, P * 2])
 PLACES = {
