@@ -3,10 +3,11 @@
     python -m experiments.checks.digests
 
 prints SHA-256 digests by group. A change that is to move code and no bit prints the
-same lines before and after. `payloads` and `exchanges` are functions of the
-specification alone (integer rounding, exact products), so `tests/codec/test_digests.py`
-keeps them; `trajectories` also depend on how XLA contracts a user's own arithmetic on
-this machine, so compare those on one machine.
+same lines before and after. `payloads`, `exchanges` and `hierarchical` are functions of
+the specification alone (integer rounding, exact products), so they are stored here; the
+command exits with 1 where one is another, and `tests/codec/test_digests.py` compares
+some. `trajectories` also depend on how XLA contracts a user's own arithmetic on this
+machine, so compare those on one machine.
 """
 
 import functools
@@ -14,7 +15,7 @@ import hashlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -27,6 +28,39 @@ import qgenx_jax as qgenx
 
 NORMS = (1, 2, math.inf)
 SIZES = (1, 7, 64, 1000, 2500)
+STORED = {
+    "payloads uniform": "b6e50b0983572f1c",
+    "payloads exponential": "38a72f4ad57ac266",
+    "payloads user_levels": "308b9d94ca7947ce",
+    "payloads min_max": "97e958605beac543",
+    "payloads without zero": "55287dea6e4e4474",
+    "payloads signed": "4555ba7c2f42682e",
+    "exchange exact": "dd488c6d171016bd",
+    "exchange all_gather uniform(4)": "434642508917bf35",
+    "exchange all_gather uniform(8, 200)": "f22c08af785b054d",
+    "exchange all_gather uniform(1)": "cf5c1d5eb9f44b82",
+    "exchange all_gather min_max(2)": "065a6fe8accdd4da",
+    "exchange all_gather levels": "462fc6136b233620",
+    "exchange all_gather without zero": "b49778d2a00382c2",
+    "exchange all_gather signed": "c23bb55364d7b89d",
+    "exchange all_gather one bucket": "192f4b73cc5ab2a1",
+    "exchange all_gather small": "7a08b0f63d6954f3",
+    "exchange all_gather labels": "97c3f8307e26f0ba",
+    "exchange reduce_scatter uniform(4)": "348d3c023f5d9ea7",
+    "exchange reduce_scatter uniform(8, 200)": "b5783571b244c2b6",
+    "exchange reduce_scatter uniform(1)": "114f05d90997d372",
+    "exchange reduce_scatter min_max(2)": "ef74969751b6d3b1",
+    "exchange reduce_scatter levels": "db22f16add72b322",
+    "exchange reduce_scatter without zero": "f17aba639ab75a73",
+    "exchange reduce_scatter signed": "787cfc392f2ea19f",
+    "exchange reduce_scatter one bucket": "6270ce7786315eaa",
+    "exchange reduce_scatter small": "d19352f980652bd5",
+    "exchange reduce_scatter labels": "51343fed2879fc88",
+    "exchange second": "acabe819cb46f80d",
+    "hierarchical uniform": "ef75bae471300ad4",
+    "hierarchical min_max": "cdd9844a61766461",
+}
+"""What they have been since 0dd6525; `trajectories` are those of one machine."""
 
 
 def digest(arrays: Iterator[Any]) -> str:
@@ -85,15 +119,21 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
             yield "signed", qgenx.user_levels(levels, **by)
 
 
-def payloads() -> dict[str, str]:
-    """By family, of the bytes and of the decoded values of many vectors."""
+def payloads(some: Collection[int] | None = None) -> dict[str, str]:
+    """By family, of the bytes and of the decoded values of many vectors.
+
+    Args:
+        some: numbers of the quantizers; None for all.
+    """
     found: dict[str, list[Any]] = {}
     dtypes = itertools.cycle(("float32", "bfloat16", "float32", "float16"))
     for index, (group, quantizer) in enumerate(quantizers()):
-        size = SIZES[index % len(SIZES)]
+        size, dtype = SIZES[index % len(SIZES)], next(dtypes)
+        if some is not None and index not in some:
+            continue
         exact_sums = quantizer.norm != math.inf
         x = jnp.asarray(vector(size, index, np.float32, exact_sums=exact_sums))
-        payload = quantizer.encode(index, x.astype(next(dtypes)))
+        payload = quantizer.encode(index, x.astype(dtype))
         values = quantizer.decode(payload).astype(jnp.float32)
         found.setdefault(group, []).extend([payload.data, values])
     return {f"payloads {group}": digest(iter(x)) for group, x in found.items()}
@@ -143,10 +183,17 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
     yield "second", (qgenx.uniform(2),), second
 
 
-def exchanges(workers: int = 3) -> dict[str, str]:
-    """By configuration, of means and own vectors, and of what rides along."""
+def exchanges(some: Collection[str] | None = None, workers: int = 3) -> dict[str, str]:
+    """By configuration, of means and own vectors, and of what rides along.
+
+    Args:
+        some: names of configurations; None for all.
+        workers: in number.
+    """
     found = {}
     for name, arguments, keywords in configurations():
+        if some is not None and name not in some:
+            continue
         exchange = qgenx.exchange("data", *arguments, **keywords)
 
         def worker(tree: Any, exchange: qgenx.Exchange = exchange) -> Any:
@@ -226,11 +273,16 @@ GROUPS: dict[str, Callable[[], dict[str, str]]] = {
 
 
 def main(names: list[str]) -> None:
-    """Prints the digests of these groups, or of all."""
+    """Prints the digests of these groups, or of all; fails where one is another."""
     jax.config.update("jax_num_cpu_devices", 8)
+    others = []
     for name in names or GROUPS:
         for line, value in GROUPS[name]().items():
             print(f"{value}  {line}", flush=True)
+            if STORED.get(line, value) != value:
+                others.append(line)
+    if others:
+        raise SystemExit(f"other bytes or values than before: {', '.join(others)}")
 
 
 if __name__ == "__main__":
