@@ -1,6 +1,15 @@
-"""The GAN program's smallest run, which ends in seconds."""
+"""The GAN program's smallest run, which ends in seconds, and what runs can share."""
+
+import contextlib
+import functools
+
+import jax
+import pytest
 
 from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.data import sources
+from experiments.cifar10_gan.data.pictures import draw_pictures
+from tests.lib.helpers import compiling_plainly
 
 TINY = Config(
     iterations=4,
@@ -13,3 +22,30 @@ TINY = Config(
     checkpoint_every=2,
     tensorboard=False,
 )
+
+
+@functools.cache
+def draw_once(*args, **settings):
+    pictures = draw_pictures(*args, **settings)
+    pictures.flags.writeable = False
+    return pictures
+
+
+@contextlib.contextmanager
+def preparing_once(folder):
+    """Each run compiles the same programs, and longer than it runs them.
+
+    And draws the same 20,000 pictures, which data/test_pictures.py compares.
+    """
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    with compiling_plainly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "draw_pictures", draw_once)
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)

@@ -14,8 +14,8 @@ from experiments.cifar10_gan import quantizers, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config, parse_numbers
 from experiments.cifar10_gan.run import Run
-from tests.lib.helpers import assert_trees_identical, compiling_plainly
-from tests.lib.tiny_runs import TINY
+from tests.lib.helpers import assert_trees_identical
+from tests.lib.tiny_runs import TINY, preparing_once
 
 SHAPES = {
     "kernel": jax.ShapeDtypeStruct((128, 128), "float32"),
@@ -24,14 +24,15 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _cheaply(tmp_path_factory):
-    with compiling_plainly():
+@pytest.fixture(scope="module", autouse=True)
+def _prepare_once(tmp_path_factory):
+    with preparing_once(tmp_path_factory.mktemp("cache")):
         yield
 
 
 def of(tmp_path, **changes):
-    changes = {"devices": "vmap", "log_every": 1, **changes}
+    changes = {"devices": "vmap", "workers": 2, "log_every": 1, **changes}
+    changes = {"score_every": 4, **changes}
     return dataclasses.replace(TINY, workdir=str(tmp_path), **changes)
 
 
@@ -113,11 +114,10 @@ def test_a_plan_costs_no_more_bytes_than_without_and_errs_less():
 def planned(tmp_path_factory):
     """A run with a plan after iteration 2, and vectors recorded."""
     folder = tmp_path_factory.mktemp("planned")
-    with compiling_plainly():
-        config = of(
-            folder, bits=3, plan="adam", plan_at="2", record_vectors="0,3", iterations=4
-        )
-        train.train(config)
+    config = of(
+        folder, bits=3, plan="adam", plan_at="2", record_vectors="0,3", iterations=4
+    )
+    train.train(config)
     return folder
 
 

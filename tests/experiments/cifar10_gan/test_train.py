@@ -1,7 +1,6 @@
 """The main job end to end on tiny pictures: what it writes, repeats and refuses."""
 
 import dataclasses
-import functools
 import json
 import os
 import shutil
@@ -16,43 +15,20 @@ import pytest
 from experiments.checks import kill_and_resume
 from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import place, run, step, train
-from experiments.cifar10_gan.data import sources
-from experiments.cifar10_gan.data.pictures import draw_pictures
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.reporting import observer
-from tests.lib.helpers import assert_trees_identical, compiling_plainly
-from tests.lib.tiny_runs import TINY
+from tests.lib.helpers import assert_trees_identical
+from tests.lib.tiny_runs import TINY, preparing_once
 
 
 def config(tmp_path, **changes):
     return dataclasses.replace(TINY, workdir=str(tmp_path / "run"), **changes)
 
 
-@functools.cache
-def draw_once(*args, **settings):
-    pictures = draw_pictures(*args, **settings)
-    pictures.flags.writeable = False
-    return pictures
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _prepare_once(tmp_path_factory):
-    """Each run compiles the same programs, and longer than it runs them.
-
-    And draws the same 20,000 pictures, which data/test_pictures.py compares.
-    """
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    with compiling_plainly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "draw_pictures", draw_once)
+    with preparing_once(tmp_path_factory.mktemp("cache")):
         yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
