@@ -88,11 +88,22 @@ def iterated(mesh, variant):
     return {"x": x, "state": state}
 
 
+def exchanges_of(count):
+    """All among two processes; of more, one of each collective."""
+    return EXCHANGES if count == 2 else EXCHANGES[1:]
+
+
+def variants_of(count):
+    """All among two processes; of more, one that keeps vectors of each worker."""
+    return VARIANTS if count == 2 else VARIANTS[2:]
+
+
 def results(mesh):
     """Everything, as {name: array}; arrays are global."""
+    exchanges, variants = exchanges_of(mesh.size), variants_of(mesh.size)
     everything = {
-        "exchange": {how: exchanged(mesh, *how) for how in EXCHANGES},
-        "q_genx": {variant: iterated(mesh, variant) for variant in VARIANTS},
+        "exchange": {how: exchanged(mesh, *how) for how in exchanges},
+        "q_genx": {variant: iterated(mesh, variant) for variant in variants},
     }
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(everything):
