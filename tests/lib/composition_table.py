@@ -25,8 +25,9 @@ NOTES = {
 
 TEXT = """# What composes with what
 
-Every cell is run by `tests/contracts/test_composition.py`, on two devices of a mesh and
-by `vmap`; `python -m tests.lib.composition_table` writes this page. **right**: after
+`python -m tests.lib.composition_table` runs every cell, on two devices of a mesh and by
+`vmap`, and writes this page; `tests/contracts/test_composition.py` compares it with
+every cell, run on one of both in turn, and with every way. **right**: after
 eight calls the parameters are those of the same thing written in optax alone, for one
 process that is given the means of the workers' vectors. **refused**: by an error of
 this library's, before anything runs, that names what to write instead. No other outcome
@@ -80,15 +81,20 @@ def line(cells: Sequence[str]) -> str:
     return tables.markdown([cells]).partition("\n")[0]
 
 
-def vectors_row(name: str) -> list[str]:
+def vectors_row(name: str, turn: int | None = None) -> list[str]:
+    """Every cell on a mesh and by vmap, or in turn, beginning with number `turn`."""
     from tests.lib import compositions as cells
 
     places = cells.AROUND if cells.ROWS[name].around else cells.IN_PLACE
     return [
         f"`{name}`" if " " not in name else name,
         *(
-            mark(cells.verdict(name, place, on) for on in ("mesh", "vmap"))
-            for place in places
+            mark(
+                cells.verdict(name, place, on)
+                for index, on in enumerate(("mesh", "vmap"))
+                if turn is None or (number + turn) % 2 == index
+            )
+            for number, place in enumerate(places)
         ),
     ]
 
