@@ -1,5 +1,6 @@
 """Strict settings for all tests, and eight simulated devices, before JAX starts."""
 
+import collections
 import gc
 import os
 
@@ -14,6 +15,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["XLA_FLAGS"] = xla_flags(plain=False)
 gc.set_threshold(50_000)  # JAX keeps millions of objects: look through them less often
+
+
+QUICK_ROWS = 2  # of a table, where its test is marked `quick`
 
 
 @pytest.fixture
@@ -34,11 +38,26 @@ def _as_marked(request):
         request.getfixturevalue("compiled_plainly")
 
 
-def pytest_collection_modifyitems(items):
-    """Examples in docstrings cannot be marked where they are: all are quick."""
+def pytest_collection_modifyitems(config, items):
+    """Examples in docstrings cannot be marked where they are: all are quick.
+
+    Of a table whose test or module is marked, two rows are.
+    """
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(pytest.mark.quick)
+    if config.getoption("markexpr") != "quick":
+        return
+    rows = collections.Counter()
+    others = []
+    for item in items:
+        if hasattr(item, "callspec") and item.get_closest_marker("quick"):
+            rows[item.parent.nodeid, item.originalname] += 1
+            if rows[item.parent.nodeid, item.originalname] > QUICK_ROWS:
+                others.append(item)
+    config.hook.pytest_deselected(items=others)
+    gone = set(others)
+    items[:] = [item for item in items if item not in gone]
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, without which all else works

@@ -190,13 +190,12 @@ def test_means_and_variances_over_the_source(cell):
         within_5_sigma(spread, variance[often], error, f"{cell}: variance")
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(
     ("family", "bits", "bucket_size", "size"),
     [
         *(("uniform", 3, 8, size) for size in (1, 7, 9, 15, 16, 17)),
         ("uniform", 4, 1, 3),
-        ("min_max", 5, None, 8),
+        pytest.param("min_max", 5, None, 8, marks=pytest.mark.quick),
         ("min_max", 2, 3, 7),
         ("levels", 6, None, 9),
         ("levels_without_zero", 3, 8, 15),
