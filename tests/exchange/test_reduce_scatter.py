@@ -356,10 +356,7 @@ EVERY_PAIR = {
         qgenx.exponential(3, norm=np.inf, bucket_size=4),
         qgenx.min_max(1),
     ),
-    "other buckets": (
-        qgenx.min_max(1, bucket_size=4),
-        qgenx.min_max(1, bucket_size=6),
-    ),
+    "other buckets": (qgenx.min_max(1, bucket_size=4), qgenx.min_max(1, bucket_size=6)),
     "no zero": (qgenx.user_levels([0.5, 1], zero=False, bucket_size=4), None),
     "signed": (qgenx.user_levels([-1, 0.5, 1.0], bucket_size=4), qgenx.min_max(1)),
 }
