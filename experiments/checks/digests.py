@@ -86,9 +86,7 @@ def vector(size: int, seed: int, dtype: Any, *, exact_sums: bool) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if exact_sums:
         values = rng.integers(-128, 129, size).astype(np.float64)
-        values[::64] = (
-            128.0  # the largest of any bucket of 64 or more, and of the first
-        )
+        values[::64] = 128.0  # the largest of buckets of 64 or more, and of the first
         return values.astype(dtype)
     mantissa = rng.integers(-(2**20), 2**20, size) / 2**20
     values = mantissa * 2.0 ** rng.integers(-10, 4, size)
@@ -114,11 +112,8 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
         for levels in ([1.0], [0.1, 0.4, 1.0], [0.05, 0.3, 0.5, 1.0], [0.5**3, 1.0]):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "without zero", qgenx.user_levels(levels, zero=False, **by)
-        for levels in (
-            [-1.0, 1.0],
-            [-1.0, -0.1, 0.4, 1.0],
-            list(np.linspace(-1, 1, 9)),
-        ):
+        nine = list(np.linspace(-1, 1, 9))
+        for levels in ([-1.0, 1.0], [-1.0, -0.1, 0.4, 1.0], nine):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "signed", qgenx.user_levels(levels, **by)
 
@@ -281,12 +276,8 @@ def _leaves(tree: Any) -> Iterator[Any]:
         yield jax.random.key_data(leaf) if is_key else leaf
 
 
-GROUPS: dict[str, Callable[[], dict[str, str]]] = {
-    "payloads": payloads,
-    "exchanges": exchanges,
-    "hierarchical": hierarchical,
-    "trajectories": trajectories,
-}
+_ALL = (payloads, exchanges, hierarchical, trajectories)
+GROUPS: dict[str, Callable[[], dict[str, str]]] = {x.__name__: x for x in _ALL}
 
 
 def main(names: list[str]) -> None:

@@ -126,19 +126,16 @@ def _prepared(
 def sent(
     vectors: Any, quantizer: Quantizer, levels: Array | None
 ) -> tuple[list["Sent"], Any]:
-    """What may be sent for each of (K, d) vectors, and where to compute with it.
+    """What may be sent for each of (K, d) vectors, K >= 1, and where to compute.
 
     Returns:
         Of the full buckets, and of the short ones: values (K, rows, length).
     """
-    found: list[list[Sent]] = []
-    for vector in vectors:
-        xp, coder, buckets = _prepared(vector, quantizer, levels)
-        found.append([_sent(coder, bucket, xp) for bucket in buckets])
-    together = [
-        Sent(*map(xp.stack, zip(*of, strict=True))) for of in zip(*found, strict=True)
-    ]
-    return together, xp
+    prepared = [_prepared(vector, quantizer, levels) for vector in vectors]
+    xp = prepared[0][0]
+    found = [[_sent(coder, x, xp) for x in buckets] for _, coder, buckets in prepared]
+    by_length = zip(*found, strict=True)
+    return [Sent(*map(xp.stack, zip(*of, strict=True))) for of in by_length], xp
 
 
 class Sent(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 from flax import serialization
 
 import qgenx_jax as qgenx
+from tests.lib.exchanges import two_phases
 from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, within_5_sigma
 from tests.lib.hlo import COLLECTIVE
 
@@ -361,12 +362,7 @@ def test_q_genx_goes_on_over_a_refresh():
 
 def test_a_second_quantizer_that_nothing_would_fit_is_refused():
     with pytest.raises(ValueError, match="second must have levels of its own, which"):
-        qgenx.exchange(
-            AXIS,
-            qgenx.uniform(4),
-            collective="reduce_scatter",
-            second=qgenx.adaptive(4),
-        )
+        two_phases(qgenx.uniform(4), second=qgenx.adaptive(4))
 
 
 def test_states_of_other_configurations_are_refused():
@@ -378,9 +374,8 @@ def test_states_of_other_configurations_are_refused():
     fixed = qgenx.exchange(None, qgenx.user_levels(np.arange(1, 9) / 8, zero=False))
     with pytest.raises(ValueError, match=r"state.adaptation must be of the groups \['"):
         adaptive.mean(vector, fixed.init())
-    with pytest.raises(
-        ValueError, match=r"state.adaptation must be of the groups \[\]"
-    ):
+    none = r"state.adaptation must be of the groups \[\]"
+    with pytest.raises(ValueError, match=none):
         fixed.mean(vector, adaptive.init())
 
 
