@@ -64,6 +64,7 @@ class Alike(NamedTuple):
     rows: int
     half: int
     offset: int
+    order: None = None
 
     def piece(self, start: int, length: int) -> jax.Array:
         """See `Bits.piece`."""
