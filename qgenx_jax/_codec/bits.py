@@ -38,6 +38,8 @@ from jax import lax
 
 from qgenx_jax._types import Array
 
+ROUNDINGS = ("correlated", "independent")
+"""By bits that workers share, or by each one's own."""
 MOST_STRATA = 256
 """Of more workers several share a stratum, fewer than by chance."""
 FEW_STRATA = 5
@@ -186,14 +188,14 @@ def _ends(stratum: Array, strata: int) -> tuple[Array, Array]:
     return last + 1, (last - before) & jnp.uint32(2**16 - 1)
 
 
-def order_for(joint: Joint, rows: int, first: int) -> Order:
+def order_for(joint: Joint, keys: Array, rows: int, first: int) -> Order:
     """In which order a worker takes the bits of rows, `first` the number of the first.
 
     Its stratum is the rank of its hash among those of all workers for the row; among
-    more than MOST_STRATA workers, ranks that differ by that number share one.
+    more than MOST_STRATA workers, ranks that differ by that number share one. `keys`
+    are four words: two for these hashes, and two for those of the turns.
     """
     strata = min(joint.workers, MOST_STRATA)
-    keys = jax.random.bits(jax.random.fold_in(joint.key, 1), (4,), jnp.uint32)
     row = jnp.uint32(first) + lax.broadcasted_iota(jnp.uint32, (rows, 1), 0)
     row *= jnp.uint32(joint.workers)
     worker = joint.worker.astype(jnp.uint32)
@@ -223,9 +225,10 @@ def bits_for(stream: Stream, rows: int, half: int, offset: int, first: int = 0) 
     """
     if not isinstance(stream, Joint):
         return Bits(jax.random.bits(stream, (2,), jnp.uint32), rows, half, offset)
-    order = order_for(stream, rows, first)
-    words = jax.random.bits(jax.random.fold_in(stream.key, 0), (2,), jnp.uint32)
-    return Bits(words, rows, half, offset, order)
+    words = jax.random.bits(stream.key, (6,), jnp.uint32)
+    return Bits(
+        words[:2], rows, half, offset, order_for(stream, words[2:], rows, first)
+    )
 
 
 def counter_words(key: Array, index: Array) -> Array:

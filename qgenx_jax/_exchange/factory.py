@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from qgenx_jax import _checks, _random
+from qgenx_jax._codec.bits import ROUNDINGS
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange import choice, groups
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
 from qgenx_jax._exchange.sharded import sharded
-from qgenx_jax._exchange.streams import ROUNDINGS
 from qgenx_jax._exchange.traffic import DEFAULT, Link
 from qgenx_jax._types import AxisName, LeafPredicate
 

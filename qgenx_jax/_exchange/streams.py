@@ -8,8 +8,6 @@ from qgenx_jax._codec.bits import Joint, Stream
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import axes
 
-ROUNDINGS = ("correlated", "independent")
-
 
 def streams_of(
     key: Array, vectors: Sequence[Array], axis_name: AxisName, rounding: str

@@ -5,12 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from qgenx_jax import _checks
-from qgenx_jax._codec.bits import MOST_STRATA
+from qgenx_jax._codec.bits import MOST_STRATA, ROUNDINGS
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._types import Array
 from qgenx_jax.bounds import given_vector
-
-ROUNDINGS = ("correlated", "independent")
 
 
 def mean_variance(
@@ -33,7 +31,7 @@ def mean_variance(
 
     with p_ka = clip(K p_k - a, 0, 1), a = 0 .. K - 1: each worker is in a stratum of
     its own (Suresh et al., 2022). So correlated rounding never has the larger variance,
-    and of equal vectors at most that of one rounding over K^2. Beyond 256 workers
+    and of equal vectors at most g^2 / (4 K^2) for a coordinate. Beyond 256 workers
     several are in one of 256 strata, fewer than by chance, and it stays below.
 
     It is that of `all_gather`, and of the first phase of `reduce_scatter` with buckets

@@ -124,7 +124,8 @@ def test_a_worker_takes_every_value_of_shared_bits_once(workers):
     """All 2^16 of them, so that its own rounding is as uniform as the hash."""
     words = jnp.arange(2**16, dtype=jnp.uint32)[None] << 16
     for worker in (0, workers - 1):
-        order = random_bits.order_for(joint(workers, worker), 4, 9)
+        keys = jnp.arange(4, dtype=jnp.uint32)
+        order = random_bits.order_for(joint(workers, worker), keys, 4, 9)
         for garbage in (0, 2**16 - 1):  # the other coordinate's bits
             found = jax.jit(order.of)(words | jnp.uint32(garbage)) >> 16
             for row in np.asarray(found):
@@ -137,10 +138,9 @@ def test_orders_of_shared_bits_equal_a_transcription(workers):
     """Ranks of hashes, strata from ceil(a 2^16 / S) on, and turns within them."""
     rows, first, worker, strata = 3, 5, workers // 2, min(workers, 256)
     stream = joint(workers, worker, seed=4)
-    key = jax.random.fold_in(stream.key, 1)
-    keys = np.asarray(jax.random.bits(key, (4,), jnp.uint32))
+    keys = np.asarray(jax.random.bits(stream.key, (6,), jnp.uint32))[2:]
     h = np.random.default_rng(0).integers(0, 2**16, 50)
-    order = random_bits.order_for(stream, rows, first)
+    order = random_bits.bits_for(stream, rows, 4, 0, first).order
     words = jnp.broadcast_to(jnp.asarray(h, jnp.uint32) << 16, (rows, h.size))
     found = np.asarray(jax.jit(order.of)(words) >> 16)
     ends = [-(-(a + 1) * 2**16 // strata) for a in range(strata)]

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import qgenx_jax as qgenx
-from qgenx_jax._codec.bits import Joint
+from qgenx_jax._codec.bits import ROUNDINGS, Joint
 from qgenx_jax._exchange import streams
 from qgenx_jax.bounds import exact_variance, mean_variance
 from tests.lib.helpers import AXIS, vectors, within_5_sigma
@@ -105,7 +105,7 @@ def test_two_phases_and_hosts_round_together_too():
     flats = np.broadcast_to(vectors(1, 4 * 64, seed=7), (4, 4 * 64))
     first, second = qgenx.uniform(2, bucket_size=64), qgenx.uniform(8, bucket_size=64)
     found = {}
-    for rounding in streams.ROUNDINGS:
+    for rounding in ROUNDINGS:
         settings = {"collective": "reduce_scatter", "second": second}
         means, _ = drawn(first, flats, rounding=rounding, **settings)
         found[rounding] = ((means - flats[0]) ** 2).sum(axis=1).mean()
