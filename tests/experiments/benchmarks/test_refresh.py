@@ -1,8 +1,5 @@
 """The benchmark of refreshes runs, and times what it says; no test times it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from absl import app, flags
@@ -10,8 +7,8 @@ from absl.testing import flagsaver
 
 import qgenx_jax as qgenx
 from experiments.common import tables
-from tests.lib.helpers import compiling_plainly, plainly_compiled
-from tests.lib.programs import imported
+from tests.lib.helpers import compiling_plainly
+from tests.lib.programs import imported, ran
 
 NAME = "experiments.benchmarks.refresh"
 
@@ -25,20 +22,12 @@ def program():
 
 
 def test_the_command_prints_and_writes_a_table(tmp_path):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", NAME, "--bits=2", "--laws=normal", "--size=64"),
-            *("--workers=2", "--rounds=1", "--compiles=1", "--iterations=300"),
-            *("--seconds=0.5", f"--output={tmp_path}"),
-        ],
-        env=plainly_compiled(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    printed = ran(
+        *("-m", NAME, "--bits=2", "--laws=normal", "--size=64"),
+        *("--workers=2", "--rounds=1", "--compiles=1", "--iterations=300"),
+        *("--seconds=0.5", f"--output={tmp_path}"),
     )
-    assert done.returncode == 0, done.stderr
-    assert "2 workers by devices, 64 coordinates; 2 refreshes in 300 it" in done.stdout
+    assert "2 workers by devices, 64 coordinates; 2 refreshes in 300 it" in printed
     (row,) = tables.read_csv(tmp_path / "refresh.csv")
     assert (row["bits"], row["law"]) == ("2", "normal")
     more = float(row["adaptive"]) - float(row["compile s, uniform"])
@@ -49,7 +38,7 @@ def test_the_command_prints_and_writes_a_table(tmp_path):
     percent = float(row["with compile"].removesuffix("%"))
     assert percent == pytest.approx(100 * (2 * refresh + more) / 150, abs=6e-4)
     for column in row:
-        assert column in done.stdout
+        assert column in printed
 
 
 def test_one_program_fits_levels_at_the_first_exchange_and_at_the_second_not(program):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.lib.helpers import plainly_compiled
+from tests.lib.programs import ran
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -23,18 +23,10 @@ app.run(training_step.main)
 
 def run(tmp_path, start, *arguments):
     table = tmp_path / "table.csv"
-    command = [sys.executable, *start, "--rounds=1", "--latent=3"]
-    done = subprocess.run(
-        [*command, f"--output={table}", *arguments],
-        env=plainly_compiled(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    few = ("--rounds=1", "--latent=3")
+    printed = ran(*start, *few, f"--output={table}", *arguments)
     with table.open(newline="") as file:
-        return list(csv.DictReader(file)), done.stdout
+        return list(csv.DictReader(file)), printed
 
 
 def test_without_pytorch_our_side_and_the_shares_are_printed(tmp_path):

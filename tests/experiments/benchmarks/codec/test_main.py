@@ -1,44 +1,32 @@
 """The codec benchmark as a command; nothing is timed."""
 
-import subprocess
-import sys
-
 from experiments.benchmarks.codec import calls as codec_calls
 from experiments.benchmarks.codec import table as codec_table
 from experiments.common import tables
-from tests.lib.helpers import plainly_compiled
+from tests.lib.programs import ran
 
 
 def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
     folder = tmp_path / "folder"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.benchmarks.codec",
-            "--exponents=10",
-            "--bits=4",
-            "--families=uniform,levels",
-            "--payloads=2",
-            "--rounds=2",
-            "--threads=1",
-            f"--output={folder}",
-        ],
-        env=plainly_compiled(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    printed = ran(
+        "-m",
+        "experiments.benchmarks.codec",
+        "--exponents=10",
+        "--bits=4",
+        "--families=uniform,levels",
+        "--payloads=2",
+        "--rounds=2",
+        "--threads=1",
+        f"--output={folder}",
     )
-    assert done.returncode == 0, done.stderr
     rows = tables.read_csv(folder / "codec.csv")
     found = [(row["family"], row["bits"], row["size"]) for row in rows]
     assert found == [
         ("uniform", "4", "1024"),
         ("levels", "4", "1024"),
     ]
-    assert "1 threads; jax" in done.stdout
-    assert "2 of 2: levels, 4 bits, 2^10: encode / x+1 is" in done.stdout
+    assert "1 threads; jax" in printed
+    assert "2 of 2: levels, 4 bits, 2^10: encode / x+1 is" in printed
     assert {float(row["bits per coordinate"]) for row in rows} == {4 + 32 / 1024}
     for name in codec_table.CALLS:
         is_peer = "QSGD" in name
@@ -47,6 +35,6 @@ def test_the_command_prints_and_writes_a_table_and_a_figure(tmp_path):
             if "PyTorch" in name:
                 is_there &= codec_calls.HAS_TORCH
             assert bool(row[f"{name} ms"]) == is_there, f"{name} of {row}"
-        assert name in done.stdout
+        assert name in printed
     assert all(float(row["average / floor, best"]) > 0 for row in rows)
     assert (folder / "codec.png").read_bytes().startswith(b"\x89PNG")

@@ -1,36 +1,24 @@
 """The exchange benchmark as a command; nothing is timed."""
 
-import subprocess
-import sys
-
 import pytest
 
 from experiments.common import tables
-from tests.lib.helpers import plainly_compiled
+from tests.lib.programs import ran
 
 
 def test_the_command_measures_on_devices_and_on_processes(tmp_path):
     folder = tmp_path / "folder"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "experiments.benchmarks.exchange",
-            "--workers=2",
-            "--collectives=reduce_scatter,hierarchical",
-            "--bits=4",
-            "--exponents=10",
-            "--rounds=2",
-            f"--output={folder}",
-        ],
-        env=plainly_compiled(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    printed = ran(
+        "-m",
+        "experiments.benchmarks.exchange",
+        "--workers=2",
+        "--collectives=reduce_scatter,hierarchical",
+        "--bits=4",
+        "--exponents=10",
+        "--rounds=2",
+        f"--output={folder}",
     )
-    assert done.returncode == 0, done.stderr
-    assert "hierarchical is left out at the prime K = 2" in done.stdout
+    assert "hierarchical is left out at the prime K = 2" in printed
     rows = tables.read_csv(folder / "exchange.csv")
     found = [(row["where"], row["collective"], row["sent bytes"]) for row in rows]
     # of K = 2: exact sends a vector, of 1024 * 4 bytes; reduce_scatter twice half a
@@ -43,5 +31,5 @@ def test_the_command_measures_on_devices_and_on_processes(tmp_path):
         assert float(row["volume bound"]) == pytest.approx(bound)
         reached = float(row["speed-up"]) / bound
         assert float(row["efficiency"]) == pytest.approx(reached)
-    assert "efficiency" in done.stdout
+    assert "efficiency" in printed
     assert (folder / "exchange.png").read_bytes().startswith(b"\x89PNG")
