@@ -66,7 +66,7 @@ class Config:
     process: int = _field(0, "which of them this is")
     wait_seconds: int = _field(300, "at the start, for the other processes to join")
     iterations: int = _field(
-        1000, "of the optimizer, n_critic times one or two oracle calls each"
+        800, "of the optimizer, n_critic times one or two oracle calls each"
     )
     batch_size: int = _field(16, "pictures per worker and oracle call")
     model: str = _field("dcgan", f"one of {', '.join(NAMES)}")
@@ -116,7 +116,7 @@ class Config:
         "constant", f"of both learning rates: one of {', '.join(get_args(Decay))}"
     )
     decay_iterations: int = _field(
-        1000, "after which a rate that decays stays; not those of the run"
+        800, "after which a rate that decays stays; not those of the run"
     )
     decay_to: float = _field(0.0, "the fraction of itself at which a rate stays")
     n_critic: int = _field(
