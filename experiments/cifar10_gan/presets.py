@@ -6,8 +6,8 @@ comparable only with themselves; "peak memory" is the largest resident set.
 quickstart
     python -m experiments.cifar10_gan
     Embedded pictures, 3 workers, DCGAN pair of width 32, 4 bits, 800 iterations.
-    Time: about 200 s on 2 CPU cores, installation included.
-    Score: 0.37 at the start, 0.10 at the end, 0.07 of the moving average.
+    Time: 183 s on 2 CPU cores, without installation.
+    Score: 0.37 at the start, 0.08 at the end, 0.07 of the moving average.
     Peak memory: 1.5 GiB (20 iterations on 2 CPU cores, TensorBoard files written).
 
 cifar10_small
