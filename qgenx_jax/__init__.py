@@ -11,11 +11,12 @@ from qgenx_jax import entropy as entropy
 from qgenx_jax import problems as problems
 from qgenx_jax._adapt.fit import fit_levels as fit_levels
 from qgenx_jax._codec.families.adaptive import adaptive as adaptive
+from qgenx_jax._codec.families.dithered import dithered as dithered
 from qgenx_jax._codec.families.min_max import min_max as min_max
 from qgenx_jax._codec.families.uniform import uniform as uniform
 from qgenx_jax._codec.families.with_levels import exponential as exponential
 from qgenx_jax._codec.families.with_levels import user_levels as user_levels
-from qgenx_jax._codec.quantizer import Payload as Payload
+from qgenx_jax._codec.payload import Payload as Payload
 from qgenx_jax._codec.quantizer import Quantizer as Quantizer
 from qgenx_jax._exchange.exchange import Exchange as Exchange
 from qgenx_jax._exchange.factory import exchange as exchange

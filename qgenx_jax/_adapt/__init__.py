@@ -9,6 +9,7 @@ The files, each importing only from those before it:
 - `solvers`: levels of least expected variance under a law, in jit
 - `optimum`: the same by dynamic programming on the host, to measure solvers by
 - `fit`: levels for given vectors, by hand
+- `bends`: the bend of a dither's curve, of least expected variance
 - `refit`: a quantizer's levels, fitted to what it is about to encode
 
 Words mean one thing each in here:

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from qgenx_jax._adapt import solvers
+from qgenx_jax._adapt import bends, solvers
 from qgenx_jax._adapt.fit import predicted
-from qgenx_jax._adapt.statistics import Statistics, summed_up
+from qgenx_jax._adapt.statistics import Statistics, histogram_statistics, summed_up
 from qgenx_jax._adapt.tables import kind_of
+from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._codec.rounding import FAMILIES
@@ -18,6 +19,9 @@ def statistics(quantizer: Quantizer, vector: Array) -> Statistics:
     """What a vector is summed up by, for an adaptive quantizer that will encode it."""
     shape, refresh = _of(quantizer)
     buckets: Any = {"bucket_size": quantizer.bucket_size, "norm": quantizer.norm}
+    if isinstance(shape, Bend):
+        counts: Any = {"signed": False, "mirrored": True, "ends": True}
+        return histogram_statistics(vector, **counts, **buckets)
     return summed_up(vector, refresh.law, kind_of(shape), **buckets)
 
 
@@ -36,6 +40,10 @@ def refitted(
         Levels and error, of the shapes and dtypes given.
     """
     shape, refresh = _of(quantizer)
+    if isinstance(shape, Bend):
+        table, expected = bends.refitted(quantizer.bits, total, levels)
+        known = (total.energy > 0) & jnp.isfinite(expected)
+        return table, jnp.where(known, expected.astype(error.dtype), error)
     kind = kind_of(shape)
     law = total.law(signed=shape.signed)
     dtype = jnp.result_type(total.energy)
@@ -50,7 +58,7 @@ def refitted(
     return table[int(shape.zero) :].astype(levels.dtype), expected
 
 
-def _of(quantizer: Quantizer) -> tuple[Shape, Any]:
+def _of(quantizer: Quantizer) -> tuple[Shape | Bend, Any]:
     shape = FAMILIES[quantizer.family].takes_levels
     assert shape is not None  # `adaptive` makes none of another family
     return shape, quantizer.refresh

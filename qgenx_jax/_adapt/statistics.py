@@ -112,6 +112,7 @@ def histogram_statistics(
     norm: float,
     signed: bool,
     mirrored: bool = False,
+    ends: bool = False,
 ) -> HistogramStatistics:
     """The weighted histogram of a vector's normalised coordinates, or magnitudes.
 
@@ -121,11 +122,12 @@ def histogram_statistics(
         norm: q, as the quantizer's.
         signed: whether signs are kept.
         mirrored: whether tables of magnitudes lack 0: then u = 0 counts too.
+        ends: whether u = 1 counts, too, which is no level of a dither.
     """
     coordinates, norms, real = _normalised(vector, bucket_size, norm)
     u = coordinates if signed else jnp.abs(coordinates)
     one = 1 - 4 * float(jnp.finfo(u.dtype).eps)  # a quotient's rounding below 1
-    kept = real & (jnp.abs(u) < one)
+    kept = real & (ends | (jnp.abs(u) < one))
     if not (signed or mirrored):
         kept &= u > 0
     weights = jnp.where(kept, norms**2, 0)

@@ -4,14 +4,17 @@ The files, each importing only from those before it:
 
 - `levels`: tables of levels, checked, searched and looked up
 - `scales`: maxima and norms of buckets, numbers of few significant bits
+- `bend`: the curves of companded dithers
 - `packing`: codes of b bits, and floats, to bytes and back
+- `orders`: one-to-one maps of 16 bits
 - `bits`: the 16 random bits of each coordinate, a hash of key and position
 - `fusion`: where XLA's fusion has to stop
 - `rounding`: what a family of quantizers has to do, and the table of families
 - `records`: buckets to records and back, step by step
 - `coder`: a vector to bytes, bytes to a mean, bytes to a mean to bytes
 - `schedule`: when levels are fitted anew
-- `quantizer`: the public description, payloads, and the coder of both
+- `payload`: what a worker sends for one array
+- `quantizer`: the public description, and the coder of it
 - `families`: one file for each family, which enters the table, with its factory
 
 Words mean one thing each in here:

@@ -36,14 +36,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from qgenx_jax._codec.orders import Order, Turned, ends
 from qgenx_jax._types import Array
 
 ROUNDINGS = ("correlated", "independent")
 """By bits that workers share, or by each one's own."""
 MOST_STRATA = 256
 """Of more workers several share a stratum, fewer than by chance."""
-FEW_STRATA = 5
-"""Strata that a number is looked for in one by one."""
 
 
 @jax.tree_util.register_dataclass
@@ -53,13 +52,18 @@ class Joint:
 
     Attributes:
         key: a PRNG key, alike on all.
-        worker: its number, int32 of shape ().
+        worker: its number, int32 of shape (); or those that rows came from, (rows,).
         workers: K, at least 2.
+        order: in which each takes the bits: "strata", as above, or, for dithers, turned
+            round: "evenly", by multiples of 2^16 / K, no two workers by the same one,
+            or "apart", each by a number of its own; all anew for each bucket. "own" is
+            of bits that are not shared, by the key `own`.
     """
 
     key: Array
     worker: Array
     workers: int = dataclasses.field(metadata={"static": True})
+    order: str = dataclasses.field(default="strata", metadata={"static": True})
 
 
 Stream: TypeAlias = Array | Joint
@@ -70,7 +74,7 @@ def folded(stream: Stream, number: Array | int) -> Stream:
     """Another stream, of the same workers, for each number."""
     if isinstance(stream, Joint):
         key = jax.random.fold_in(stream.key, number)
-        return Joint(key, stream.worker, stream.workers)
+        return dataclasses.replace(stream, key=key)
     return jax.random.fold_in(stream, number)
 
 
@@ -79,6 +83,28 @@ def own(stream: Stream) -> Array:
     if isinstance(stream, Joint):
         return jax.random.fold_in(stream.key, stream.worker)
     return stream
+
+
+def of_all(stream: Stream) -> Stream:
+    """Of K workers' rows, in their order; a key of one's own is that of one row."""
+    if isinstance(stream, Joint):
+        every = jnp.arange(stream.workers, dtype=jnp.int32)
+        return dataclasses.replace(stream, worker=every)
+    return stream
+
+
+def of_one(stream: Stream) -> Stream:
+    """Of this worker's one row."""
+    if isinstance(stream, Joint):
+        return dataclasses.replace(stream, worker=stream.worker[None])
+    return stream
+
+
+def own_keys(stream: Stream) -> Array:
+    """The keys `own` of the workers that rows came from: (rows,)."""
+    if isinstance(stream, Joint):
+        return jax.vmap(lambda k: jax.random.fold_in(stream.key, k))(stream.worker)
+    return stream[None]
 
 
 class Bits(NamedTuple):
@@ -100,7 +126,7 @@ class Bits(NamedTuple):
     rows: int
     half: int
     offset: int
-    order: "Order | None" = None
+    order: Order | Turned | None = None
 
     def piece(self, start: int, length: int) -> Array:
         """Those of coordinates start to start + length, all in one half.
@@ -121,74 +147,25 @@ class Bits(NamedTuple):
         bits = words >> 16 if upper else words & jnp.uint32(2**16 - 1)
         return bits.astype(jnp.int32)
 
+    def runs(self, count: int, length: int) -> Array:
+        """Those of rows that are read in runs: int32 (rows, count, length).
 
-class Order(NamedTuple):
-    """A one-to-one map of 16 bits for each row, in which a worker takes shared bits.
-
-    Of S strata, number a has the numbers from ceil(a 2^16 / S) on.
-
-    Attributes:
-        shift: where the stratum begins that stratum 0 goes to, uint32 (rows, 1).
-        turn: what is added within a stratum, less than any has, uint32 (rows, 1).
-        strata: S, 2 to MOST_STRATA.
-    """
-
-    shift: Array
-    turn: Array
-    strata: int
-
-    def of(self, words: Array) -> Array:
-        """Words (rows, any) whose upper halves are mapped: uint32."""
-        if 2**16 % self.strata == 0:  # to move and turn is to flip bits
-            return words ^ ((self.shift | self.turn) << 16)
-        moved = words + (self.shift << 16)
-        if self.strata <= FEW_STRATA:
-            return self._by_comparing(moved)
-        half = moved >> 16
-        end, size = _ends(half * jnp.uint32(self.strata) >> 16, self.strata)
-        turned = half + self.turn
-        return jnp.where(turned >= end, turned - size, turned) << 16
-
-    def _by_comparing(self, moved: Array) -> Array:
-        """The stratum by comparisons, which for few are less than two products.
-
-        As signed numbers, 2^31 less, since CPUs have no comparison of unsigned ones.
+        What follows a row's end has bits, too.
         """
-        ends = [-(-(a + 1) * 2**16 // self.strata) for a in range(self.strata)]
-        sizes = [end - before for end, before in zip(ends, [0, *ends], strict=False)]
-        sign = jnp.uint32(2**31)
-        turn, moved = self.turn << 16, _signed(moved + sign)
-        # the last number that is turned forward, and how far the others are moved
-        last = _signed(jnp.uint32(2**31 - 1) - turn)
-        back = _signed(turn - jnp.uint32(sizes[-1] << 16) + sign)
-        for a in reversed(range(self.strata - 1)):
-            end = jnp.uint32(ends[a] << 16) - sign
-            is_below, last_here = moved < _signed(end), _signed(end - 1 - turn)
-            last = jnp.where(is_below, last_here, last)
-            if sizes[a] != sizes[a + 1]:
-                back_here = _signed(turn - jnp.uint32(sizes[a] << 16) + sign)
-                back = jnp.where(is_below, back_here, back)
-        turned = moved + jnp.where(moved > last, back, _signed(turn + sign))
-        return lax.bitcast_convert_type(turned, jnp.uint32)
+        shape = (self.rows, count, length)
+        place = lax.broadcasted_iota(jnp.uint32, shape, 1) * jnp.uint32(length)
+        place += lax.broadcasted_iota(jnp.uint32, shape, 2)
+        is_lower = place >= jnp.uint32(self.half)
+        index = place - jnp.where(is_lower, jnp.uint32(self.half), jnp.uint32(0))
+        index += lax.broadcasted_iota(jnp.uint32, shape, 0) * jnp.uint32(self.half)
+        words = counter_words(self.key, index + jnp.uint32(self.offset))
+        words = jnp.where(is_lower, words << 16, words)
+        if self.order is not None:
+            words = self.order.of(words)
+        return (words >> 16).astype(jnp.int32)
 
 
-def _signed(words: Array) -> Array:
-    return lax.bitcast_convert_type(words, jnp.int32)
-
-
-def _ends(stratum: Array, strata: int) -> tuple[Array, Array]:
-    """ceil((a + 1) 2^16 / S), and how many numbers the stratum a has: uint32.
-
-    By a product with 2^32 / S, rounded down: exact for S up to 255 that are no powers
-    of two, as quotients that are not whole numbers are at least 1 / S away from one.
-    """
-    each = jnp.uint32(2**32 // strata)
-    product = stratum * each
-    last, before = (product + (each - 1)) >> 16, (product - 1) >> 16
-    return last + 1, (last - before) & jnp.uint32(2**16 - 1)
-
-
-def order_for(joint: Joint, keys: Array, rows: int, first: int) -> Order:
+def order_for(joint: Joint, keys: Array, rows: int, first: int) -> Order | Turned:
     """In which order a worker takes the bits of rows, `first` the number of the first.
 
     Its stratum is the rank of its hash among those of all workers for the row; among
@@ -199,21 +176,39 @@ def order_for(joint: Joint, keys: Array, rows: int, first: int) -> Order:
     row = jnp.uint32(first) + lax.broadcasted_iota(jnp.uint32, (rows, 1), 0)
     row *= jnp.uint32(joint.workers)
     worker = joint.worker.astype(jnp.uint32)
+    if joint.order == "apart":
+        return Turned(counter_words(keys[2:], row + worker) >> 16)
     others = lax.broadcasted_iota(jnp.uint32, (1, joint.workers), 1)
     hashes, mine = (counter_words(keys[:2], row + k) for k in (others, worker))
     precedes = (hashes < mine) | ((hashes == mine) & (others < worker))
     rank = jnp.sum(precedes, axis=1, keepdims=True, dtype=jnp.uint32)
+    if joint.order == "evenly":
+        return Turned((rank << 16) // jnp.uint32(joint.workers))
     if joint.workers > strata:
         rank %= jnp.uint32(strata)
     turn = counter_words(keys[2:], row + worker) >> 16
     turn = (turn * jnp.uint32(2**16 // strata)) >> 16
     if 2**16 % strata == 0:
         return Order(rank * jnp.uint32(2**16 // strata), turn, strata)
-    end, size = _ends(rank, strata)
+    end, size = ends(rank, strata)
     return Order(end - size, turn, strata)
 
 
-def bits_for(stream: Stream, rows: int, half: int, offset: int, first: int = 0) -> Bits:
+def words_of(stream: Stream) -> Array:
+    """What all bits of a stream are made of: uint32."""
+    if isinstance(stream, Joint) and stream.order != "own":
+        return jax.random.bits(stream.key, (6,), jnp.uint32)
+    return jax.random.bits(own(stream), (2,), jnp.uint32)
+
+
+def bits_for(
+    stream: Stream,
+    rows: int,
+    half: int,
+    offset: int,
+    first: int = 0,
+    words: Array | None = None,
+) -> Bits:
     """The bits of rows of 2 * half coordinates.
 
     Args:
@@ -222,13 +217,13 @@ def bits_for(stream: Stream, rows: int, half: int, offset: int, first: int = 0) 
         half: words of a row; offset plus rows * half is at most 2**32.
         offset: how many words others of this key have used.
         first: how many rows others of this key had.
+        words: `words_of` the stream, where they are known.
     """
-    if not isinstance(stream, Joint):
-        return Bits(jax.random.bits(stream, (2,), jnp.uint32), rows, half, offset)
-    words = jax.random.bits(stream.key, (6,), jnp.uint32)
-    return Bits(
-        words[:2], rows, half, offset, order_for(stream, words[2:], rows, first)
-    )
+    words = words_of(stream) if words is None else words
+    order = None
+    if isinstance(stream, Joint) and stream.order != "own":
+        order = order_for(stream, words[2:], rows, first)
+    return Bits(words[:2], rows, half, offset, order)
 
 
 def counter_words(key: Array, index: Array) -> Array:

@@ -53,11 +53,19 @@ class Coder(Protocol):
         """
         ...
 
-    def mean(self, rows: Array, size: int, start: int = 0) -> list[Array]:
+    @property
+    def dithers(self) -> bool:
+        """Whether `mean` needs the stream that its rows were encoded by."""
+        ...
+
+    def mean(
+        self, rows: Array, size: int, start: int = 0, stream: Stream | None = None
+    ) -> list[Array]:
         """The mean of K vectors of `size` coordinates, from bytes (K, any).
 
         Those of a row begin at `start`; others may follow. Vectors are added up in the
-        order of the rows.
+        order of the rows. A coder that dithers takes the stream of the rows, see
+        `bits.of_all`.
 
         Returns:
             Flat arrays, one after the other: the full buckets, and the short one.
@@ -72,10 +80,12 @@ class Coder(Protocol):
         second: Any,
         key: Array,
         real: Array | None,
+        stream: Stream | None = None,
     ) -> Array:
         """The bytes by a second coder, of the same kind, of what `mean` gives.
 
-        What follows the first `real` coordinates is padding; None if nothing is.
+        What follows the first `real` coordinates is padding; None if nothing is. The
+        second coder's are by the key.
         """
         ...
 
@@ -110,6 +120,11 @@ class Quantized:
         return self.rounding.keeps_zeros
 
     @property
+    def dithers(self) -> bool:
+        """See `Coder`."""
+        return self.rounding.dithers
+
+    @property
     def bucket_size(self) -> int | None:
         """See `Coder`."""
         return self.form.bucket_size
@@ -134,10 +149,18 @@ class Quantized:
         return _flat(fusion.apart(encode, self.rounding, stream, vector))
 
     @functools.partial(jax.jit, static_argnames=("size", "start"))
-    def mean(self, rows: Array, size: int, start: int = 0) -> list[Array]:
+    def mean(
+        self, rows: Array, size: int, start: int = 0, stream: Stream | None = None
+    ) -> list[Array]:
         """See `Coder`."""
         mean = functools.partial(records.mean, self.form, size, start)
-        return [x.reshape(-1) for x in fusion.apart(mean, self.rounding, rows)]
+        found = fusion.apart(mean, self.rounding, rows, self._known(stream))
+        return [x.reshape(-1) for x in found]
+
+    def _known(self, stream: Stream | None) -> Stream | None:
+        """The stream, where `mean` takes one."""
+        assert not self.dithers or stream is not None
+        return stream if self.dithers else None
 
     @functools.partial(jax.jit, static_argnames=("size", "start"))
     def recode(
@@ -148,6 +171,7 @@ class Quantized:
         second: "Quantized",
         key: Array,
         real: Array | None,
+        stream: Stream | None = None,
     ) -> Array:
         """See `Coder`; the bytes of `mean`, `fill` and `encode`, one after the other.
 
@@ -158,8 +182,8 @@ class Quantized:
         """
         then = second.form
 
-        def mean(by: Rounding, rows: Array) -> list[Array]:
-            return records.mean(self.form, size, start, by, rows)
+        def mean(by: Rounding, rows: Array, sent: Stream | None) -> list[Array]:
+            return records.mean(self.form, size, start, by, rows, sent)
 
         def cut(means: Sequence[Array]) -> Sequence[Array]:
             # to the second coder's buckets, by a reshape where they are the same
@@ -173,13 +197,14 @@ class Quantized:
         encode = functools.partial(records.encode, then, size)
 
         def at_once(by: Rounding, again: Rounding, key: Array, rows: Array) -> list:
-            return encode(again, key, cut(mean(by, rows)))
+            return encode(again, key, cut(mean(by, rows, None)))
 
         count, by, again = rows.shape[0], self.rounding, second.rounding
+        sent = self._known(stream)
         # codes of several parts are stored before they are packed; a mean that is not
         # would be computed for each part
         if records.is_better_stored(by, count) or not packing.is_one_part(then.bits):
-            means = cut(fusion.apart(mean, by, rows))
+            means = cut(fusion.apart(mean, by, rows, sent))
             return _flat(fusion.apart(encode, again, key, means))
         return _flat(fusion.apart(at_once, by, again, key, rows))
 
@@ -198,6 +223,11 @@ class Raw(NamedTuple):
     def keeps_zeros(self) -> bool:
         """See `Coder`."""
         return True
+
+    @property
+    def dithers(self) -> bool:
+        """See `Coder`."""
+        return False
 
     @property
     def bucket_size(self) -> int | None:
@@ -222,8 +252,11 @@ class Raw(NamedTuple):
         del stream
         return packing.to_bytes(vector[:size].astype(self.dtype))
 
-    def mean(self, rows: Array, size: int, start: int = 0) -> list[Array]:
+    def mean(
+        self, rows: Array, size: int, start: int = 0, stream: Stream | None = None
+    ) -> list[Array]:
         """See `Coder`; in a dtype that sums can be kept in."""
+        del stream
         rows = rows[:, start : start + self.n_bytes(size)]
 
         def term(k: Any) -> Array:
@@ -240,8 +273,9 @@ class Raw(NamedTuple):
         second: "Raw",
         key: Array,
         real: Array | None,
+        stream: Stream | None = None,
     ) -> Array:
         """See `Coder`."""
-        del real  # a mean's padding is as good as any
+        del real, stream  # a mean's padding is as good as any
         (mean,) = self.mean(rows, size, start)
         return second.encode(key, mean, size)

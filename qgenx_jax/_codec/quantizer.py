@@ -9,96 +9,36 @@ l_tau <= |v_i| / n <= l_{tau+1} being neighbouring levels and xi the place betwe
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks, _random
-from qgenx_jax._codec import fusion, levels, records
+from qgenx_jax._codec import bend, fusion, levels, records
+from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.coder import Quantized
+from qgenx_jax._codec.levels import Shape
+from qgenx_jax._codec.payload import Payload
 from qgenx_jax._codec.rounding import FAMILIES
 from qgenx_jax._codec.schedule import Refresh
 from qgenx_jax._types import Array
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
-class Payload:
-    """What one worker sends for one array: a record for each bucket.
-
-    A record is the bucket's packed codes and then what its coordinates share, as
-    float32, bfloat16 where scales have 16 bits or, for a float64 array, float64: a
-    scale, which is the norm up to a factor between 1/2 and 1, or for `min_max` the
-    minimum and a scale. NaN marks a bucket that held a NaN or an infinity.
-    `Quantizer.records` opens them.
-
-    Attributes:
-        data: uint8 of shape (bytes,), record after record.
-        shape: shape of the array.
-        dtype: dtype of the array.
-        quantizer: the one that encoded it; None if it is not known, for bytes that came
-            from elsewhere.
-        other_levels: whether it was given levels other than its own.
-    """
-
-    data: Array
-    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
-    dtype: np.dtype = dataclasses.field(metadata={"static": True})
-    quantizer: Any = dataclasses.field(default=None, metadata={"static": True})
-    other_levels: bool = dataclasses.field(default=False, metadata={"static": True})
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the wire."""
-        return self.data.size
-
-    def check(self, n_bytes: int, quantizer: Any) -> None:
-        """Checks that a quantizer, whose payloads have so many bytes, may open it.
-
-        Raises:
-            ValueError: if the payload is another one's, or has other bytes.
-        """
-        way_out = "decode it with the quantizer that encoded it"
-        if self.quantizer not in (None, quantizer):
-            rule = f"must be encoded by {quantizer}"
-            raise _checks.refuse("payload", rule, self.quantizer, way_out)
-        found = jax.ShapeDtypeStruct(self.data.shape, self.data.dtype)
-        if found != jax.ShapeDtypeStruct((n_bytes,), np.uint8):
-            rule = f"must be {n_bytes} bytes for {quantizer} and the shape {self.shape}"
-            raise _checks.refuse("payload", rule, found, way_out)
-
-    def check_levels(self, levels: Array | None) -> None:
-        """Checks that levels are given where they were given to the encoder.
-
-        Raises:
-            ValueError: if they are not.
-        """
-        if self.quantizer is not None and self.other_levels != (levels is not None):
-            there = "with levels" if self.other_levels else "without levels"
-            raise _checks.refuse(
-                "levels",
-                "must be given to decode exactly where they were given to encode",
-                _checks.Text(f"a payload encoded {there}"),
-                "give both the same levels",
-            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantizer:
     """A static, hashable description of a quantizer.
 
-    Made by `uniform`, `exponential`, `min_max`, `user_levels` and `adaptive`, which
-    document it.
+    Made by `uniform`, `exponential`, `min_max`, `user_levels`, `adaptive` and
+    `dithered`, which document it.
 
     Attributes:
-        family: "uniform", "exponential", "min_max", "levels", "levels_without_zero" or
-            "signed_levels".
+        family: "uniform", "exponential", "min_max", "levels", "levels_without_zero",
+            "signed_levels" or "dithered".
         bits: per coordinate, sign included.
         norm: q of the bucket norm ||v||_q: 1, 2 or infinity; infinity for "min_max".
         bucket_size: coordinates that share a norm; None for one bucket.
-        levels: of the families with a table; () otherwise.
+        levels: of the families with a table; the bend of "dithered"; () otherwise.
         refresh: when an exchange fits levels anew, and how; None for never.
         scale_bits: of what a bucket's coordinates share on the wire, 32 or 16; with
             float64 vectors 32 stands for 64, and 16 is refused.
@@ -136,7 +76,9 @@ class Quantizer:
                 self.levels,
                 "make the quantizer by uniform, exponential, min_max or user_levels",
             )
-        if family.takes_levels is not None:
+        if isinstance(family.takes_levels, Bend):
+            bend.check(*self.levels)
+        elif family.takes_levels is not None:
             levels.check_levels(self.levels, family.takes_levels)
         fits = isinstance(self.refresh, Refresh) and family.takes_levels is not None
         if self.refresh is not None and not fits:
@@ -192,12 +134,20 @@ class Quantizer:
         data = coder_of(self, x.dtype, levels).encode(key, x.reshape(-1), x.size)
         return Payload(data, x.shape, np.dtype(x.dtype), self, levels is not None)
 
-    def decode(self, payload: Payload, levels: Array | None = None) -> Array:
+    def decode(
+        self,
+        payload: Payload,
+        levels: Array | None = None,
+        *,
+        key: _random.KeyOrSeed | None = None,
+    ) -> Array:
         """The array that a payload stands for.
 
         Args:
             payload: from `encode` of an equal quantizer.
             levels: those given to `encode`.
+            key: that given to `encode`, for `dithered`, whose random bits are taken off
+                again; another one gives an array that is wrong. Else to be left out.
 
         Returns:
             Array of the payload's shape and dtype. A bucket that held a NaN or an
@@ -205,14 +155,25 @@ class Quantizer:
 
         Raises:
             ValueError: if the payload is not one of this quantizer, or levels are
-                given here and were not there, or the other way around.
+                given here and were not there, or the other way around; without the key
+                of a dithered one, and with the key of another.
         """
         _checks.instance_of("payload", payload, Payload, "pass what encode returned")
         payload.check_levels(levels)
         coder = coder_of(self, payload.dtype, levels)
         size = math.prod(payload.shape)
         payload.check(coder.n_bytes(size), self)
-        flat = fusion.joined(coder.mean(payload.data[None], size), coder.form.wide)
+        if coder.dithers != (key is not None):
+            rule = "must be given with dithered quantizers, and left out with others"
+            way_out = (
+                "pass the key that encode had" if coder.dithers else "leave it out"
+            )
+            raise _checks.refuse("key", rule, key, way_out)
+        stream = None
+        if key is not None:
+            stream = _random.typed(_random.canonical_key(key))
+        means = coder.mean(payload.data[None], size, 0, stream)
+        flat = fusion.joined(means, coder.form.wide)
         return flat.reshape(payload.shape).astype(payload.dtype)
 
     def records(self, payload: Payload) -> list[tuple[Array, Array]]:
@@ -263,7 +224,10 @@ def coder_of(
             f"levels for {quantizer.family!r}",
             "make the quantizer by qgenx_jax.user_levels",
         )
-    if given is not None and shape is not None:
+    if given is not None and isinstance(shape, Bend):
+        table = bend.given(given)
+    elif given is not None:
+        assert isinstance(shape, Shape)
         table = levels.given(given, len(quantizer.levels), shape)
     elif quantizer.levels:
         table = jnp.asarray(quantizer.levels, jnp.float32)

@@ -7,8 +7,9 @@ A record is a bucket's bytes: its packed codes, then what its coordinates share.
 step is a function, called in one place, so that a profile can time it.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,9 @@ import numpy as np
 from jax import lax
 
 from qgenx_jax import _checks, _trees
-from qgenx_jax._codec import fusion, packing, scales
-from qgenx_jax._codec.bits import Bits, Stream, bits_for
-from qgenx_jax._codec.rounding import Rounding
+from qgenx_jax._codec import bits, fusion, packing, scales
+from qgenx_jax._codec.bits import Bits, Stream
+from qgenx_jax._codec.rounding import Dithering, Rounding
 from qgenx_jax._types import Array
 
 
@@ -106,14 +107,14 @@ def encode(
     for bucket in cut(form, size, vector):
         rows, length = bucket.shape
         # the short bucket's words follow those of the full ones
-        bits = bits_for(stream, rows, form.words(length), words, before)
+        drawn = bits.bits_for(stream, rows, form.words(length), words, before)
         words += rows * form.words(length)
         before += rows
         grid, meta = rounding.measure(bucket)
         if packing.is_one_part(form.bits):
-            pieces = round_pieces(form, rounding, grid, bits, bucket)
+            pieces = round_pieces(form, rounding, grid, drawn, bucket)
         else:
-            pieces = round_once(form, rounding, grid, bits, bucket)
+            pieces = round_once(form, rounding, grid, drawn, bucket)
         # exact: of a scale of 16 bits 8 are significant
         meta = meta.astype(form.sent)
         records.append(join(pack(form, pieces, length), meta))
@@ -128,7 +129,7 @@ def encode(
 
 
 def round_pieces(
-    form: Format, rounding: Rounding, grid: Any, bits: Bits, bucket: Array
+    form: Format, rounding: Rounding, grid: Any, drawn: Bits, bucket: Array
 ) -> list[Array]:
     """Codes of buckets (rows, length), in the pieces that `pack` takes.
 
@@ -140,8 +141,8 @@ def round_pieces(
     for start in range(0, packing.pieces_of(form.bits) * length, length):
         # a short bucket may end before its last pieces begin: those are all padding
         end = max(start, min(start + length, size))
-        r16, values = bits.piece(start, end - start), bucket[:, start:end]
-        if bits.order is not None and rounding.rounds_magnitudes:
+        r16, values = drawn.piece(start, end - start), bucket[:, start:end]
+        if drawn.order is not None and rounding.rounds_magnitudes:
             # more is up, for all workers: what rounds a magnitude up, or a value
             r16 = jnp.where(values < 0, r16 ^ (2**16 - 1), r16)
         codes = rounding.round(values, grid, r16)
@@ -151,13 +152,13 @@ def round_pieces(
 
 
 def round_once(
-    form: Format, rounding: Rounding, grid: Any, bits: Bits, bucket: Array
+    form: Format, rounding: Rounding, grid: Any, drawn: Bits, bucket: Array
 ) -> list[Array]:
     """`round_pieces`, stored: where parts of a code go to several bytes, each in a loop
     of its own, XLA would round in each.
     """
     codes = fusion.apart(
-        lambda x: jnp.concatenate(round_pieces(form, rounding, grid, bits, x), axis=1),
+        lambda x: jnp.concatenate(round_pieces(form, rounding, grid, drawn, x), axis=1),
         bucket,
     )
     length = form.piece(bucket.shape[1])
@@ -177,7 +178,12 @@ def join(packed: Array, meta: Array) -> Array:
 
 
 def mean(
-    form: Format, size: int, start: int, rounding: Rounding, payloads: Array
+    form: Format,
+    size: int,
+    start: int,
+    rounding: Rounding,
+    payloads: Array,
+    stream: Stream | None = None,
 ) -> list[Array]:
     """The mean of what K payloads stand for.
 
@@ -190,16 +196,21 @@ def mean(
         start: byte of each at which its records begin.
         rounding: of the coordinates.
         payloads: uint8 of shape (K, bytes).
+        stream: of the bits that rounded them, with the number of each payload's worker,
+            for roundings that dither.
 
     Returns:
         Values of the full and of the short buckets: (rows, ...), whose further axes
         make up a bucket in order.
     """
     count, means = payloads.shape[0], []
+    undithered = None if stream is None else _undithered(form, rounding, stream, size)
     for records in open_records(form, payloads, size, start):
 
         def term(k: Any, records: Records = records) -> tuple[Array, Array]:
             meta = records.meta(k)
+            if undithered is not None:
+                return undithered(records, k, meta), meta[-1]
             return rounding.values(records.codes(k), meta), meta[-1]
 
         total, sum_of_scales = _trees.add_up(count, term)
@@ -209,6 +220,30 @@ def mean(
             total = total.reshape(total.shape[0], -1)[:, : records.length]
         means.append(total)
     return means
+
+
+def _undithered(
+    form: Format, rounding: Rounding, stream: Stream, size: int
+) -> Callable[["Records", Any, list[Array]], Array]:
+    """The values of payload k's records, from the bits that `encode` has drawn."""
+    words = bits.words_of(stream)
+    (full, length), *short = form.buckets(size)
+    dithering = cast(Dithering, rounding)
+
+    def values(records: "Records", k: Any, meta: list[Array]) -> Array:
+        sender = stream
+        if isinstance(stream, bits.Joint):
+            sender = dataclasses.replace(stream, worker=stream.worker[k])
+        offset, first = 0, 0
+        if short and records.length == short[0][1]:
+            offset, first = full * form.words(length), full
+        rows, half = records.data.shape[1], form.words(records.length)
+        drawn = bits.bits_for(sender, rows, half, offset, first, words)
+        codes = records.codes(k)
+        _, runs, m = codes.shape
+        return dithering.undithered(codes, meta, drawn.runs(runs, m))
+
+    return values
 
 
 DECODED_TWICE = 4
@@ -221,7 +256,8 @@ def is_better_stored(rounding: Rounding, count: int) -> bool:
     So it is for more than a few payloads, and for levels that are looked up. The sum of
     more than UNROLLED of them is a loop, which stores it in any case.
     """
-    return rounding.looks_up or DECODED_TWICE < count <= _trees.UNROLLED
+    dear = rounding.looks_up or rounding.dithers
+    return dear or DECODED_TWICE < count <= _trees.UNROLLED
 
 
 class Records(NamedTuple):

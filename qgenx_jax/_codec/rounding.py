@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.scales import SCALE_BITS
 from qgenx_jax._types import Array
@@ -42,9 +43,10 @@ class Rounding(Protocol):
     """Whether zeros stay out of norms and come back as zeros: padding may be zeros."""
     looks_up: ClassVar[bool]
     """Whether values are looked up in a table, which takes longer than arithmetic."""
-
     rounds_magnitudes: ClassVar[bool]
     """Whether larger random bits mean codes farther from zero; if not, larger codes."""
+    dithers: ClassVar[bool]
+    """Whether values take the bits that rounded them: see `Dithering`."""
 
     @property
     def n_codes(self) -> int:
@@ -72,6 +74,14 @@ class Rounding(Protocol):
 
     def padding(self, vector: Array, real: int | Array) -> Array:
         """What may follow the first `real` coordinates and stays out of norms: ()."""
+        ...
+
+
+class Dithering(Rounding, Protocol):
+    """A rounding whose bits the receiver draws once more, and takes off again."""
+
+    def undithered(self, codes: Array, meta: Sequence[Array], r16: Array) -> Array:
+        """`values`, with the bits (as the codes are) that `round` was given."""
         ...
 
 
@@ -131,7 +141,7 @@ class Family(NamedTuple):
     least_bits: int = 1
     norms: tuple[float, ...] = (1, 2, math.inf)
     n_levels: Callable[[int], tuple[int, int]] = lambda bits: (0, 0)
-    takes_levels: Shape | None = None
+    takes_levels: Shape | Bend | None = None
     scale_bits: tuple[int, ...] = SCALE_BITS
 
 

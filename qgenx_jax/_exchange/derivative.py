@@ -13,6 +13,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from qgenx_jax import _trees
 from qgenx_jax._types import AxisName
@@ -24,14 +25,31 @@ def constant(tree: Any) -> Any:
     return jax.tree.map(jax.lax.stop_gradient, tree)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def of_mean(mean: Any, tree: Any, axis_name: AxisName) -> Any:
     """`mean`, with the derivative of the mean over workers of `tree`."""
+    return _of_mean(mean, _arrays(tree), axis_name)
+
+
+def of_own(own: Any, tree: Any) -> Any:
+    """`own`, with the derivative of `tree`."""
+    return _of_own(own, _arrays(tree))
+
+
+def _arrays(tree: Any) -> Any:
+    """A tree without NumPy arrays: of one that vmap maps over JAX makes no constant.
+
+    It stays one until something is computed of it.
+    """
+    return jax.tree.map(lambda x: jnp.asarray(x) * 1, tree)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _of_mean(mean: Any, tree: Any, axis_name: AxisName) -> Any:
     del tree, axis_name
     return mean
 
 
-@of_mean.defjvp
+@_of_mean.defjvp
 def _(axis_name: AxisName, primals: Any, tangents: Any) -> tuple[Any, Any]:
     (mean, _), (_, tree) = primals, tangents
     total = collectives.all_reduce(_trees.cast_like(tree, mean), axis_name)
@@ -40,13 +58,12 @@ def _(axis_name: AxisName, primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 @jax.custom_jvp
-def of_own(own: Any, tree: Any) -> Any:
-    """`own`, with the derivative of `tree`."""
+def _of_own(own: Any, tree: Any) -> Any:
     del tree
     return own
 
 
-@of_own.defjvp
+@_of_own.defjvp
 def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
     (own, _), (_, tree) = primals, tangents
     return own, _trees.cast_like(tree, own)

@@ -254,7 +254,7 @@ class Exchange:
             found = refresh.refreshed(*known, layout, self.quantizers, self.axis_name)
             state = state._replace(levels=found[0], adaptation=found[1])
             ways = self._parts(layout, state.levels)
-        rounded = self._streams(layout, vectors, state)
+        rounded = self._streams(layout, ways, vectors, state)
         return state, layout, way, ways, derivative.constant(vectors), rounded
 
     def _mean(self, mean: DualVector, tree: DualVector, way: Strategy) -> DualVector:
@@ -263,13 +263,17 @@ class Exchange:
         return derivative.of_mean(mean, tree, self.axis_name) if is_rounded else mean
 
     def _streams(
-        self, layout: Layout, vectors: list[Array], state: ExchangeState
+        self,
+        layout: Layout,
+        ways: Sequence[Part],
+        vectors: list[Array],
+        state: ExchangeState,
     ) -> list[Stream]:
         """This worker's stream of rounding bits for each part."""
         _, key = _random.next_key(state.key, self.generator)
         # two exchanges of one program, which may have equal keys, round differently
         key = jax.random.fold_in(key, layout.fingerprint)
-        return streams_of(key, vectors, self.axis_name, self.rounding)
+        return streams_of(key, ways, vectors, self.axis_name, self.rounding)
 
     def _after(self, state: ExchangeState, way: Strategy) -> ExchangeState:
         """The state after an exchange; one that rounds nothing uses no key."""

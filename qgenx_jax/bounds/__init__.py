@@ -14,7 +14,9 @@ rule, and give NumPy arrays; JAX arrays, traced or not, give JAX arrays.
 The files, each importing only from those before it:
 
 - `tables`: the levels of a quantizer or of a caller, and how far a codec is from them
+- `dithers`: the same of companded dither, and what two workers have in common
 - `variance`: bounds for all vectors
+- `sent`: what a codec may send for each coordinate, and how often
 - `given_vector`: the exact variance and the frequencies of codes, of one vector
 - `mean_variance`: the exact variance of the mean of given vectors
 - `code_length`: entropy, frequencies of levels, bounds for the length of a code

@@ -2,22 +2,20 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._codec import records
+from qgenx_jax._codec.bend import Curve
 from qgenx_jax._codec.coder import Quantized
 from qgenx_jax._codec.quantizer import Quantizer, coder_of
 from qgenx_jax._types import Array
 from qgenx_jax.bounds import tables
+from qgenx_jax.bounds.sent import curve_of, prepared, sent_for
 from qgenx_jax.bounds.tables import Table
-
-DRAWS = 2**16
-"""Values that the bits may take that round a coordinate."""
 
 
 def exact_variance(
@@ -34,9 +32,10 @@ def exact_variance(
         n^2 sum_i (l_{tau+1} - u_i) (u_i - l_tau),
 
     which is unit^2 sum_i f_i (1 - f_i) for `min_max` (f the place between two codes),
-    and d n^2 - ||v||_2^2 for one bit. The codec has the scale that it sends in place
-    of n, a little larger, and takes the upper level with a probability p that is a
-    multiple of 2^-16, so that the mean is off by 2^-17 of a gap at most:
+    and d n^2 - ||v||_2^2 for one bit; of `dithered`, whose errors hang on the bits,
+    n^2 sum_i g(s_i), see `qgenx_jax.bounds.dithers`. The codec has the scale that it
+    sends in place of n, a little larger, and takes the upper level with a probability
+    p that is a multiple of 2^-16, so that the mean is off by 2^-17 of a gap at most:
 
         sum_i p_i (upper - v_i)^2 + (1 - p_i) (v_i - lower)^2.
 
@@ -61,13 +60,15 @@ def exact_variance(
         >>> qgenx.bounds.exact_variance(v, qgenx.uniform(2))  # n ||v||_1 - ||v||_2^2
         array([7.])
     """
-    xp, coder, buckets = _prepared(vector, quantizer, levels)
+    xp, coder, buckets = prepared(vector, quantizer, levels)
     with np.errstate(invalid="ignore"):  # infinities give NaN, as they should
-        if ideal:
+        if ideal and coder.dithers:
+            found = [_ideal_dither(coder, tables.wide(x, xp), xp) for x in buckets]
+        elif ideal:
             table = tables.of_quantizer(quantizer, levels, ideal=True)
             found = [_ideal(table, tables.wide(bucket, xp), xp) for bucket in buckets]
         else:
-            found = [_sent(coder, bucket, xp).variance(xp) for bucket in buckets]
+            found = [sent_for(coder, bucket, xp).variance(xp) for bucket in buckets]
     return xp.concatenate(found) if found else xp.zeros(0)
 
 
@@ -94,116 +95,17 @@ def code_probabilities(
         >>> qgenx.bounds.code_probabilities(v, qgenx.uniform(2))
         array([0.125, 0.5  , 0.375])
     """
-    xp, coder, buckets = _prepared(vector, quantizer, levels)
+    xp, coder, buckets = prepared(vector, quantizer, levels)
     size = sum(bucket.size for bucket in buckets)
     if not size:
         rule = "must have a coordinate at least"
         raise _checks.refuse("vector", rule, jnp.shape(vector), "leave it out")
     count, total = coder.rounding.n_codes, xp.zeros(())
     for bucket in buckets:
-        sent = _sent(coder, bucket, xp)
+        sent = sent_for(coder, bucket, xp)
         total = total + tables.histogram(sent.lower_code, 1 - sent.up, count, xp)
         total = total + tables.histogram(sent.upper_code, sent.up, count, xp)
     return total / size
-
-
-def _prepared(
-    vector: Any, quantizer: Quantizer, levels: Array | None
-) -> tuple[Any, Quantized, list[Array]]:
-    """Where to compute, the coder, and the buckets as it sees them."""
-    _checks.instance_of("quantizer", quantizer, Quantizer, "make one by uniform(4)")
-    _checks.floating_leaves("vector", vector)
-    if not hasattr(vector, "dtype"):
-        found, way_out = _checks.Text(type(vector).__name__), "pass a leaf of the tree"
-        raise _checks.refuse("vector", "must be one array", found, way_out)
-    x = jnp.asarray(vector)
-    # inside jit what is made of a NumPy array is traced
-    xp = tables.namespace(vector, levels) if tables.is_known(x) else jnp
-    coder = coder_of(quantizer, x.dtype, levels)
-    return xp, coder, list(records.cut(coder.form, x.size, x.reshape(-1)))
-
-
-def sent(
-    vectors: Any, quantizer: Quantizer, levels: Array | None
-) -> tuple[list["Sent"], Any]:
-    """What may be sent for each of (K, d) vectors, K >= 1, and where to compute.
-
-    Returns:
-        Of the full buckets, and of the short ones: values (K, rows, length).
-    """
-    prepared = [_prepared(vector, quantizer, levels) for vector in vectors]
-    xp = prepared[0][0]
-    found = [[_sent(coder, x, xp) for x in buckets] for _, coder, buckets in prepared]
-    by_length = zip(*found, strict=True)
-    return [Sent(*map(xp.stack, zip(*of, strict=True))) for of in by_length], xp
-
-
-class Sent(NamedTuple):
-    """What a codec may send for coordinates (rows, length).
-
-    Attributes:
-        values: of the coordinates.
-        lower_code, upper_code: codes for the least and the largest bits.
-        lower, upper: their values.
-        up: how often the upper one is sent.
-    """
-
-    values: Any
-    lower_code: Any
-    upper_code: Any
-    lower: Any
-    upper: Any
-    up: Any
-
-    def squares(self) -> Any:
-        """E (Q(v)_i - v_i)^2 of each coordinate."""
-        above, below = self.upper - self.values, self.values - self.lower
-        return self.up * above * above + (1 - self.up) * below * below
-
-    def variance(self, xp: Any) -> Any:
-        """Of each row."""
-        return xp.sum(self.squares(), axis=-1)
-
-
-def _sent(coder: Quantized, bucket: Array, xp: Any) -> Sent:
-    codes, levels, up = _around(coder, bucket)
-    v, lower, upper, up = (tables.wide(x, xp) for x in (bucket, *levels, up))
-    lower_code, upper_code = (xp.asarray(code) for code in codes)
-    return Sent(v, lower_code, upper_code, lower, upper, up)
-
-
-@jax.jit
-def _around(
-    coder: Quantized, bucket: Array
-) -> tuple[tuple[Array, Array], tuple[Array, Array], Array]:
-    """Each coordinate's two codes, their values, and how often it is the second.
-
-    The codes are those for the least and the largest bits; what lies between is found
-    by bisection, since a rounding does not decrease with its bits.
-    """
-    grid, meta = coder.rounding.measure(bucket)
-    columns = [meta[:, i : i + 1] for i in range(meta.shape[1])]
-
-    def codes(r16: Array) -> Array:
-        return coder.rounding.round(bucket, grid, r16).astype(jnp.int32)
-
-    least = jnp.zeros(bucket.shape, jnp.int32)
-    lower, upper = codes(least), codes(least + (DRAWS - 1))
-
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        below, reached = bracket
-        middle = (below + reached) // 2
-        is_upper = codes(middle) == upper
-        below = jnp.where(is_upper, below, middle)
-        return below, jnp.where(is_upper, middle, reached)
-
-    _, first = jax.lax.fori_loop(0, 16, halve, (least, least + DRAWS))
-    up = (DRAWS - first).astype(bucket.dtype) / DRAWS
-    values = (
-        coder.rounding.values(lower, columns),
-        coder.rounding.values(upper, columns),
-    )
-    return (lower, upper), values, up
 
 
 def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray:
@@ -219,6 +121,7 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
         float64 (d,), in the square of the vector's unit.
     """
     table, form = _table_and_form(quantizer)
+    bends = quantizer.family == "dithered"
     found, start = np.empty(vector.size), 0
     for rows, length in form.buckets(vector.size):
         # whole buckets, some thousands of coordinates, which stay in caches
@@ -226,7 +129,11 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
         for first in range(0, rows, step):
             last = start + min(step, rows - first) * length
             bucket = tables.wide(vector[start:last].reshape(-1, length), np)
-            each, scale = _gaps(table, bucket, np)
+            if bends:
+                curve = Curve(quantizer.bits, quantizer.levels[0])
+                each, scale = dither_variances(curve, bucket, np)
+            else:
+                each, scale = _gaps(table, bucket, np)
             found[start:last] = (each * scale**2).reshape(-1)
             start = last
     return found
@@ -237,6 +144,19 @@ def _table_and_form(quantizer: Quantizer) -> tuple[Table, records.Format]:
     """Once for each quantizer, and not for each leaf."""
     table = tables.of_quantizer(quantizer, None, ideal=True)
     return table, coder_of(quantizer, "float32").form
+
+
+def _ideal_dither(coder: Quantized, bucket: Any, xp: Any) -> Any:
+    """Of each row, with real numbers."""
+    found, scale = dither_variances(curve_of(coder, xp), bucket, xp)
+    return xp.sum(found, axis=-1) * xp.squeeze(scale, -1) ** 2
+
+
+def dither_variances(curve: Curve, bucket: Any, xp: Any) -> tuple[Any, Any]:
+    """g(s) of coordinates, with real numbers, and the rows' norms (rows, 1)."""
+    norm = _norm(bucket, math.inf, xp)
+    u = xp.abs(bucket) / xp.where(norm > 0, norm, 1)
+    return curve.variance(curve.half * curve.root(u, 3)), norm
 
 
 def _ideal(table: Table, bucket: Any, xp: Any) -> Any:

@@ -8,7 +8,7 @@ from qgenx_jax import _checks
 from qgenx_jax._codec.bits import MOST_STRATA, ROUNDINGS
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._types import Array
-from qgenx_jax.bounds import given_vector
+from qgenx_jax.bounds import dithers, sent, tables
 
 
 def mean_variance(
@@ -33,6 +33,10 @@ def mean_variance(
     its own (Suresh et al., 2022). So correlated rounding never has the larger variance,
     and of equal vectors at most g^2 / (4 K^2) for a coordinate. Beyond 256 workers
     several are in one of 256 strata, fewer than by chance, and it stays below.
+
+    Of `dithered` vectors, whose workers are turned evenly against each other, it is
+    (1/K^2) (sum_k n_k^2 g(s_k) + sum_{j != k} n_j n_k cov), with cov from Bernoulli's
+    polynomials (`qgenx_jax.bounds.dithers`), of either sign.
 
     It is that of `all_gather`, and of the first phase of `reduce_scatter` with buckets
     that lie alike; strata are counted as equal, which they are to K / 2^16.
@@ -67,15 +71,21 @@ def mean_variance(
         rule, way_out = "must be (K, d), a row for each worker", "stack the vectors"
         raise _checks.refuse("vectors", rule, _checks.Text(shape), way_out)
     workers, size = shape
-    found, xp = given_vector.sent(vectors, quantizer, levels)
+    found, xp = sent.sent(vectors, quantizer, levels)
     same = _in_one_stratum(workers)
     strata, variances = min(workers, MOST_STRATA), []
     for rows in found:  # of buckets of one length, (workers, rows, length) in all
+        if isinstance(rows, sent.Dithered):
+            total = xp.sum(rows.squares(xp), axis=(0, 2))
+            if rounding == "correlated" and workers > 1:
+                total = total + _of_dithers(rows, workers, xp)
+            variances.append(total / workers**2)
+            continue
         gap = rows.upper - rows.lower
         # of the two values the larger one: codes of magnitudes go down where bits go up
         p = xp.where(gap < 0, 1 - rows.up, rows.up)
         gap = xp.abs(gap)
-        total = xp.sum(rows.squares(), axis=(0, 2))
+        total = xp.sum(rows.squares(xp), axis=(0, 2))
         if rounding == "correlated" and workers > 1:
             together = (1 - same) * strata / (strata - 1) - 1
             in_strata = same / strata - (1 - same) / (strata * (strata - 1))
@@ -94,6 +104,19 @@ def _in_one_stratum(workers: int) -> float:
     each, more = divmod(workers, MOST_STRATA)
     pairs = more * (each + 1) * each + (MOST_STRATA - more) * each * (each - 1)
     return pairs / (workers * (workers - 1))
+
+
+def _of_dithers(rows: sent.Dithered, workers: int, xp: Any) -> Any:
+    """The sum over pairs of workers of their covariances, (rows,)."""
+    places = tables.wide(rows.place, xp) * 2.0**-16 - rows.curve.half
+    total = xp.zeros(places.shape[1])
+    for j in range(workers):
+        for k in range(j):
+            both = places[j], places[k]
+            found = dithers.covariance(rows.curve, *both, workers, xp)
+            each = found * rows.scale[j] * rows.scale[k]
+            total = total + 2 * xp.sum(each, axis=-1)
+    return total
 
 
 def _of_pairs(x: Any, xp: Any) -> Any:

@@ -20,6 +20,8 @@ import numpy as np
 from jax.core import Tracer
 
 from qgenx_jax import _checks
+from qgenx_jax._codec.bend import Curve
+from qgenx_jax._codec.families.dithered import Dithered
 from qgenx_jax._codec.quantizer import Quantizer, coder_of
 from qgenx_jax._codec.rounding import Rounding
 from qgenx_jax._types import Array
@@ -37,6 +39,7 @@ class Table(NamedTuple):
         excess: the largest relative excess of a scale, but for the sum in a norm.
         misplaced: the largest error of a coordinate's place between its levels.
         epsilon: of the dtype in which a codec adds up a norm; 0 for none.
+        curve: of a quantizer that dithers, which has no levels; None for the others.
     """
 
     levels: Any
@@ -44,6 +47,7 @@ class Table(NamedTuple):
     excess: float = 0.0
     misplaced: float = 0.0
     epsilon: float = 0.0
+    curve: Curve | None = None
 
     def too_large(self, size: int) -> float:
         """The largest relative excess of the scale of a bucket of this size.
@@ -159,17 +163,23 @@ def of_quantizer(
     with eagerly():
         rounding = coder_of(quantizer, dtype, levels).rounding
         table = of_rounding(rounding)
+    curve = None
+    if isinstance(rounding, Dithered):
+        bend = rounding.table if levels is None else wide(rounding.table, jnp)
+        curve = Curve(quantizer.bits, bend[0])
+        if is_known(bend):
+            curve = Curve(quantizer.bits, float(bend[0]))
     is_range = rounding.n_meta > 1
     norm = None if is_range else quantizer.norm
     if ideal:
-        return Table(table, norm)
+        return Table(table, norm, curve=curve)
     computed_in = computing_dtype(dtype)
     epsilon = float(np.finfo(computed_in).eps)
     # half of 2^-16, and the arithmetic of the place: of v - min, too, over a range
     misplaced = 2.0**-17 * (1 + 2.0**-6) + epsilon
     misplaced += is_range * 2.0**quantizer.bits * epsilon
     excess = 2.0 ** (1 - rounding.significant(computed_in))
-    return Table(table, norm, excess, misplaced, epsilon)
+    return Table(table, norm, excess, misplaced, epsilon, curve)
 
 
 def computing_dtype(dtype: Any) -> np.dtype:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Array
-from qgenx_jax.bounds import tables
+from qgenx_jax.bounds import dithers, tables
 from qgenx_jax.bounds.tables import Table
 
 FORMS = ("theorem", "sharp")
@@ -63,6 +63,9 @@ def variance_bound(
     a^2 d^(2/m) - 1, less than both forms by 1 + c at most. For levels over the range of
     a bucket both are max(d - 2, 0) D^2 / 2, attained by (1, -1, 0, ..., 0) with 1 bit.
 
+    Of `dithered` both are g(h) + (d - 1) g(0) for long buckets, g the variance of a
+    coordinate of that place (`qgenx_jax.bounds.dithers`), attained by (1, 0, ..., 0).
+
     The mean of K workers' vectors, over mean_k ||v_k||^2, has eps / K. Where it is
     quantized again (`reduce_scatter`, by a quantizer with eps_2), it has
 
@@ -77,7 +80,8 @@ def variance_bound(
         norm: q of an array of levels: 1, 2 or infinity.
         levels: in place of the quantizer's own, as in `Quantizer.encode`.
         form: "theorem" or "sharp".
-        workers: K, whose roundings are independent, or not positively correlated.
+        workers: K, whose roundings are independent, or not positively correlated; so
+            `dithered` ones need rounding="independent" for it to hold of any vectors.
         second: of the mean, a quantizer or levels; None where it is not quantized.
         ideal: whether real numbers are assumed. Else the bound of a quantizer holds for
             what its float32 codec does: it counts that a scale is rounded up to few
@@ -121,6 +125,9 @@ def _longest(quantizer: Any, size: int) -> int:
 
 def _of_one(table: Table, size: int, *, sharp: bool) -> Any:
     """The bound of one quantization, for buckets of this size."""
+    if table.curve is not None:
+        eps = dithers.bound(table.curve, size, table.excess)
+        return float(eps) if isinstance(table.curve.bend, float) else eps
     bound = _over_range if table.norm is None else _over_norm
     result = bound(table, size, sharp=sharp)
     return result if tables.namespace(result) is jnp else float(result)

@@ -29,6 +29,7 @@ class MinMax:
     n_meta: ClassVar[int] = 2
     keeps_zeros: ClassVar[bool] = False
     looks_up: ClassVar[bool] = False
+    dithers: ClassVar[bool] = False
     rounds_magnitudes: ClassVar[bool] = False
 
     @property

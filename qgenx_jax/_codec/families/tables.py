@@ -28,6 +28,7 @@ class TableRounding(PaddedByZeros):
 
     n_meta: ClassVar[int] = 1
     looks_up: ClassVar[bool] = True
+    dithers: ClassVar[bool] = False
 
     def significant(self, dtype: np.dtype) -> int:
         """See `Rounding`: every level times the scale is exact."""

@@ -41,6 +41,7 @@ class Uniform(PaddedByZeros):
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = True
     looks_up: ClassVar[bool] = False
+    dithers: ClassVar[bool] = False
     rounds_magnitudes: ClassVar[bool] = False
 
     @property
@@ -99,6 +100,7 @@ class Sign(PaddedByZeros):
     n_meta: ClassVar[int] = 1
     keeps_zeros: ClassVar[bool] = False
     looks_up: ClassVar[bool] = False
+    dithers: ClassVar[bool] = False
     rounds_magnitudes: ClassVar[bool] = False
 
     @property

@@ -8,6 +8,7 @@ A worker sends K - 1 payloads, and each vector is quantized once, as in algorith
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from qgenx_jax._codec import bits
 from qgenx_jax._codec.bits import Stream
 from qgenx_jax._exchange.parts import Part, Pieces
 from qgenx_jax._exchange.strategy import Found, Wanted, gather
@@ -32,12 +33,14 @@ class AllGather(NamedTuple):
         sent = []
         for part, vector, stream in zip(parts, vectors, streams, strict=True):
             sent.append(part.coder.encode(stream, vector, part.size))
-        own = _decoded(parts, sent) if wanted.own or wanted.scalars else None
+        needs_own = wanted.own or wanted.scalars
+        own = _decoded(parts, sent, streams) if needs_own else None
         mine = None if wanted.scalars is None else wanted.scalars(own or [])
         arrived, scalars = gather(sent, mine, axis_name)  # (K, bytes)
         means, start = [], 0
-        for part in parts:
-            means.append(part.coder.mean(arrived, part.size, start))
+        for part, stream in zip(parts, streams, strict=True):
+            senders = bits.of_all(stream) if part.coder.dithers else None
+            means.append(part.coder.mean(arrived, part.size, start, senders))
             start += part.coder.n_bytes(part.size)
         return Found(means, own, scalars)
 
@@ -52,7 +55,7 @@ class AllGather(NamedTuple):
         del axis_name
         each = zip(parts, vectors, streams, strict=True)
         sent = [part.coder.encode(stream, x, part.size) for part, x, stream in each]
-        return _decoded(parts, sent)
+        return _decoded(parts, sent, streams)
 
     def phases(
         self, parts: Sequence[Part], workers: int, scalar_bytes: int
@@ -71,7 +74,12 @@ class AllGather(NamedTuple):
         )
 
 
-def _decoded(parts: Sequence[Part], sent: Sequence[Array]) -> list[Pieces]:
+def _decoded(
+    parts: Sequence[Part], sent: Sequence[Array], streams: Sequence[Stream]
+) -> list[Pieces]:
     """What a worker's own bytes stand for: the mean of one."""
-    each = zip(parts, sent, strict=True)
-    return [part.coder.mean(data[None], part.size) for part, data in each]
+    found = []
+    for part, data, stream in zip(parts, sent, streams, strict=True):
+        sender = bits.of_one(stream) if part.coder.dithers else None
+        found.append(part.coder.mean(data[None], part.size, 0, sender))
+    return found

@@ -17,7 +17,7 @@ the bits of an all-gather's.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,27 +64,32 @@ class ReduceScatter(NamedTuple):
         sent = []
         for part, vector, stream in zip(parts, vectors, streams, strict=True):
             sent.append(encode_chunks(part, stream, vector, workers))
-        own = _decoded(parts, sent) if wanted.own or wanted.scalars else None
+        needs_own = wanted.own or wanted.scalars
+        own = _decoded(parts, sent, streams) if needs_own else None
         arrived = collectives.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
         # arrived: row k is worker k's chunk number `here`; their mean, encoded anew
         again, start = [], 0
         for index, (part, stream) in enumerate(zip(parts, streams, strict=True)):
-            # phase 1 has used the streams 0 to K - 1, or 0 and 1; of a chunk's mean
-            # there is one encoder, with nobody to share bits with
-            key = bits.own(bits.folded(stream, max(workers, 2)))
+            key = bits.own(_second(stream, workers))
             real = None if self.real is None else self.real[index]
             left = _left(part, here, workers, real)
             size, second = part.chunk(workers), part.second
-            again.append(part.coder.recode(arrived, size, start, second, key, left))
+            first = None
+            if part.coder.dithers:
+                first = bits.of_all(bits.folded(stream, here))
+            sent_by = start, second, key, left, first
+            again.append(part.coder.recode(arrived, size, *sent_by))
             start += part.coder.n_bytes(size)
         # phase 2: everyone's mean of its chunk to all
         mine = None if wanted.scalars is None else wanted.scalars(own or [])
         gathered, scalars = gather(again, mine, axis_name)
         rows = cut(gathered, [x.size for x in again])
-        means = [
-            decode_chunks(part, part.second, row)
-            for part, row in zip(parts, rows, strict=True)
-        ]
+        means = []
+        for part, row, stream in zip(parts, rows, streams, strict=True):
+            keys = None
+            if part.second.dithers:
+                keys = bits.own_keys(bits.of_all(_second(stream, workers)))
+            means.append(decode_chunks(part, part.second, row, keys))
         return Found(means, own, scalars)
 
     def own(
@@ -99,7 +104,7 @@ class ReduceScatter(NamedTuple):
             axes.axis_size(axis_name),
             zip(parts, streams, vectors, strict=True),
         )
-        return _decoded(parts, [encode_chunks(*x, workers) for x in each])
+        return _decoded(parts, [encode_chunks(*x, workers) for x in each], streams)
 
     def phases(
         self, parts: Sequence[Part], workers: int, scalar_bytes: int
@@ -131,18 +136,40 @@ class ReduceScatter(NamedTuple):
         )
 
 
-def _decoded(parts: Sequence[Part], sent: Sequence[Array]) -> list[Pieces]:
+def _decoded(
+    parts: Sequence[Part], sent: Sequence[Array], streams: Sequence[Stream]
+) -> list[Pieces]:
     """What a worker's own chunks stand for."""
-    each = zip(parts, sent, strict=True)
-    return [decode_chunks(part, part.coder, rows) for part, rows in each]
+    found = []
+    for part, rows, stream in zip(parts, sent, streams, strict=True):
+        senders = None
+        if part.coder.dithers:
+            senders = jax.vmap(bits.of_one)(_of_chunks(stream, rows.shape[0]))
+        found.append(decode_chunks(part, part.coder, rows, senders))
+    return found
+
+
+def _of_chunks(stream: Stream, count: int) -> Stream:
+    """The streams of chunks that are encoded on their own, along a new first axis."""
+    return jax.vmap(lambda i: bits.folded(stream, i))(jnp.arange(count))
+
+
+def _second(stream: Stream, workers: int) -> Stream:
+    """That of the second phase, by which each encodes the mean of its chunk.
+
+    The first one has used the streams 0 to K - 1, or 0 and 1. Of a chunk's mean there
+    is one encoder, with nobody to share bits with: it takes a key of its own.
+    """
+    return bits.folded(stream, max(workers, 2))
 
 
 def encode_chunks(part: Part, stream: Stream, vector: Array, count: int) -> Array:
     """A vector's chunks, each encoded on its own: uint8 (count, bytes)."""
     chunk, length = part.chunk(count), part.coder.bucket_size
-    if count == 1 or not length or chunk % length:
-        # chunks with a short bucket at their end: one after the other
-        streams = jax.vmap(lambda i: bits.folded(stream, i))(jnp.arange(count))
+    if count == 1 or not length or chunk % length or part.coder.dithers:
+        # chunks with a short bucket at their end, or whose bits are drawn again by
+        # those who decode them: one after the other
+        streams = _of_chunks(stream, count)
         encode = functools.partial(part.coder.encode, size=chunk)
         return jax.vmap(encode)(streams, part.chunks(vector, count))
     # chunks of whole buckets are one vector: its full buckets as they lie there, and
@@ -171,10 +198,20 @@ def _left(part: Part, index: Array, count: int, real: Array | None) -> Array | N
     return part.real(index, count) if real is None else real - index * size
 
 
-def decode_chunks(part: Part, coder: Coder, rows: Array) -> Pieces:
-    """The vector whose chunks a coder encoded, from uint8 (count, bytes)."""
+def decode_chunks(part: Part, coder: Coder, rows: Array, senders: Any = None) -> Pieces:
+    """The vector whose chunks a coder encoded, from uint8 (count, bytes).
+
+    Senders are the chunks' streams, along a first axis, for a coder that dithers.
+    """
     count = rows.shape[0]
     chunk = part.chunk(count)
+    if senders is not None:
+
+        def undither(data: Array, sender: Stream) -> Array:
+            pieces = coder.mean(data[None], chunk, 0, sender)
+            return _trees.concatenate(pieces, part.dtype)
+
+        return [part.together(jax.vmap(undither)(rows, senders))]
     if coder.bucket_size and chunk % coder.bucket_size == 0:
         # as one vector of whole buckets, so there is one piece; buckets that are all
         # padding are left out, since to cut the vector is to copy it

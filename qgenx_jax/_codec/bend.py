@@ -1,0 +1,200 @@
+"""The curve of a companded dither: what a receiver sees, and what a sender looks up.
+
+    s    the place of a coordinate x of a bucket over its norm, -h <= s <= h, in units
+         of a code; h = (2^b - 1) / 2
+    t    s + v, what a receiver knows: v is one of L values, all equally probable,
+         -1/2 + 1/(2 L), ..., 1/2 - 1/(2 L), whatever s is
+    e    the curve's bend, at least 0; L = 2^(12 - b)
+
+    l(t) = A t + B t^3    what is decoded, for any A, B with the mean over v
+    c(s) = (s/h + e (s/h)^3) / (1 + e) = x    what is sent
+
+so that E l(t) = x exactly. The mean of (s + v)^3 is s^3 + 3 s E v^2, whence
+
+    B = e / ((1 + e) h^3),    A = 1 / ((1 + e) h) - 3 B E v^2,   E v^2 = (1 - 1/L^2)/12.
+
+With e = 0 steps are equal; e = 0.8 suits normal coordinates, 5 heavy tails (Student's
+t of 3 degrees of freedom), for any number of bits: the variance is within 4 % (of 2
+bits and heavy tails 7 %) of that by the best sinh.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from qgenx_jax import _checks
+from qgenx_jax._codec import scales
+from qgenx_jax._codec.levels import truncate
+from qgenx_jax._types import Array
+
+MOST = 8.0
+"""The largest bend: of a curve as steep as that `place` is exact in float32."""
+WIDTH = 12
+"""Bits of a code and of v together: a receiver's t^2 is exact in float32."""
+
+
+class Bend(NamedTuple):
+    """In place of a `Shape`, of a table that is one number, the bend."""
+
+    signed: bool = False
+    zero: bool = False
+
+
+BEND = Bend()
+
+
+def check(bend: Any) -> float:
+    """A bend that a user gives, of 12 significant bits.
+
+    Raises:
+        ValueError: if it is no number from 0 to MOST.
+    """
+    number = isinstance(bend, (int, float, np.integer, np.floating))
+    if not number or isinstance(bend, bool) or not 0 <= bend <= MOST:
+        rule = f"must be a number from 0, equal steps, to {MOST:g}"
+        raise _checks.refuse("bend", rule, bend, "leave it out to have it fitted")
+    return float(np.asarray(truncate(jnp.float32(bend))))
+
+
+def given(bend: Any) -> Array:
+    """A bend given in place of a quantizer's own, as an array (1,).
+
+    Returns:
+        float32; NaN where it is traced and out of range, so that all is that is rounded
+        by it.
+
+    Raises:
+        ValueError: for another shape or dtype, and for a concrete one out of range.
+    """
+    _checks.floating_leaves("levels", bend)
+    table = jnp.asarray(bend, jnp.float32)
+    if table.shape != (1,):
+        rule = "must have the shape (1,): a dithered quantizer's bend alone"
+        raise _checks.refuse("levels", rule, table.shape, "pass jnp.array([bend])")
+    fits = (table >= 0) & (table <= MOST)
+    if not isinstance(fits, Tracer) and not fits.all():
+        rule = f"must hold a bend from 0 to {MOST:g}"
+        raise _checks.refuse("levels", rule, bend, "leave it out to have it fitted")
+    return jnp.where(fits, truncate(table), jnp.nan)
+
+
+class Moments(NamedTuple):
+    """Of v, one of L values: E v^2, E v^4, E v^6."""
+
+    second: float
+    fourth: float
+    sixth: float
+
+
+def moments(count: int) -> Moments:
+    """Of the L values -1/2 + 1/(2 L), ..., 1/2 - 1/(2 L)."""
+    square = 1 / count**2
+    return Moments(
+        (1 - square) / 12,
+        (3 - 10 * square + 7 * square**2) / 240,
+        (3 - 21 * square + 49 * square**2 - 31 * square**3) / 1344,
+    )
+
+
+class Curve(NamedTuple):
+    """A curve of b bits.
+
+    Attributes:
+        bits: b, 1 to 8.
+        bend: e, ().
+    """
+
+    bits: int
+    bend: Any
+
+    @property
+    def half(self) -> float:
+        """h."""
+        return (2**self.bits - 1) / 2
+
+    @property
+    def values(self) -> int:
+        """L."""
+        return 2 ** (WIDTH - self.bits)
+
+    @property
+    def linear(self) -> Any:
+        """1 / (1 + e), the share of s in c(s)."""
+        return 1 / (1 + self.bend)
+
+    def coefficients(self) -> tuple[Any, Any]:
+        """A and B."""
+        third = self.bend * self.linear * (1 / self.half**3)
+        spread = 3 * moments(self.values).second
+        return self.linear * (1 / self.half) - third * spread, third
+
+    def mean(self, s: Any) -> Any:
+        """c(s)."""
+        ratio = s / self.half
+        return self.linear * (ratio + self.bend * ratio**3)
+
+    def variance(self, s: Any) -> Any:
+        """E (l(s + v) - c(s))^2, over the square of the norm, m_k = E v^k:
+
+        (A + 3 B s^2)^2 m_2 + 9 B^2 s^2 (m_4 - m_2^2) + 2 (A + 3 B s^2) B m_4 + B^2 m_6
+        """
+        a, b = self.coefficients()
+        m2, m4, m6 = moments(self.values)
+        slope = a + 3 * b * s * s
+        bend = 9 * b * b * s * s * (m4 - m2 * m2)
+        return slope * slope * m2 + bend + 2 * slope * b * m4 + b * b * m6
+
+    def seen(self, codes: Array, r16: Array) -> Array:
+        """2 L t, an odd number below 2^12: int32 as the codes are.
+
+        The upper 12 - b of the bits that rounded a coordinate are v, from its end.
+        """
+        drawn = WIDTH - self.bits
+        low = (r16 >> (16 - drawn)) << 1
+        return (codes << (drawn + 1)) - low + (2 * self.values - 1 - 2**WIDTH)
+
+    def decoded(self, seen: Array, dtype: np.dtype) -> Array:
+        """l(t), over a norm: the same bits however a compiler fuses this.
+
+        The product that is added has lost its last bit before, and the square is exact.
+        """
+        unit = np.asarray(1 / (2 * self.values), dtype)
+        t, (a, b) = seen.astype(dtype), self.coefficients()
+        return t * (a * unit + scales.product(b * unit**3, t * t))
+
+    def root(self, y: Any, steps: int) -> Any:
+        """s / h of 0 <= x <= 1: the root z of a z + b z^3 = x, a + b = 1.
+
+        A quotient of small polynomials, which has the root's value and slope at both
+        ends, is put through one step of Halley's method, written as one quotient, and
+        then through Newton's: to 1e-7 by one step, to 1e-15 by three.
+
+        Args:
+            y: x, an array of JAX or NumPy.
+            steps: of Newton's method.
+        """
+        a = self.linear
+        b = 1 - a
+        over, under = y * (1 + (0.5 - a) * y), a + (1.5 - 2 * a) * y
+        # times powers of `under`: the cubic, its slope, Halley's denominator
+        square, cube = under * under, b * over * over
+        first = a * square
+        value = over * (first + cube) - y * square * under
+        slope = first + 3 * cube
+        bottom = slope * slope - 3 * b * value * over
+        z = (over * bottom - value * slope) / (under * bottom)
+        for _ in range(steps):
+            cube = b * z * z
+            z = z - (z * (a + cube) - y) / (a + 3 * cube)
+        return z
+
+    def place(self, x: Array) -> Array:
+        """2^16 (s + h), to the nearest whole number, of |x| <= 1: int32."""
+        z = self.root(jnp.abs(x), 1 if x.dtype == np.float32 else 3)
+        place = jnp.where(x < 0, -z, z) * (self.half * 2.0**16)
+        middle = (2**self.bits - 1) * 2**15
+        if self.bits < 7:
+            return scales.to_int32(place) + middle
+        return jnp.round(place).astype(jnp.int32) + middle  # beyond 2^22

@@ -1,0 +1,116 @@
+"""What companded dither costs: variances of one vector, covariances of two workers'.
+
+Symbols are those of `qgenx_jax._codec.bend`: s the place of a coordinate, v the part of
+a step that a receiver sees, l(s + v) what is decoded. With m_k = E v^k
+
+    l(s + v) - c(s) = (A + 3 B s^2) v + 3 B s (v^2 - m_2) + B v^3
+
+has no mean, and the variance g(s), `Curve.variance`. Of K workers that are
+turned evenly against each other l - c is a sum of Bernoulli's polynomials B_1, B_2, B_3
+of one place, whose products have known integrals.
+"""
+
+from typing import Any
+
+from qgenx_jax._codec.bend import WIDTH, Curve, moments
+
+# of a product of B_m and B_n, m! n! / (m + n)!, with a minus for even m
+PRODUCTS = {
+    (1, 1): 1 / 2,
+    (1, 2): 1 / 3,
+    (1, 3): 1 / 4,
+    (2, 1): -1 / 3,
+    (2, 2): -1 / 6,
+    (2, 3): -1 / 10,
+    (3, 1): 1 / 4,
+    (3, 2): 1 / 10,
+    (3, 3): 1 / 20,
+}
+
+
+def sent(curve: Curve, place: Any, xp: Any) -> tuple[Any, Any]:
+    """Mean and variance of what a codec sends for places 2^16 (s + h), over the norm.
+
+    Between two of the L places of a step it takes one or the other, by bits that the
+    receiver does not look at.
+    """
+    shift = 4 + curve.bits  # 2^16 / L = 2^(16 - WIDTH + b)
+    low = place >> shift
+    p = (place & (2**shift - 1)) / 2.0**shift
+    unit = 2.0 ** (curve.bits - WIDTH)
+    at = xp.asarray(low, p.dtype) * unit - curve.half
+    here, there = curve.mean(at), curve.mean(at + unit)
+    found = (1 - p) * curve.variance(at) + p * curve.variance(at + unit)
+    return here + p * (there - here), found + p * (1 - p) * (there - here) ** 2
+
+
+def bound(curve: Curve, size: int, excess: float) -> Any:
+    """An eps with E ||Q(v) - v||^2 <= eps ||v||^2 for buckets of this size.
+
+    One coordinate is the norm, and any of the others adds g(s) at most. With
+    g(s) = g_0 + g_2 s^2 + g_4 s^4, and x^2 >= (a s / h)^2 + 2 a b (s / h)^4,
+
+        eps = max(g(h) + (d - 1) g_0,   g_2 (h / a)^2,   g_4 h^4 / (2 a b))
+
+    so that g(s) <= g_0 + eps x^2 for all s. It is attained by (1, 0, ..., 0) where the
+    first is the largest, as it is of long buckets.
+    """
+    a, b = curve.coefficients()
+    m2, m4, _ = moments(curve.values)
+    h, share = curve.half, curve.linear
+    second = 6 * a * b * m2 + 9 * b * b * (m4 - m2 * m2) + 6 * b * b * m4
+    zero = curve.variance(0.0)
+    eps = curve.variance(h) + (size - 1) * zero
+    # of the fourth powers: 9 b^2 m_2 h^4 over 2 share (1 - share), b = (1 - share)/h^3
+    fourth = 4.5 * b * m2 * h / share
+    both = _larger(second * (h / share) ** 2, fourth)
+    # between two of L places, variances are at most 1 + 3 / L^2 times these
+    return _larger(eps, both) * (1 + excess) ** 2 * (1 + 3 / curve.values**2)
+
+
+def _larger(one: Any, other: Any) -> Any:
+    return (one + other + abs(one - other)) / 2
+
+
+def covariance(curve: Curve, s: Any, other: Any, workers: int, xp: Any) -> Any:
+    """Of what two of K workers add, at places s and other, if turned evenly.
+
+    The second one's bits are the first one's plus r / K, r one of 1, ..., K - 1 with
+    equal probability. With D the difference of the places, and l - c = sum_m a_m B_m,
+
+        (1 / (K - 1)) sum_{m, n} a_m a'_n p_mn (K^{1 - m - n} B_{m+n}(K D) - B_{m+n}(D))
+
+    p_mn as in PRODUCTS: products of Bernoulli's polynomials, and their multiplication
+    theorem. L is taken as infinite, which it is to 1 / L^2.
+    """
+    difference = s - other
+    inner = {}
+    for order in range(2, 7):
+        whole = float(workers) ** (1 - order) * _bernoulli(order, workers * difference)
+        inner[order] = whole - _bernoulli(order, difference)
+    mine, theirs = _in_bernoulli(curve, s), _in_bernoulli(curve, other)
+    total = xp.zeros_like(difference)
+    for (m, n), factor in PRODUCTS.items():
+        total = total + mine[m] * theirs[n] * factor * inner[m + n]
+    return total / (workers - 1)
+
+
+def _in_bernoulli(curve: Curve, s: Any) -> dict[int, Any]:
+    """a_1, a_2, a_3."""
+    a, b = curve.coefficients()
+    return {1: a + 3 * b * s * s + b / 4, 2: 3 * b * s, 3: b}
+
+
+def _bernoulli(order: int, x: Any) -> Any:
+    """B_n of the fractional part of x, n = 2 to 6."""
+    t = x - x // 1
+    u = t * (1 - t)  # of even orders they are polynomials in it
+    if order == 2:
+        return 1 / 6 - u
+    if order == 3:
+        return (t - 0.5) * -u
+    if order == 4:
+        return u * u - 1 / 30
+    if order == 5:
+        return (t - 0.5) * (u * u + u / 3)
+    return 1 / 42 - u**2 / 2 - u**3

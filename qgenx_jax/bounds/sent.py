@@ -1,0 +1,179 @@
+"""What a codec may send for each coordinate of given vectors, and how often."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from qgenx_jax import _checks
+from qgenx_jax._codec import records
+from qgenx_jax._codec.bend import Curve
+from qgenx_jax._codec.coder import Quantized
+from qgenx_jax._codec.quantizer import Quantizer, coder_of
+from qgenx_jax._types import Array
+from qgenx_jax.bounds import dithers, tables
+
+DRAWS = 2**16
+"""Values that the bits may take that round a coordinate."""
+
+
+def prepared(
+    vector: Any, quantizer: Quantizer, levels: Array | None
+) -> tuple[Any, Quantized, list[Array]]:
+    """Where to compute, the coder, and the buckets as it sees them."""
+    _checks.instance_of("quantizer", quantizer, Quantizer, "make one by uniform(4)")
+    _checks.floating_leaves("vector", vector)
+    if not hasattr(vector, "dtype"):
+        found, way_out = _checks.Text(type(vector).__name__), "pass a leaf of the tree"
+        raise _checks.refuse("vector", "must be one array", found, way_out)
+    x = jnp.asarray(vector)
+    # inside jit what is made of a NumPy array is traced
+    xp = tables.namespace(vector, levels) if tables.is_known(x) else jnp
+    coder = coder_of(quantizer, x.dtype, levels)
+    return xp, coder, list(records.cut(coder.form, x.size, x.reshape(-1)))
+
+
+def sent(
+    vectors: Any, quantizer: Quantizer, levels: Array | None
+) -> tuple[list[Any], Any]:
+    """What may be sent for each of (K, d) vectors, K >= 1, and where to compute.
+
+    Returns:
+        Of the full buckets, and of the short ones: values (K, rows, length).
+    """
+    known = [prepared(vector, quantizer, levels) for vector in vectors]
+    xp, found = known[0][0], []
+    for _, coder, buckets in known:
+        found.append([sent_for(coder, bucket, xp) for bucket in buckets])
+    return [_stacked(of, xp) for of in zip(*found, strict=True)], xp
+
+
+def _stacked(of: Sequence[Any], xp: Any) -> Any:
+    """What was found of several vectors, along a new first axis."""
+    if isinstance(of[0], Dithered):
+        fields = (xp.stack([getattr(x, name) for x in of]) for name in of[0].ARRAYS)
+        return Dithered(of[0].curve, *fields)
+    return Sent(*map(xp.stack, zip(*of, strict=True)))
+
+
+class Sent(NamedTuple):
+    """What a codec may send for coordinates (rows, length).
+
+    Attributes:
+        values: of the coordinates.
+        lower_code, upper_code: codes for the least and the largest bits.
+        lower, upper: their values.
+        up: how often the upper one is sent.
+    """
+
+    values: Any
+    lower_code: Any
+    upper_code: Any
+    lower: Any
+    upper: Any
+    up: Any
+
+    def squares(self, xp: Any) -> Any:
+        """E (Q(v)_i - v_i)^2 of each coordinate."""
+        del xp
+        above, below = self.upper - self.values, self.values - self.lower
+        return self.up * above * above + (1 - self.up) * below * below
+
+    def variance(self, xp: Any) -> Any:
+        """Of each row."""
+        return xp.sum(self.squares(xp), axis=-1)
+
+
+class Dithered(NamedTuple):
+    """What a codec that dithers may send for coordinates (rows, length).
+
+    Attributes:
+        curve: with numbers to compute with.
+        values: of the coordinates.
+        lower_code, upper_code: codes for the least and the largest bits.
+        up: how often the upper one is sent.
+        place: 2^16 (s + h), whole numbers.
+        scale: what l(t) is multiplied by, for each row the same.
+    """
+
+    curve: Curve
+    values: Any
+    lower_code: Any
+    upper_code: Any
+    up: Any
+    place: Any
+    scale: Any
+
+    ARRAYS = ("values", "lower_code", "upper_code", "up", "place", "scale")
+
+    def squares(self, xp: Any) -> Any:
+        """E (Q(v)_i - v_i)^2 of each coordinate."""
+        mean, variance = dithers.sent(self.curve, self.place, xp)
+        bias = mean * self.scale - self.values
+        return variance * self.scale**2 + bias**2
+
+    def variance(self, xp: Any) -> Any:
+        """Of each row."""
+        return xp.sum(self.squares(xp), axis=-1)
+
+
+def curve_of(coder: Quantized, xp: Any) -> Curve:
+    """That of a coder that dithers, with numbers to compute with."""
+    rounding: Any = coder.rounding
+    return Curve(coder.form.bits, tables.wide(rounding.table, xp)[0])
+
+
+@jax.jit
+def _places(coder: Quantized, bucket: Array) -> tuple[Array, Array]:
+    """Places and scales of a coder that dithers."""
+    rounding: Any = coder.rounding
+    (lift, inverse), scale = rounding.measure(bucket)
+    place = rounding.curve(bucket.dtype).place(bucket * lift * inverse)
+    return place, jnp.broadcast_to(scale, bucket.shape)
+
+
+def sent_for(coder: Quantized, bucket: Array, xp: Any) -> Any:
+    """What a coder may send for buckets: `Sent`, or `Dithered`."""
+    codes, levels, up = _around(coder, bucket)
+    v, lower, upper, up = (tables.wide(x, xp) for x in (bucket, *levels, up))
+    lower_code, upper_code = (xp.asarray(code) for code in codes)
+    if coder.dithers:
+        place, scale = _places(coder, bucket)
+        known = v, lower_code, upper_code, up, xp.asarray(place)
+        return Dithered(curve_of(coder, xp), *known, tables.wide(scale, xp))
+    return Sent(v, lower_code, upper_code, lower, upper, up)
+
+
+@jax.jit
+def _around(
+    coder: Quantized, bucket: Array
+) -> tuple[tuple[Array, Array], tuple[Array, Array], Array]:
+    """Each coordinate's two codes, their values, and how often it is the second.
+
+    The codes are those for the least and the largest bits; what lies between is found
+    by bisection, since a rounding does not decrease with its bits.
+    """
+    grid, meta = coder.rounding.measure(bucket)
+    columns = [meta[:, i : i + 1] for i in range(meta.shape[1])]
+
+    def codes(r16: Array) -> Array:
+        return coder.rounding.round(bucket, grid, r16).astype(jnp.int32)
+
+    least = jnp.zeros(bucket.shape, jnp.int32)
+    lower, upper = codes(least), codes(least + (DRAWS - 1))
+
+    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        below, reached = bracket
+        middle = (below + reached) // 2
+        is_upper = codes(middle) == upper
+        below = jnp.where(is_upper, below, middle)
+        return below, jnp.where(is_upper, middle, reached)
+
+    _, first = jax.lax.fori_loop(0, 16, halve, (least, least + DRAWS))
+    up = (DRAWS - first).astype(bucket.dtype) / DRAWS
+    values = (
+        coder.rounding.values(lower, columns),
+        coder.rounding.values(upper, columns),
+    )
+    return (lower, upper), values, up
