@@ -41,7 +41,7 @@ def refitted(bits: int, total: Statistics, levels: Array) -> tuple[Array, Array]
     def cost(bend: Array) -> Array:
         curve = Curve(bits, bend[:, None])
         s = curve.half * curve.root(middle[None], 1)
-        return jnp.sum(mass * curve.variance(s), axis=1)
+        return jnp.sum(mass[None] * curve.variance(s), axis=1)
 
     ratio = (bends.MOST / LEAST) ** (1 / (COARSE - 2))
     grid = np.concatenate([[0.0], LEAST * ratio ** np.arange(COARSE - 1)])

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax._codec.bend import Bend
+from qgenx_jax._codec.bend import Bend, Curve
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.scales import SCALE_BITS
 from qgenx_jax._types import Array
@@ -79,6 +79,10 @@ class Rounding(Protocol):
 
 class Dithering(Rounding, Protocol):
     """A rounding whose bits the receiver draws once more, and takes off again."""
+
+    def curve(self, dtype: np.dtype) -> Curve:
+        """What places of coordinates, and what codes and bits stand for."""
+        ...
 
     def undithered(self, codes: Array, meta: Sequence[Array], r16: Array) -> Array:
         """`values`, with the bits (as the codes are) that `round` was given."""

@@ -254,26 +254,16 @@ class Exchange:
             found = refresh.refreshed(*known, layout, self.quantizers, self.axis_name)
             state = state._replace(levels=found[0], adaptation=found[1])
             ways = self._parts(layout, state.levels)
-        rounded = self._streams(layout, ways, vectors, state)
+        _, key = _random.next_key(state.key, self.generator)
+        # two exchanges of one program, which may have equal keys, round differently
+        key = jax.random.fold_in(key, layout.fingerprint)
+        rounded = streams_of(key, ways, vectors, self.axis_name, self.rounding)
         return state, layout, way, ways, derivative.constant(vectors), rounded
 
     def _mean(self, mean: DualVector, tree: DualVector, way: Strategy) -> DualVector:
         """The mean with its derivative, which an all-reduce has by itself."""
         is_rounded = _rounds(way)
         return derivative.of_mean(mean, tree, self.axis_name) if is_rounded else mean
-
-    def _streams(
-        self,
-        layout: Layout,
-        ways: Sequence[Part],
-        vectors: list[Array],
-        state: ExchangeState,
-    ) -> list[Stream]:
-        """This worker's stream of rounding bits for each part."""
-        _, key = _random.next_key(state.key, self.generator)
-        # two exchanges of one program, which may have equal keys, round differently
-        key = jax.random.fold_in(key, layout.fingerprint)
-        return streams_of(key, ways, vectors, self.axis_name, self.rounding)
 
     def _after(self, state: ExchangeState, way: Strategy) -> ExchangeState:
         """The state after an exchange; one that rounds nothing uses no key."""

@@ -44,32 +44,47 @@ def sent(curve: Curve, place: Any, xp: Any) -> tuple[Any, Any]:
     return here + p * (there - here), found + p * (1 - p) * (there - here) ** 2
 
 
-def bound(curve: Curve, size: int, excess: float) -> Any:
+def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
     """An eps with E ||Q(v) - v||^2 <= eps ||v||^2 for buckets of this size.
 
-    One coordinate is the norm, and any of the others adds g(s) at most. With
-    g(s) = g_0 + g_2 s^2 + g_4 s^4, and x^2 >= (a s / h)^2 + 2 a b (s / h)^4,
+    One coordinate is the norm, and adds g(h); the others add at most as much as lets
+    them raise the ratio, so that the least eps is the root of
 
-        eps = max(g(h) + (d - 1) g_0,   g_2 (h / a)^2,   g_4 h^4 / (2 a b))
+        eps = g(h) + (d - 1) max_s (g(s) - eps c(s)^2),
 
-    so that g(s) <= g_0 + eps x^2 for all s. It is attained by (1, 0, ..., 0) where the
-    first is the largest, as it is of long buckets.
+    found by bisection. The maximum is that of a cubic in w = (s / h)^2,
+
+        g_0 + g_2 w + g_4 w^2 - eps w (a + b w)^2,   a = 1 / (1 + e), b = 1 - a.
+
+    Some vector attains it: a 1, and d - 1 times the coordinate of the maximum, which
+    is 0 for long buckets.
     """
-    a, b = curve.coefficients()
+    third = curve.coefficients()[1]
+    linear = curve.coefficients()[0]
     m2, m4, _ = moments(curve.values)
-    h, share = curve.half, curve.linear
-    second = 6 * a * b * m2 + 9 * b * b * (m4 - m2 * m2) + 6 * b * b * m4
-    zero = curve.variance(0.0)
-    eps = curve.variance(h) + (size - 1) * zero
-    # of the fourth powers: 9 b^2 m_2 h^4 over 2 share (1 - share), b = (1 - share)/h^3
-    fourth = 4.5 * b * m2 * h / share
-    both = _larger(second * (h / share) ** 2, fourth)
+    h, a = curve.half, curve.linear
+    b = 1 - a
+    zero, end = curve.variance(0.0), curve.variance(h)
+    second = 6 * linear * third * m2 + 9 * third**2 * (m4 - m2**2) + 6 * third**2 * m4
+    second, fourth = second * h**2, 9 * third**2 * m2 * h**4
+
+    def most(eps: Any) -> Any:
+        """max over w of the cubic: at its ends, or where its slope is zero."""
+        one, two, three = second - eps * a * a, fourth - 2 * eps * a * b, eps * b * b
+        # of the slope one + 2 two w - 3 three w^2 the root after which it is negative
+        root = xp.sqrt(xp.maximum(two * two + 3 * three * one, 0))
+        inner = (two + root) / xp.maximum(3 * three, 1e-30)
+        inner = xp.clip(inner, 0, 1)
+        values = [w * (one + w * (two - w * three)) for w in (inner, 1.0)]
+        return zero + xp.maximum(xp.maximum(*values), 0)
+
+    low, high = end, end + (size - 1) * (zero + second + fourth)
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_above = end + (size - 1) * most(middle) <= middle
+        low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
     # between two of L places, variances are at most 1 + 3 / L^2 times these
-    return _larger(eps, both) * (1 + excess) ** 2 * (1 + 3 / curve.values**2)
-
-
-def _larger(one: Any, other: Any) -> Any:
-    return (one + other + abs(one - other)) / 2
+    return high * (1 + excess) ** 2 * (1 + 3 / curve.values**2)
 
 
 def covariance(curve: Curve, s: Any, other: Any, workers: int, xp: Any) -> Any:

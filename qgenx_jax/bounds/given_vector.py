@@ -121,7 +121,6 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
         float64 (d,), in the square of the vector's unit.
     """
     table, form = _table_and_form(quantizer)
-    bends = quantizer.family == "dithered"
     found, start = np.empty(vector.size), 0
     for rows, length in form.buckets(vector.size):
         # whole buckets, some thousands of coordinates, which stay in caches
@@ -129,9 +128,8 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
         for first in range(0, rows, step):
             last = start + min(step, rows - first) * length
             bucket = tables.wide(vector[start:last].reshape(-1, length), np)
-            if bends:
-                curve = Curve(quantizer.bits, quantizer.levels[0])
-                each, scale = dither_variances(curve, bucket, np)
+            if table.curve is not None:
+                each, scale = dither_variances(table.curve, bucket, np)
             else:
                 each, scale = _gaps(table, bucket, np)
             found[start:last] = (each * scale**2).reshape(-1)

@@ -75,7 +75,7 @@ def mean_variance(
     same = _in_one_stratum(workers)
     strata, variances = min(workers, MOST_STRATA), []
     for rows in found:  # of buckets of one length, (workers, rows, length) in all
-        if isinstance(rows, sent.Dithered):
+        if isinstance(rows, sent.OnCurve):
             total = xp.sum(rows.squares(xp), axis=(0, 2))
             if rounding == "correlated" and workers > 1:
                 total = total + _of_dithers(rows, workers, xp)
@@ -106,7 +106,7 @@ def _in_one_stratum(workers: int) -> float:
     return pairs / (workers * (workers - 1))
 
 
-def _of_dithers(rows: sent.Dithered, workers: int, xp: Any) -> Any:
+def _of_dithers(rows: sent.OnCurve, workers: int, xp: Any) -> Any:
     """The sum over pairs of workers of their covariances, (rows,)."""
     places = tables.wide(rows.place, xp) * 2.0**-16 - rows.curve.half
     total = xp.zeros(places.shape[1])

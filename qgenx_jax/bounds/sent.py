@@ -1,16 +1,18 @@
 """What a codec may send for each coordinate of given vectors, and how often."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._codec import records
 from qgenx_jax._codec.bend import Curve
 from qgenx_jax._codec.coder import Quantized
 from qgenx_jax._codec.quantizer import Quantizer, coder_of
+from qgenx_jax._codec.rounding import Dithering
 from qgenx_jax._types import Array
 from qgenx_jax.bounds import dithers, tables
 
@@ -51,9 +53,9 @@ def sent(
 
 def _stacked(of: Sequence[Any], xp: Any) -> Any:
     """What was found of several vectors, along a new first axis."""
-    if isinstance(of[0], Dithered):
+    if isinstance(of[0], OnCurve):
         fields = (xp.stack([getattr(x, name) for x in of]) for name in of[0].ARRAYS)
-        return Dithered(of[0].curve, *fields)
+        return OnCurve(of[0].curve, *fields)
     return Sent(*map(xp.stack, zip(*of, strict=True)))
 
 
@@ -85,7 +87,7 @@ class Sent(NamedTuple):
         return xp.sum(self.squares(xp), axis=-1)
 
 
-class Dithered(NamedTuple):
+class OnCurve(NamedTuple):
     """What a codec that dithers may send for coordinates (rows, length).
 
     Attributes:
@@ -120,28 +122,28 @@ class Dithered(NamedTuple):
 
 def curve_of(coder: Quantized, xp: Any) -> Curve:
     """That of a coder that dithers, with numbers to compute with."""
-    rounding: Any = coder.rounding
-    return Curve(coder.form.bits, tables.wide(rounding.table, xp)[0])
+    curve = cast(Dithering, coder.rounding).curve(np.dtype("float32"))
+    return curve._replace(bend=tables.wide(curve.bend, xp))
 
 
 @jax.jit
 def _places(coder: Quantized, bucket: Array) -> tuple[Array, Array]:
     """Places and scales of a coder that dithers."""
-    rounding: Any = coder.rounding
+    rounding = cast(Dithering, coder.rounding)
     (lift, inverse), scale = rounding.measure(bucket)
     place = rounding.curve(bucket.dtype).place(bucket * lift * inverse)
     return place, jnp.broadcast_to(scale, bucket.shape)
 
 
 def sent_for(coder: Quantized, bucket: Array, xp: Any) -> Any:
-    """What a coder may send for buckets: `Sent`, or `Dithered`."""
+    """What a coder may send for buckets: `Sent`, or `OnCurve`."""
     codes, levels, up = _around(coder, bucket)
     v, lower, upper, up = (tables.wide(x, xp) for x in (bucket, *levels, up))
     lower_code, upper_code = (xp.asarray(code) for code in codes)
     if coder.dithers:
         place, scale = _places(coder, bucket)
         known = v, lower_code, upper_code, up, xp.asarray(place)
-        return Dithered(curve_of(coder, xp), *known, tables.wide(scale, xp))
+        return OnCurve(curve_of(coder, xp), *known, tables.wide(scale, xp))
     return Sent(v, lower_code, upper_code, lower, upper, up)
 
 

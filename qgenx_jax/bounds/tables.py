@@ -12,7 +12,7 @@ place of a coordinate between its levels is off by up to `misplaced`.
 
 import contextlib
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,8 @@ from jax.core import Tracer
 
 from qgenx_jax import _checks
 from qgenx_jax._codec.bend import Curve
-from qgenx_jax._codec.families.dithered import Dithered
 from qgenx_jax._codec.quantizer import Quantizer, coder_of
-from qgenx_jax._codec.rounding import Rounding
+from qgenx_jax._codec.rounding import Dithering, Rounding
 from qgenx_jax._types import Array
 
 BLOCK = 4096
@@ -164,11 +163,10 @@ def of_quantizer(
         rounding = coder_of(quantizer, dtype, levels).rounding
         table = of_rounding(rounding)
     curve = None
-    if isinstance(rounding, Dithered):
-        bend = rounding.table if levels is None else wide(rounding.table, jnp)
-        curve = Curve(quantizer.bits, bend[0])
-        if is_known(bend):
-            curve = Curve(quantizer.bits, float(bend[0]))
+    if rounding.dithers:
+        curve = cast(Dithering, rounding).curve(np.dtype("float32"))
+        if levels is None:
+            curve = curve._replace(bend=float(curve.bend))
     is_range = rounding.n_meta > 1
     norm = None if is_range else quantizer.norm
     if ideal:

@@ -14,6 +14,7 @@ import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Array
@@ -63,8 +64,8 @@ def variance_bound(
     a^2 d^(2/m) - 1, less than both forms by 1 + c at most. For levels over the range of
     a bucket both are max(d - 2, 0) D^2 / 2, attained by (1, -1, 0, ..., 0) with 1 bit.
 
-    Of `dithered` both are g(h) + (d - 1) g(0) for long buckets, g the variance of a
-    coordinate of that place (`qgenx_jax.bounds.dithers`), attained by (1, 0, ..., 0).
+    Of `dithered` both are what some vector has (`qgenx_jax.bounds.dithers`), for long
+    buckets g(h) + (d - 1) g(0) and (1, 0, ..., 0), g the variance of a place.
 
     The mean of K workers' vectors, over mean_k ||v_k||^2, has eps / K. Where it is
     quantized again (`reduce_scatter`, by a quantizer with eps_2), it has
@@ -126,8 +127,10 @@ def _longest(quantizer: Any, size: int) -> int:
 def _of_one(table: Table, size: int, *, sharp: bool) -> Any:
     """The bound of one quantization, for buckets of this size."""
     if table.curve is not None:
-        eps = dithers.bound(table.curve, size, table.excess)
-        return float(eps) if isinstance(table.curve.bend, float) else eps
+        is_known = isinstance(table.curve.bend, float)
+        xp = np if is_known else jnp
+        eps = dithers.bound(table.curve, size, table.excess, xp)
+        return float(eps) if is_known else eps
     bound = _over_range if table.norm is None else _over_norm
     result = bound(table, size, sharp=sharp)
     return result if tables.namespace(result) is jnp else float(result)

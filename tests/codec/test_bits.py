@@ -111,54 +111,8 @@ def test_random_words_never_repeat():
         jax.eval_shape(lambda x: sparse.encode(0, x).data, wide)
 
 
-WORKERS = (2, 3, 5, 6, 8, 100, 255, 300)  # strata by bits, comparisons and products
-
-
 def joint(workers, worker, seed=0):
     return random_bits.Joint(jax.random.key(seed), jnp.int32(worker), workers)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("workers", WORKERS)
-def test_a_worker_takes_every_value_of_shared_bits_once(workers):
-    """All 2^16 of them, so that its own rounding is as uniform as the hash."""
-    words = jnp.arange(2**16, dtype=jnp.uint32)[None] << 16
-    for worker in (0, workers - 1):
-        keys = jnp.arange(4, dtype=jnp.uint32)
-        order = random_bits.order_for(joint(workers, worker), keys, 4, 9)
-        for garbage in (0, 2**16 - 1):  # the other coordinate's bits
-            found = jax.jit(order.of)(words | jnp.uint32(garbage)) >> 16
-            for row in np.asarray(found):
-                assert (np.bincount(row, minlength=2**16) == 1).all(), (workers, worker)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("workers", WORKERS)
-def test_orders_of_shared_bits_equal_a_transcription(workers):
-    """Ranks of hashes, strata from ceil(a 2^16 / S) on, and turns within them."""
-    rows, first, worker, strata = 3, 5, workers // 2, min(workers, 256)
-    stream = joint(workers, worker, seed=4)
-    keys = np.asarray(jax.random.bits(stream.key, (6,), jnp.uint32))[2:]
-    h = np.random.default_rng(0).integers(0, 2**16, 50)
-    order = random_bits.bits_for(stream, rows, 4, 0, first).order
-    words = jnp.broadcast_to(jnp.asarray(h, jnp.uint32) << 16, (rows, h.size))
-    found = np.asarray(jax.jit(order.of)(words) >> 16)
-    ends = [-(-(a + 1) * 2**16 // strata) for a in range(strata)]
-    starts = [0, *ends[:-1]]
-    for row in range(rows):
-        at = (first + row) * workers
-        hashes = reference.hash_words(keys[:2], range(at, at + workers)).tolist()
-        rank = sum((x, k) < (hashes[worker], worker) for k, x in enumerate(hashes))
-        (hashed,) = reference.hash_words(keys[2:], [at + worker])
-        shift, turn = rank % strata, (int(hashed) >> 16) * (2**16 // strata) >> 16
-        for value, actual in zip(h.tolist(), found[row].tolist(), strict=True):
-            if 2**16 % strata == 0:
-                assert actual == value ^ (starts[shift] + turn)
-                continue
-            moved = (value + starts[shift]) % 2**16
-            a = sum(end <= moved for end in ends)
-            size = ends[a] - starts[a]
-            assert actual == starts[a] + (moved - starts[a] + turn) % size
 
 
 def drawn_together(workers, rows=4096, length=64, seed=1):
@@ -229,3 +183,40 @@ def test_streams_of_workers_fold_alike_and_own_keys_differ():
     by_jax = jax.random.key_data(jax.random.fold_in(key, 7))
     found = jax.random.key_data(random_bits.folded(key, 7))
     np.testing.assert_array_equal(found, by_jax)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("runs", "length"), [(2, 5), (1, 9), (4, 3), (8, 2)])
+def test_runs_have_the_bits_of_pieces(runs, length):
+    """What a receiver draws again is what rounded the coordinate."""
+    half = -(-runs * length // 2)
+    shared = random_bits.Joint(jax.random.key(4), jnp.int32(1), 3, "evenly")
+    for stream in (jax.random.key(4), shared):
+        drawn = random_bits.bits_for(stream, 3, half, 7, 2)
+        pieces = [drawn.piece(0, half), drawn.piece(half, half)]
+        whole = np.concatenate(pieces, axis=1)[:, : runs * length]
+        found = np.asarray(drawn.runs(runs, length)).reshape(3, -1)
+        np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.quick
+def test_streams_of_rows_and_of_all_workers():
+    stream = joint(3, 2)
+    every, one = random_bits.of_all(stream), random_bits.of_one(stream)
+    np.testing.assert_array_equal(every.worker, [0, 1, 2])
+    np.testing.assert_array_equal(one.worker, [2])
+    keys = jax.random.key_data(random_bits.own_keys(every))
+    np.testing.assert_array_equal(keys[2], jax.random.key_data(random_bits.own(stream)))
+    alone = jax.random.key(1)
+    assert random_bits.of_all(alone) is alone
+    assert random_bits.of_one(alone) is alone
+    assert random_bits.own_keys(alone).shape == (1,)
+
+
+@pytest.mark.quick
+def test_bits_of_ones_own_are_those_of_the_own_key():
+    stream = random_bits.Joint(jax.random.key(3), jnp.int32(1), 4, "own")
+    found = random_bits.bits_for(stream, 2, 4, 0)
+    expected = random_bits.bits_for(random_bits.own(stream), 2, 4, 0)
+    np.testing.assert_array_equal(found.key, expected.key)
+    assert found.order is None

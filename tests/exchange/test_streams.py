@@ -20,6 +20,7 @@ QUANTIZERS = {
     "magnitudes": qgenx.exponential(3, bucket_size=32),
     "no zero": qgenx.user_levels([0.2, 0.5, 1.0], zero=False, bucket_size=32),
     "signed": qgenx.user_levels([-1.0, -0.1, 0.2, 1.0], bucket_size=32),
+    "dithered": qgenx.dithered(3, bend=0.8, bucket_size=32),
 }
 
 
@@ -64,9 +65,59 @@ def test_variance_of_the_mean_is_that_of_strata(name, workers):
         squares = ((means - exact) ** 2).sum(axis=1)
         expected = mean_variance(flats, quantizer).sum()
         alone = mean_variance(flats, quantizer, rounding="independent").sum()
-        assert expected <= alone * (1 + 1e-9)
+        if name != "dithered":  # whose pairs of workers may be of either sign
+            assert expected <= alone * (1 + 1e-9)
         bar = squares.std() / np.sqrt(DRAWS) + 1e-3 * alone  # strata of 2^16 / K
         within_5_sigma(squares.mean(), expected, bar, f"{name}, {kind} vectors")
+
+
+@pytest.mark.plainly
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_dithers_turned_apart_are_independent_and_evenly_a_kth_of_it(rounding):
+    """Of equal vectors: 5 sigma of squares over draws; and unbiased."""
+    quantizer, flats = QUANTIZERS["dithered"], kinds_of(4)["equal"]
+    means, _ = drawn(quantizer, flats, rounding=rounding)
+    error = means - flats[0]
+    bar = error.std(axis=0).max() / np.sqrt(DRAWS)
+    within_5_sigma(error.mean(axis=0), 0, bar, "bias")
+    squares = (error**2).sum(axis=1)
+    alone = exact_variance(flats[0], quantizer).sum()
+    expected = mean_variance(flats, quantizer, rounding=rounding).sum()
+    within_5_sigma(squares.mean(), expected, squares.std() / np.sqrt(DRAWS), rounding)
+    kth = 4 if rounding == "independent" else 16
+    np.testing.assert_allclose(expected, alone / kth, rtol=0.08)
+
+
+SECONDS = {
+    "both": (QUANTIZERS["dithered"], None),
+    "second alone": (qgenx.uniform(8, bucket_size=32), QUANTIZERS["dithered"]),
+    "first alone": (QUANTIZERS["dithered"], qgenx.uniform(8, bucket_size=32)),
+}
+
+
+@pytest.mark.plainly
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("size", [96, 70])
+def test_two_phases_take_off_the_bits_of_either(name, size, rounding):
+    """Unbiased, with the variances of both phases to 10 %, also with short buckets."""
+    first, second = SECONDS[name]
+    flats = vectors(3, size, seed=8)
+    settings = {"collective": "reduce_scatter", "rounding": rounding}
+    means, owns = drawn(first, flats, second=second, **settings)
+    error = means - flats.astype(np.float64).mean(axis=0)
+    bar = error.std(axis=0).max() / np.sqrt(DRAWS)
+    within_5_sigma(error.mean(axis=0), 0, bar, "bias")
+    own = (owns - flats[:, None]).astype(np.float64)
+    within_5_sigma(own.mean(axis=1), 0, own.std(axis=1).max() / np.sqrt(DRAWS), "own")
+    chunk = 32 if size == 96 else -(-size // 3)
+    of_means = [
+        exact_variance(np.float32(flats.mean(axis=0)[i : i + chunk]), second or first)
+        for i in range(0, size, chunk)
+    ]
+    of_first = (own.mean(axis=0) ** 2).sum(axis=1).mean()
+    expected = of_first + sum(x.sum() for x in of_means)
+    np.testing.assert_allclose((error**2).sum(axis=1).mean(), expected, rtol=0.2)
 
 
 @pytest.mark.plainly
@@ -142,10 +193,12 @@ def test_two_phases_and_hosts_round_together_too():
 @pytest.mark.quick
 def test_one_worker_and_independent_rounding_have_keys_of_their_own():
     key, vector = jax.random.key(0), jnp.zeros(3)
+    made = qgenx.exchange(None, QUANTIZERS["uniform"])
+    (part,) = made._parts(made.layout(vector), {})
 
     def kinds(rounding):
         def worker(x):
-            (found,) = streams.streams_of(key, [x], AXIS, rounding)
+            (found,) = streams.streams_of(key, [part], [x], AXIS, rounding)
             kind.append(type(found))
             return x
 
@@ -155,7 +208,7 @@ def test_one_worker_and_independent_rounding_have_keys_of_their_own():
 
     assert kinds("correlated") is Joint
     assert kinds("independent") is not Joint
-    (alone,) = streams.streams_of(key, [vector], None, "correlated")
+    (alone,) = streams.streams_of(key, [part], [vector], None, "correlated")
     assert not isinstance(alone, Joint)
 
 

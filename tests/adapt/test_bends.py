@@ -1,0 +1,70 @@
+"""Fitted bends: the minimum by SciPy, what is learned in an exchange, what is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+import qgenx_jax as qgenx
+from qgenx_jax.bounds import exact_variance
+from tests.lib.helpers import AXIS
+
+LAWS = {
+    "normal": lambda rng: rng.standard_normal((3, 8192)),
+    "heavy": lambda rng: rng.standard_t(3, (3, 8192)),
+    "equal steps": lambda rng: rng.uniform(-1, 1, (3, 8192)),
+}
+
+
+def fitted(vectors, bits, bucket_size=1024, **settings):
+    """(bend, predicted relative error) after an exchange, and by whom."""
+    quantizer = qgenx.dithered(bits, bucket_size=bucket_size, **settings)
+    exchange = qgenx.exchange(AXIS, quantizer)
+    step = jax.jit(
+        jax.vmap(
+            lambda x: exchange.mean(x, exchange.init()), axis_name=AXIS, out_axes=None
+        )
+    )
+    _, state = step(jnp.asarray(vectors, jnp.float32))
+    predicted = state.adaptation.predicted["all"]
+    return float(state.levels["all"][0]), float(predicted)
+
+
+def relative_error(vectors, bits, bend, bucket_size=1024):
+    quantizer = qgenx.dithered(bits, bend=bend, bucket_size=bucket_size)
+    flat = np.float32(vectors)
+    total = sum(exact_variance(v, quantizer, ideal=True).sum() for v in flat)
+    return total / (flat.astype(float) ** 2).sum()
+
+
+@pytest.mark.plainly
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("bits", [pytest.param(2, marks=pytest.mark.quick), 4, 8])
+def test_the_bend_is_the_best_and_its_error_predicted(law, bits):
+    """Within 1e-3 of the least error of all bends; predicted to 1 %."""
+    vectors = LAWS[law](np.random.default_rng(0))
+    bend, predicted = fitted(vectors, bits)
+    best = optimize.minimize_scalar(
+        lambda e: relative_error(vectors, bits, float(e)), bounds=(0, 8)
+    )
+    found = relative_error(vectors, bits, bend)
+    assert found <= best.fun * 1.001, (bend, best.x)
+    np.testing.assert_allclose(predicted, found, rtol=0.01)
+
+
+@pytest.mark.plainly
+def test_small_buckets_count_their_largest_coordinates():
+    """Which are on a level of all tables, and on none of a dither."""
+    vectors = LAWS["normal"](np.random.default_rng(1))
+    bend, predicted = fitted(vectors, 3, bucket_size=16)
+    found = relative_error(vectors, 3, bend, bucket_size=16)
+    np.testing.assert_allclose(predicted, found, rtol=0.01)
+
+
+@pytest.mark.plainly
+@pytest.mark.quick
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_nothing_is_learned_of_nothing(bad):
+    bend, predicted = fitted(np.full((3, 64), bad), 3)
+    assert (bend, predicted) == (1.0, 0.0)

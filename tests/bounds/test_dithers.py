@@ -1,0 +1,95 @@
+"""Companded dither: covariances by sums over all bits, a bound that vectors attain."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import qgenx_jax as qgenx
+from qgenx_jax._codec.bend import Curve
+from qgenx_jax.bounds import dithers, exact_variance, variance_bound
+from tests.codec.test_bend import value_at
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+@pytest.mark.parametrize(("bits", "bend"), [(1, 2.0), (2, 0.8), (3, 5.0)])
+def test_covariances_equal_sums_over_all_bits(bits, bend, workers):
+    """Every u of a fine grid, every turn by a multiple of 1 / K: to its width."""
+    curve, h = Curve(bits, bend), (2**bits - 1) / 2
+    count = 3000
+    u = (np.arange(workers * count) + 0.5) / (workers * count)
+
+    def decoded(s):
+        return value_at(bits, bend, np.floor(s + h + u) - h - u + 0.5)
+
+    rng = np.random.default_rng(bits)
+    for s, other in [(0.3, 0.3), (0.2, 0.2 - 1 / workers), *rng.uniform(-h, h, (3, 2))]:
+        one, two = decoded(s), decoded(other)
+        products = [
+            (one * np.roll(two, turn * count)).mean() for turn in range(1, workers)
+        ]
+        expected = np.mean(products) - one.mean() * two.mean()
+        found = dithers.covariance(curve, s, np.asarray(other), workers, np)
+        bar = 4 / count * one.std() * two.std() + 1e-6 * np.abs(one).max() ** 2
+        # of 2^(12 - b) values of u in the codec's curve, of infinitely many here
+        bar += curve.mean(h) * 3 / curve.values**2
+        np.testing.assert_allclose(found, expected, rtol=0, atol=bar)
+
+
+@pytest.mark.parametrize("order", range(2, 7))
+def test_bernoullis_polynomials_have_their_defining_sums(order):
+    """B_n(x + 1) - B_n(x) = n x^(n-1), so sums of powers; and periodic here."""
+    x = np.linspace(0, 0.999, 23)
+    found = dithers._bernoulli(order, x)
+    np.testing.assert_allclose(dithers._bernoulli(order, x - 3), found, atol=1e-12)
+    # the mean over K turns is K^(-n) B_n(K x)
+    for workers in (2, 5):
+        turned = [dithers._bernoulli(order, x + r / workers) for r in range(workers)]
+        expected = dithers._bernoulli(order, workers * x) / workers**order
+        np.testing.assert_allclose(np.mean(turned, axis=0), expected, atol=1e-12)
+    coefficients = {
+        2: [1, -1, 1 / 6],
+        3: [1, -1.5, 0.5, 0],
+        4: [1, -2, 1, 0, -1 / 30],
+        5: [1, -2.5, 5 / 3, 0, -1 / 6, 0],
+        6: [1, -3, 2.5, 0, -0.5, 0, 1 / 42],
+    }
+    np.testing.assert_allclose(found, np.polyval(coefficients[order], x), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bits", "bend"), list(itertools.product((1, 2, 4, 8), (0.0, 0.8, 8.0)))
+)
+def test_the_bound_holds_and_some_vector_attains_it(bits, bend):
+    quantizer = qgenx.dithered(bits, bend=bend, bucket_size=None)
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7, 100, 1024):
+        eps = variance_bound(quantizer, size)
+        unit = np.zeros(size, np.float32)
+        unit[0] = 1
+        cases = [unit, np.ones(size, np.float32)]
+        cases += [rng.normal(size=size).astype(np.float32) ** p for p in (1, 3, 9)]
+        between = np.float32([*np.geomspace(1e-2, 1, 50), 0])
+        cases += [unit + x * (unit == 0) for x in between]
+        ratios = [
+            exact_variance(v, quantizer).sum() / (v.astype(float) ** 2).sum()
+            for v in cases
+        ]
+        assert max(ratios) <= eps, (size, cases[np.argmax(ratios)][:3])
+        slack = 8 / Curve(bits, bend).values ** 2 + 1e-2
+        assert eps <= max(ratios) * (1 + slack), size
+
+
+def test_places_between_two_of_the_values_mix_them():
+    """What a codec of 8 bits sends, enumerated over its 2^16 bits, in float64."""
+    curve = Curve(8, 0.8)
+    place = np.array([5, 4097, 2**20 + 7, 255 * 2**16 - 1])
+    r16 = np.arange(2**16)
+    codes = (place[:, None] + r16) >> 16
+    u = (r16 // 2**12 + 0.5) / 16
+    values = value_at(8, 0.8, codes - 127.5 - u + 0.5)
+    mean, variance = dithers.sent(curve, place, np)
+    np.testing.assert_allclose(mean, values.mean(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(variance, values.var(axis=1), rtol=1e-7)
