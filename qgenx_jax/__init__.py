@@ -9,8 +9,10 @@ The way of a dual vector, and the rooms it passes through:
 from qgenx_jax import bounds as bounds
 from qgenx_jax import entropy as entropy
 from qgenx_jax import problems as problems
+from qgenx_jax._adapt.bends import fit_bend as fit_bend
 from qgenx_jax._adapt.fit import fit_levels as fit_levels
 from qgenx_jax._codec.families.adaptive import adaptive as adaptive
+from qgenx_jax._codec.families.best import best as best
 from qgenx_jax._codec.families.dithered import dithered as dithered
 from qgenx_jax._codec.families.min_max import min_max as min_max
 from qgenx_jax._codec.families.uniform import uniform as uniform

@@ -16,9 +16,10 @@ from experiments.cifar10_gan.networks.models import NAMES
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
 
-Family = Literal["uniform", "exponential", "min_max", "adaptive"]
+Family = Literal["uniform", "exponential", "min_max", "adaptive", "dithered"]
 PlanBy = Literal["none", "size", "variance", "adam"]
 PLANNED = ("variance", "adam")
+FITTED = ("adaptive", "dithered")
 """Plans that are made of vectors, while training goes on."""
 Dtype = Literal["float32", "bfloat16"]
 Decay = Literal["constant", "linear", "cosine"]
@@ -84,7 +85,7 @@ class Config:
     family: str = _field("uniform", f"of levels: one of {', '.join(get_args(Family))}")
     adapt: str = _field(
         "",
-        "exchanges before which the family adaptive fits its levels: numbers with "
+        "exchanges before which adaptive, and dithered, are fitted: numbers with "
         "commas, or one for every so many; empty: 0,200,1000,5000, every 10,000; "
         "with a plan of variances they are fitted with that",
     )
@@ -188,9 +189,10 @@ class Config:
             parse_numbers(name, getattr(self, name))
         if self.plan in PLANNED:
             self._validate_plan()
-        if self.family == "min_max" and self.norm != "inf":
+        if self.family in ("min_max", "dithered") and self.norm != "inf":
             raise ValueError(
-                f"norm must be left at inf for the family min_max, got {self.norm!r}"
+                f"norm must be left at inf for the family {self.family}, "
+                f"got {self.norm!r}"
             )
         if self.bits == EXACT and self.collective != "all_gather":
             raise ValueError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.cifar10_gan.config import EXACT, PLANNED, Config
+from experiments.cifar10_gan.config import EXACT, FITTED, PLANNED, Config
 
 
 class ReadIf(NamedTuple):
@@ -73,9 +73,9 @@ READ_IF: Mapping[str, ReadIf] = {
     ),
     "rounding": _QUANTIZED,
     "adapt": ReadIf(
-        lambda config: config.bits != EXACT and config.family == "adaptive",
+        lambda config: config.bits != EXACT and config.family in FITTED,
         ("bits", "family"),
-        "by the family adaptive",
+        "by the families adaptive and dithered",
     ),
     "plan": _QUANTIZED,
     "plan_at": ReadIf(

@@ -43,6 +43,9 @@ def create_quantizer(config: Config, bits: int | None = None) -> qgenx.Quantizer
     buckets = _buckets(config)
     if config.family == "adaptive" and bits > 1:
         return qgenx.adaptive(bits, adapt=parse_adapt(config.adapt), **buckets)
+    if config.family == "dithered":
+        del buckets["norm"]
+        return qgenx.dithered(bits, adapt=parse_adapt(config.adapt), **buckets)
     if config.family == "exponential":
         return qgenx.exponential(bits, **buckets) if bits > 1 else None
     return qgenx.uniform(bits, **buckets)
@@ -80,10 +83,11 @@ def create_plan(
 
     # levels are fitted with the plan: a solver in the step for each width would take
     # minutes to compile
+    fitted = {"adaptive": "fitted", "dithered": "dithered"}
     return qgenx.plan_bits(
         *[jax.tree.map(np.asarray, vector) for vector in vectors],
         payload_bytes=payload_bytes,
-        candidates="fitted" if config.family == "adaptive" else make,
+        candidates=fitted.get(config.family, make),
         weights=weights,
         **_buckets(config),
     )

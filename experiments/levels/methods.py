@@ -1,5 +1,6 @@
 """Quantizers by name, and how they are spread over the leaves of a vector."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -60,6 +61,14 @@ def _adaptive(
     return made
 
 
+def _dithered(of: Setting, **narrow: Any) -> qgenx.Quantizer | None:
+    """In the setting's buckets; of one that is best for its bytes, in its own."""
+    if of.norm != math.inf:
+        return None
+    buckets = {"bucket_size": of.bucket_size, **narrow}
+    return qgenx.dithered(of.bits, adapt=[0], **buckets)
+
+
 QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
     "uniform": _uniform,
     "min_max": _min_max,
@@ -69,8 +78,10 @@ QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
     "adaptive": _adaptive(2),
     "adaptive by normal law": _adaptive(2, law="normal"),
     "adaptive signed": _adaptive(2, signed=True),
+    "dithered": _dithered,
+    "best": functools.partial(_dithered, bucket_size=256, scale_bits=16),
 }
-"""By name, from a setting; None where there is none for it."""
+"""By name, from a setting; None where there is none for it. `best` has one bucket."""
 
 
 def optimal(of: Setting, flat: np.ndarray, *, zero: bool) -> qgenx.Quantizer | None:
@@ -93,8 +104,10 @@ NAMES = (
     "adaptive by size",
     "uniform planned",
     "adaptive planned",
+    "dithered planned",
     "uniform planned once",
     "adaptive planned once",
+    "dithered planned once",
 )
 """All methods, in the order of the table."""
 
@@ -151,7 +164,7 @@ def _planned(base: str, of: Setting, vector: Vector) -> qgenx.Exchange:
     known = base, of, id(vector)
     if known not in _PLANS:
         budget = _uniform(of).n_bytes(sum(np.size(x) for x in vector.values()))
-        candidates = {"uniform": "uniform", "adaptive": "fitted"}[base]
+        candidates = {"adaptive": "fitted"}.get(base, base)
         plan = qgenx.plan_bits(
             dict(vector), payload_bytes=budget, candidates=candidates, **of.buckets
         )

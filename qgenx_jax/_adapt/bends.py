@@ -5,12 +5,15 @@ on an interval: the best of a grid, then of a finer one around it. The minimum i
 a bend that is off by half of itself costs a few per cent.
 """
 
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qgenx_jax._adapt.statistics import Statistics
+from qgenx_jax import _checks
+from qgenx_jax._adapt.statistics import BINS, FINEST, Statistics, edges
 from qgenx_jax._codec import bend as bends
 from qgenx_jax._codec.bend import Curve
 from qgenx_jax._codec.levels import truncate
@@ -19,7 +22,26 @@ from qgenx_jax._types import Array
 LEAST = 2.0**-6
 """Below it the next bend is 0: the two differ by a ten-thousandth of the variance."""
 COARSE, FINE = 40, 9
-"""Bends of the first grid, each 1.18 times the one before, and of the second one."""
+"""How many bends the first grid has, and the second one."""
+RATIO = (bends.MOST / LEAST) ** (1 / (COARSE - 2))
+"""Of neighbours in the first grid, 1.18."""
+
+
+def cost(bits: int, bend: Any, middle: Any, mass: Any) -> Any:
+    """int g(s(u)) dF(u) of several bends, (n,): masses at the middles of bins."""
+    curve = Curve(bits, bend[:, None])
+    s = curve.half * curve.root(middle[None], 1)
+    return (mass[None] * curve.variance(s)).sum(axis=1)
+
+
+def grid() -> np.ndarray:
+    """Bends to begin with: 0, and others of equal ratios up to the largest."""
+    return np.concatenate([[0.0], LEAST * RATIO ** np.arange(COARSE - 1)])
+
+
+def around(bend: Any) -> Any:
+    """Bends between the two neighbours of one of the grid."""
+    return bend * RATIO ** np.linspace(-1, 1, FINE)
 
 
 def refitted(bits: int, total: Statistics, levels: Array) -> tuple[Array, Array]:
@@ -37,23 +59,74 @@ def refitted(bits: int, total: Statistics, levels: Array) -> tuple[Array, Array]
     law: Any = total.law(signed=False)
     middle = (law.edges[1:] + law.edges[:-1]) / 2
     mass = law.densities * jnp.diff(law.edges)
-
-    def cost(bend: Array) -> Array:
-        curve = Curve(bits, bend[:, None])
-        s = curve.half * curve.root(middle[None], 1)
-        return jnp.sum(mass[None] * curve.variance(s), axis=1)
-
-    ratio = (bends.MOST / LEAST) ** (1 / (COARSE - 2))
-    grid = np.concatenate([[0.0], LEAST * ratio ** np.arange(COARSE - 1)])
-    coarse = jnp.asarray(grid, mass.dtype)
-    best = coarse[jnp.argmin(cost(coarse))]
-    around = ratio ** np.linspace(-1, 1, FINE)
-    fine = jnp.minimum(best * jnp.asarray(around, mass.dtype), bends.MOST)
+    coarse = jnp.asarray(grid(), mass.dtype)
+    best = coarse[jnp.argmin(cost(bits, coarse, middle, mass))]
+    fine = jnp.minimum(jnp.asarray(around(best), mass.dtype), bends.MOST)
     fine = truncate(fine.astype(jnp.float32)).astype(mass.dtype)
     tried = jnp.concatenate([levels.astype(mass.dtype), fine])
-    costs = cost(tried)
+    costs = cost(bits, tried, middle, mass)
     # the first one of equals: the one in use stays where nothing is better
     index = jnp.argmin(costs)
     index = jnp.where((total.energy > 0) & jnp.isfinite(costs).all(), index, 0)
     expected = total.total() * costs[index] / total.energy
     return tried[index].astype(levels.dtype)[None], expected
+
+
+def fit_bend(vectors: Any, bits: int, *, bucket_size: int | None) -> float:
+    """The bend by which `dithered` rounds vectors like these with the least variance.
+
+    On the host, from a histogram of |v_i| / ||v||_inf over all buckets v, each weighted
+    by its coordinates times ||v||_inf^2.
+
+    Args:
+        vectors: an array or a tree of them; each leaf is one vector, flattened.
+        bits: per coordinate, 1 to 8.
+        bucket_size: as the quantizer's; None for one bucket.
+
+    Returns:
+        The bend, 0 to 8; 1 where nothing can be learned: all vectors zero, or not
+        finite in any bucket.
+
+    Raises:
+        ValueError: for values outside these ranges, and leaves that are not real
+            floating point.
+
+    Example:
+        >>> import jax, qgenx_jax as qgenx
+        >>> vector = jax.random.normal(jax.random.key(0), (4096,))
+        >>> bend = qgenx.fit_bend(vector, bits=3, bucket_size=1024)
+        >>> round(bend, 1)  # that of normal coordinates
+        0.8
+        >>> quantizer = qgenx.dithered(bits=3, bend=bend)
+    """
+    _checks.floating_leaves("vectors", vectors)
+    bits = _checks.whole_number("bits", bits, 1, 8)
+    if bucket_size is not None:
+        bucket_size = _checks.whole_number("bucket_size", bucket_size, 1, None)
+    masses = np.zeros(BINS)
+    for leaf in jax.tree.leaves(vectors):
+        masses += _masses(np.ravel(np.asarray(leaf)).astype(np.float64), bucket_size)
+    total = masses.sum()
+    if not total > 0:
+        return 1.0
+    bins = edges(signed=False)
+    known = (bins[1:] + bins[:-1]) / 2, masses / total
+    best = grid()[cost(bits, grid(), *known).argmin()]
+    fine = np.minimum(around(best), bends.MOST)
+    return bends.check(fine[cost(bits, fine, *known).argmin()])
+
+
+def _masses(flat: np.ndarray, bucket_size: int | None) -> np.ndarray:
+    """The sum of squared norms over the magnitudes in each bin, of finite buckets."""
+    found, size = np.zeros(BINS), max(flat.size, 1)
+    length = min(bucket_size or size, size)
+    full = flat.size // length * length
+    for rows in (flat[:full].reshape(-1, length), flat[full:].reshape(1, -1)):
+        norms = np.abs(rows).max(axis=1, initial=0.0)
+        counts = np.isfinite(norms) & (norms > 0)
+        u = np.abs(rows[counts]) / norms[counts, None]
+        weights = np.broadcast_to(norms[counts, None] ** 2, u.shape)
+        place = np.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
+        index = np.clip(place * BINS, 0, BINS - 1).astype(int)
+        found += np.bincount(index.ravel(), weights.ravel(), minlength=BINS)
+    return found

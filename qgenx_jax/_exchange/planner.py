@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from qgenx_jax import _checks
+from qgenx_jax._adapt.bends import fit_bend
 from qgenx_jax._adapt.fit import fit_levels
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange import groups, knapsack
@@ -28,7 +29,7 @@ Make: TypeAlias = Callable[[int, list[np.ndarray]], Quantizer | None]
 WIDTHS = range(1, 9)
 LITTLE = 1e-3
 """Of a budget, what may be left over; below it is looked for byte by byte."""
-NAMES = ("uniform", "fitted")
+NAMES = ("uniform", "fitted", "dithered")
 
 
 def plan_bits(
@@ -68,6 +69,7 @@ def plan_bits(
             "uniform": `uniform` of 1 to 8 bits, and exact;
             "fitted": levels of 2 to 8 bits, without zero, by `fit_levels`, 1 bit, and
             exact;
+            "dithered": `dithered` of 1 to 8 bits, by `fit_bend`, and exact;
             a function make(bits, vectors), called with 1 to 8 bits and a list of flat
             vectors, one for each of `vectors`, for its own; and exact;
             a sequence of quantizers, of which None is exact.
@@ -80,8 +82,8 @@ def plan_bits(
         most_groups: as long as there are fewer, a group is split by the scales of its
             leaves where that saves 2 % of the variance. Other quantizers are other
             groups in any case.
-        bucket_size: of "uniform" and "fitted".
-        norm: q of these.
+        bucket_size: of these three.
+        norm: q of them; infinity for "dithered".
         scale_bits: of their norms on the wire, 32 or 16.
 
     Returns:
@@ -230,9 +232,15 @@ def _candidates(
         shape = bits, norm, bucket_size, table
         return Quantizer("levels_without_zero", *shape, scale_bits=scale_bits)
 
+    def dithers(bits: int, vectors: list[np.ndarray]) -> Quantizer:
+        table = (fit_bend(vectors, bits, bucket_size=bucket_size),)
+        shape = bits, norm, bucket_size, table
+        return Quantizer("dithered", *shape, scale_bits=scale_bits)
+
     if isinstance(candidates, str):
         named = _checks.one_of("candidates", candidates, NAMES)
-        return (None, _made(equal_steps, [])) if named == NAMES[0] else (fitted, None)
+        made = {NAMES[1]: fitted, NAMES[2]: dithers}.get(named)
+        return (None, _made(equal_steps, [])) if made is None else (made, None)
     if callable(candidates):
         return candidates, None
     way_out = 'pass "uniform", "fitted", or a list of quantizers'

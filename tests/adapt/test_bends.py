@@ -68,3 +68,30 @@ def test_small_buckets_count_their_largest_coordinates():
 def test_nothing_is_learned_of_nothing(bad):
     bend, predicted = fitted(np.full((3, 64), bad), 3)
     assert (bend, predicted) == (1.0, 0.0)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("bucket_size", [None, 1000, 64])
+def test_fitting_by_hand_is_within_a_thousandth_of_the_best(law, bucket_size):
+    vectors = LAWS[law](np.random.default_rng(2))
+    bend = qgenx.fit_bend(list(np.float32(vectors)), 3, bucket_size=bucket_size)
+    best = optimize.minimize_scalar(
+        lambda e: relative_error(vectors, 3, float(e), bucket_size), bounds=(0, 8)
+    )
+    found = relative_error(vectors, 3, bend, bucket_size)
+    assert found <= best.fun * 1.001, (bend, best.x)
+
+
+@pytest.mark.quick
+def test_fitting_by_hand_learns_nothing_of_nothing_and_refuses():
+    for bad in (np.zeros(5), np.full(5, np.nan), np.zeros(0)):
+        assert qgenx.fit_bend(np.float32(bad), 4, bucket_size=None) == 1.0
+    one = np.float32([np.inf, 1.0, 0.5, 0.25])
+    assert qgenx.fit_bend(one, 2, bucket_size=2) == qgenx.fit_bend(
+        one[2:], 2, bucket_size=2
+    )
+    with pytest.raises(ValueError, match="bits must be a whole number from 1 to 8"):
+        qgenx.fit_bend(one, 9, bucket_size=2)
+    with pytest.raises(ValueError, match="vectors must"):
+        qgenx.fit_bend(np.arange(3), 4, bucket_size=None)

@@ -36,6 +36,8 @@ def test_errors_and_gains_are_those_of_theory(program):
     np.testing.assert_allclose(two["correlated"], 1.6, rtol=0.05)
     np.testing.assert_allclose(two["adaptive"], 4.3, rtol=0.05)
     np.testing.assert_allclose(two["narrow"], 5.7, rtol=0.05)
+    np.testing.assert_allclose(four["dithered"], 3.6, rtol=0.05)
+    np.testing.assert_allclose(two["dithered"], 6.4, rtol=0.05)
     equal = program.row_of("normal", 3, 4, size=2**14, equal=True)
     np.testing.assert_allclose(equal["correlated"], 3, rtol=0.05)
     np.testing.assert_allclose(equal["adaptive"], 5.7, rtol=0.05)

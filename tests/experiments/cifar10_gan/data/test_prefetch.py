@@ -36,8 +36,12 @@ def wait_until(what):
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     assert not threads()
+    # what other tests have left, programs by the thousand, takes seconds to go through
+    gc.collect(0)
+    gc.freeze()
     yield
     gc.collect()
+    gc.unfreeze()
     wait_until(lambda: not threads())
 
 
