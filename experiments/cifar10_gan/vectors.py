@@ -9,9 +9,10 @@ import numpy as np
 from experiments.cifar10_gan import losses, quantizers
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.networks import models
+from experiments.common import vectors
 
 PLANNED_ON = 3
-"""Workers whose vectors a plan is made for."""
+"""Workers whose vectors a plan is made for, and that are recorded."""
 
 
 class Vectors:
@@ -62,10 +63,10 @@ class Vectors:
         return quantizers.create_plan(self._config, found, budget, weights)
 
     def record(self, params: Any, pictures: Any, iteration: int, path: Any) -> Any:
-        """Writes the vector of the first worker, leaf by leaf, as .npz; returns it."""
-        vector = self.of(params, pictures, iteration, 0)
-        leaves = jax.tree_util.tree_leaves_with_path(vector)
-        named = {jax.tree_util.keystr(path).strip("[]'"): x for path, x in leaves}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **named)
-        return vector
+        """Writes the vectors of the first workers as .npz; returns the first one's.
+
+        Of several processes' run the first one's alone: no others' pictures are here.
+        """
+        of = functools.partial(self.of, params, pictures, iteration)
+        count = min(PLANNED_ON, len(pictures)) if pictures.is_fully_addressable else 1
+        return vectors.write(of, range(count), path)

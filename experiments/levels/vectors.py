@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 import qgenx_jax as qgenx
+from experiments.common.vectors import OTHERS
 
 LEAVES = {
     "input": 3 * 16 * 32,
@@ -59,28 +60,54 @@ def recorded(folder: str, *, small: bool = False) -> dict[str, dict[str, np.ndar
     Raises:
         ValueError: if there are none, or one is damaged.
     """
+    return {path.stem: _opened(path, small=small) for path in _paths(folder)}
+
+
+def of_workers(folder: str, *, small: bool = False) -> dict[str, np.ndarray]:
+    """By file name the flat vectors of all workers that were recorded, (K, d) float32.
+
+    Raises:
+        ValueError: as `recorded` does, and where there is but one worker's.
+    """
+    found: dict[str, np.ndarray] = {}
+    for path in _paths(folder):
+        others = sorted((path.parent / OTHERS).glob(f"{path.stem}-*.npz"))
+        if not others:
+            raise ValueError(
+                f"vectors must be those of several workers, got one in {str(path)!r}; "
+                f"record them again, for a folder {OTHERS!r} beside it"
+            )
+        trees = [_opened(each, small=small) for each in (path, *others)]
+        rows = [np.concatenate([np.ravel(x) for x in of.values()]) for of in trees]
+        found[path.stem] = np.stack(rows).astype(np.float32)
+    return found
+
+
+def _paths(folder: str) -> list[pathlib.Path]:
     paths = sorted(pathlib.Path(folder).glob("*.npz"))
     if not paths:
         raise ValueError(
             f"vectors must be a folder with .npz files, got {folder!r}; record some by "
             "python -m experiments.cifar10_gan --record_vectors=1,50,150"
         )
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for path in paths:
-        try:
-            with np.load(path) as file:
-                leaves = {name: file[name] for name in file.files}
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"vectors must be .npz files of arrays, got {str(path)!r} ({error}); "
-                "record them again"
-            ) from error
-        found[path.stem] = {
-            name: x
-            for name, x in leaves.items()
-            if small or not qgenx.small_leaves(name, x)
-        }
-    return found
+    return paths
+
+
+def _opened(path: pathlib.Path, *, small: bool) -> dict[str, np.ndarray]:
+    """The leaves of a file."""
+    try:
+        with np.load(path) as file:
+            leaves = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"vectors must be .npz files of arrays, got {str(path)!r} ({error}); "
+            "record them again"
+        ) from error
+    return {
+        name: x
+        for name, x in leaves.items()
+        if small or not qgenx.small_leaves(name, x)
+    }
 
 
 class Source(NamedTuple):

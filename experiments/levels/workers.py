@@ -1,11 +1,13 @@
 """What the mean of K workers errs by: rounding, levels, buckets and scales together.
 
     python -m experiments.levels.workers [--workers=3,8] [--bits=4,3,2] [--size=65536]
-        [--output=FOLDER]
+        [--vectors=FOLDER] [--output=FOLDER]
 
 Vectors of K workers, normal or Student's t with 3 degrees of freedom, unlike or all
-equal. Errors are exact, E ||mean Q(v_k) - mean v_k||^2 over mean ||v_k||^2, by
-`bounds.mean_variance`; levels are fitted to the first worker's vector. For each a row:
+equal; or recorded ones, by `--record_vectors` of the GAN program or `--record` of the
+transformer, for as many workers as there are. Errors are exact, by
+`bounds.mean_variance`: E ||mean Q(v_k) - mean v_k||^2 over mean ||v_k||^2; levels are
+fitted to the first worker's vector. For each a row:
 
     uniform     `uniform(bits)` with independent rounding: the paper's quantizer
     correlated  its error over that of `uniform(bits)` in an exchange
@@ -20,6 +22,7 @@ FOLDER gets workers.csv.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -27,10 +30,12 @@ from absl import flags
 
 import qgenx_jax as qgenx
 from experiments.common import arguments, tables
+from experiments.levels.vectors import of_workers
 
 _WORKERS = flags.DEFINE_list("workers", ["3", "8"], "K, each")
 _BITS = flags.DEFINE_list("bits", ["4", "3", "2"], "per coordinate, 2 to 8")
 _SIZE = flags.DEFINE_integer("size", 2**16, "coordinates of a vector", lower_bound=256)
+_VECTORS = flags.DEFINE_string("vectors", "", "folder of recorded vectors, .npz")
 _OUTPUT = flags.DEFINE_string("output", "", "folder for workers.csv")
 
 LAWS = ("normal", "t3")
@@ -52,9 +57,9 @@ def fitted(vector: np.ndarray, own: qgenx.Quantizer) -> qgenx.Quantizer:
     return dataclasses.replace(own, levels=levels, refresh=None)
 
 
-def row_of(law: str, workers: int, bits: int, size: int, *, equal: bool) -> tables.Row:
-    """One row of the table."""
-    x = drawn(law, workers, size, equal=equal)
+def row_of(name: str, x: np.ndarray, bits: int) -> tables.Row:
+    """One row of the table, for the vectors (K, d) of a name."""
+    workers, size = x.shape
     energy = float(np.mean(np.sum(np.square(x, dtype=np.float64), axis=1)))
 
     def error(quantizer: qgenx.Quantizer, rounding: str = "correlated") -> float:
@@ -73,7 +78,7 @@ def row_of(law: str, workers: int, bits: int, size: int, *, equal: bool) -> tabl
         return 4 ** (8 * (plain.n_bytes(size) - quantizer.n_bytes(size)) / size)
 
     return {
-        "vectors": f"{law}, {'equal' if equal else 'unlike'}",
+        "vectors": name,
         "K": workers,
         "bits": bits,
         "uniform": base,
@@ -87,22 +92,29 @@ def row_of(law: str, workers: int, bits: int, size: int, *, equal: bool) -> tabl
     }
 
 
+def _sources(workers: list[int]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Names, and the vectors (K, d) of each."""
+    if _VECTORS.value:
+        for name, x in of_workers(_VECTORS.value).items():
+            yield name, [x]
+        return
+    for law in LAWS:
+        for equal in (False, True):
+            each = [drawn(law, k, _SIZE.value, equal=equal) for k in workers]
+            yield f"{law}, {'equal' if equal else 'unlike'}", each
+
+
 def main(argv: list[str]) -> None:
     """Measures all combinations."""
     folder = arguments.output_folder(_OUTPUT.value, argv)
     workers = arguments.whole_numbers("workers", _WORKERS.value, 1, 256)
     bits = arguments.whole_numbers("bits", _BITS.value, 2, 8)
     rows: list[tables.Row] = []
-    for law in LAWS:
-        for equal in (False, True):
-            found = [
-                row_of(law, count, b, _SIZE.value, equal=equal)
-                for count in workers
-                for b in bits
-            ]
-            tables.print_table(found)
-            print(flush=True)
-            rows += found
+    for name, vectors in _sources(workers):
+        found = [row_of(name, x, b) for x in vectors for b in bits]
+        tables.print_table(found)
+        print(flush=True)
+        rows += found
     if folder:
         tables.write_csv(rows, folder / "workers.csv")
         print(f"written to {folder}: workers.csv")

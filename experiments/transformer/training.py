@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 import qgenx_jax as qgenx
+from experiments.common import vectors
 from experiments.transformer.model import Decoder, next_byte_loss
 from experiments.transformer.text import batches
 
@@ -102,7 +103,7 @@ def train(
         setting: of the run.
         exchange: of the gradients, over the axis "data".
         text: to learn, uint8 (n,).
-        record: after which steps to write worker 0's next gradient, and where, .npz.
+        record: after which steps to write the workers' gradients, and where, .npz.
     """
     of = setting
     model = Decoder(of.layers, of.width, max(1, of.width // 64), of.length)
@@ -123,22 +124,9 @@ def train(
         row = float(value), float(error)
         yield Row(number, *row, time.perf_counter() - begun)
         if record and number in record:
-            _record(model, params, tokens[0], record[number])
+            gradient = functools.partial(_gradient, model, params)
+            vectors.write(jax.jit(gradient), tokens, record[number])
 
 
-def _record(model: Decoder, params: Any, tokens: jax.Array, path: pathlib.Path) -> None:
-    """Writes a worker's gradient, leaf by leaf, for `python -m experiments.levels`."""
-
-    @jax.jit
-    def gradient(params: Any) -> Any:
-        def value(params: Any) -> jax.Array:
-            return next_byte_loss(model, params, tokens)
-
-        return jax.grad(value)(params)
-
-    leaves = jax.tree_util.tree_leaves_with_path(gradient(params))
-    named: dict[str, Any] = {
-        jax.tree_util.keystr(where): np.asarray(x) for where, x in leaves
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **named)
+def _gradient(model: Decoder, params: Any, tokens: jax.Array) -> Any:
+    return jax.grad(lambda params: next_byte_loss(model, params, tokens))(params)
