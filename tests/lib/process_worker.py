@@ -17,7 +17,12 @@ import qgenx_jax as qgenx
 
 AXIS = "data"
 SIZE = 500
-EXCHANGES = ((8, "all_gather"), (4, "all_gather"), (4, "reduce_scatter"))
+EXCHANGES = (
+    ("uniform", 8, "all_gather"),
+    ("uniform", 4, "all_gather"),
+    ("uniform", 4, "reduce_scatter"),
+    ("dithered", 3, "reduce_scatter"),
+)
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
 ITERATIONS = 5
 
@@ -41,11 +46,11 @@ def over_workers(mesh, shape):
     return jax.make_array_from_process_local_data(sharding, rows, everywhere)
 
 
-def exchanged(mesh, bits, collective):
+def exchanged(mesh, family, bits, collective):
     """One quantized exchange of a vector per worker: (mean, own, numbers) and key."""
     exchange = qgenx.exchange(
         AXIS,
-        qgenx.uniform(bits, bucket_size=64),
+        getattr(qgenx, family)(bits, bucket_size=64),
         collective=collective,
         key=jax.random.key(5),
     )
