@@ -2,14 +2,15 @@
 
     s    the place of a coordinate x of a bucket over its norm, -h <= s <= h, in units
          of a code; h = (2^b - 1) / 2
-    t    s + v, what a receiver knows: v is one of L values, all equally probable,
-         -1/2 + 1/(2 L), ..., 1/2 - 1/(2 L), whatever s is
-    e    the curve's bend, at least 0; L = 2^(12 - b)
+    t    s + v, what a receiver knows: v is one of L = 2^16 values, all equally
+         probable, -1/2 + 1/(2 L), ..., 1/2 - 1/(2 L), whatever s is
+    e    the curve's bend, at least 0
 
     l(t) = A t + B t^3    what is decoded, for any A, B with the mean over v
     c(s) = (s/h + e (s/h)^3) / (1 + e) = x    what is sent
 
-so that E l(t) = x exactly. The mean of (s + v)^3 is s^3 + 3 s E v^2, whence
+so that E l(t) = x exactly, for all s that are multiples of 2^-16. The mean of
+(s + v)^3 is s^3 + 3 s E v^2, whence
 
     B = e / ((1 + e) h^3),    A = 1 / ((1 + e) h) - 3 B E v^2,   E v^2 = (1 - 1/L^2)/12.
 
@@ -31,8 +32,8 @@ from qgenx_jax._types import Array
 
 MOST = 8.0
 """The largest bend: of a curve as steep as that `place` is exact in float32."""
-WIDTH = 12
-"""Bits of a code and of v together: a receiver's t^2 is exact in float32."""
+COUNT = 2**16
+"""L: values of the bits that round a coordinate."""
 
 
 class Bend(NamedTuple):
@@ -88,7 +89,7 @@ class Moments(NamedTuple):
     sixth: float
 
 
-def moments(count: int) -> Moments:
+def moments(count: int = COUNT) -> Moments:
     """Of the L values -1/2 + 1/(2 L), ..., 1/2 - 1/(2 L)."""
     square = 1 / count**2
     return Moments(
@@ -115,11 +116,6 @@ class Curve(NamedTuple):
         return (2**self.bits - 1) / 2
 
     @property
-    def values(self) -> int:
-        """L."""
-        return 2 ** (WIDTH - self.bits)
-
-    @property
     def linear(self) -> Any:
         """1 / (1 + e), the share of s in c(s)."""
         return 1 / (1 + self.bend)
@@ -127,7 +123,7 @@ class Curve(NamedTuple):
     def coefficients(self) -> tuple[Any, Any]:
         """A and B."""
         third = self.bend * self.linear * (1 / self.half**3)
-        spread = 3 * moments(self.values).second
+        spread = 3 * moments().second
         return self.linear * (1 / self.half) - third * spread, third
 
     def mean(self, s: Any) -> Any:
@@ -141,26 +137,21 @@ class Curve(NamedTuple):
         (A + 3 B s^2)^2 m_2 + 9 B^2 s^2 (m_4 - m_2^2) + 2 (A + 3 B s^2) B m_4 + B^2 m_6
         """
         a, b = self.coefficients()
-        m2, m4, m6 = moments(self.values)
+        m2, m4, m6 = moments()
         slope = a + 3 * b * s * s
         bend = 9 * b * b * s * s * (m4 - m2 * m2)
         return slope * slope * m2 + bend + 2 * slope * b * m4 + b * b * m6
 
     def seen(self, codes: Array, r16: Array) -> Array:
-        """2 L t, an odd number below 2^12: int32 as the codes are.
-
-        The upper 12 - b of the bits that rounded a coordinate are v, from its end.
-        """
-        drawn = WIDTH - self.bits
-        low = (r16 >> (16 - drawn)) << 1
-        return (codes << (drawn + 1)) - low + (2 * self.values - 1 - 2**WIDTH)
+        """2 L t, an odd number below 2^24: int32 as the codes are."""
+        return (codes << 17) - (r16 << 1) + (2 * COUNT - 1 - COUNT * 2**self.bits)
 
     def decoded(self, seen: Array, dtype: np.dtype) -> Array:
         """l(t), over a norm: the same bits however a compiler fuses this.
 
-        The product that is added has lost its last bit before, and the square is exact.
+        The product that is added has lost its last bit before.
         """
-        unit = np.asarray(1 / (2 * self.values), dtype)
+        unit = np.asarray(1 / (2 * COUNT), dtype)
         t, (a, b) = seen.astype(dtype), self.coefficients()
         return t * (a * unit + scales.product(b * unit**3, t * t))
 

@@ -12,7 +12,7 @@ of one place, whose products have known integrals.
 
 from typing import Any
 
-from qgenx_jax._codec.bend import WIDTH, Curve, moments
+from qgenx_jax._codec.bend import Curve, moments
 
 # of a product of B_m and B_n, m! n! / (m + n)!, with a minus for even m
 PRODUCTS = {
@@ -26,22 +26,6 @@ PRODUCTS = {
     (3, 2): 1 / 10,
     (3, 3): 1 / 20,
 }
-
-
-def sent(curve: Curve, place: Any, xp: Any) -> tuple[Any, Any]:
-    """Mean and variance of what a codec sends for places 2^16 (s + h), over the norm.
-
-    Between two of the L places of a step it takes one or the other, by bits that the
-    receiver does not look at.
-    """
-    shift = 4 + curve.bits  # 2^16 / L = 2^(16 - WIDTH + b)
-    low = place >> shift
-    p = (place & (2**shift - 1)) / 2.0**shift
-    unit = 2.0 ** (curve.bits - WIDTH)
-    at = xp.asarray(low, p.dtype) * unit - curve.half
-    here, there = curve.mean(at), curve.mean(at + unit)
-    found = (1 - p) * curve.variance(at) + p * curve.variance(at + unit)
-    return here + p * (there - here), found + p * (1 - p) * (there - here) ** 2
 
 
 def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
@@ -61,7 +45,7 @@ def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
     """
     third = curve.coefficients()[1]
     linear = curve.coefficients()[0]
-    m2, m4, _ = moments(curve.values)
+    m2, m4, _ = moments()
     h, a = curve.half, curve.linear
     b = 1 - a
     zero, end = curve.variance(0.0), curve.variance(h)
@@ -83,8 +67,7 @@ def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
         middle = (low + high) / 2
         is_above = end + (size - 1) * most(middle) <= middle
         low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
-    # between two of L places, variances are at most 1 + 3 / L^2 times these
-    return high * (1 + excess) ** 2 * (1 + 3 / curve.values**2)
+    return high * (1 + excess) ** 2
 
 
 def covariance(curve: Curve, s: Any, other: Any, workers: int, xp: Any) -> Any:
@@ -96,7 +79,7 @@ def covariance(curve: Curve, s: Any, other: Any, workers: int, xp: Any) -> Any:
         (1 / (K - 1)) sum_{m, n} a_m a'_n p_mn (K^{1 - m - n} B_{m+n}(K D) - B_{m+n}(D))
 
     p_mn as in PRODUCTS: products of Bernoulli's polynomials, and their multiplication
-    theorem. L is taken as infinite, which it is to 1 / L^2.
+    theorem. L = 2^16 is taken as infinite.
     """
     difference = s - other
     inner = {}

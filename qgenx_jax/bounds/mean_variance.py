@@ -8,7 +8,7 @@ from qgenx_jax import _checks
 from qgenx_jax._codec.bits import MOST_STRATA, ROUNDINGS
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._types import Array
-from qgenx_jax.bounds import dithers, sent, tables
+from qgenx_jax.bounds import dithers, sent
 
 
 def mean_variance(
@@ -108,7 +108,7 @@ def _in_one_stratum(workers: int) -> float:
 
 def _of_dithers(rows: sent.OnCurve, workers: int, xp: Any) -> Any:
     """The sum over pairs of workers of their covariances, (rows,)."""
-    places = tables.wide(rows.place, xp) * 2.0**-16 - rows.curve.half
+    places = rows.s(xp)
     total = xp.zeros(places.shape[1])
     for j in range(workers):
         for k in range(j):

@@ -14,7 +14,7 @@ from qgenx_jax._codec.coder import Quantized
 from qgenx_jax._codec.quantizer import Quantizer, coder_of
 from qgenx_jax._codec.rounding import Dithering
 from qgenx_jax._types import Array
-from qgenx_jax.bounds import dithers, tables
+from qgenx_jax.bounds import tables
 
 DRAWS = 2**16
 """Values that the bits may take that round a coordinate."""
@@ -111,9 +111,13 @@ class OnCurve(NamedTuple):
 
     def squares(self, xp: Any) -> Any:
         """E (Q(v)_i - v_i)^2 of each coordinate."""
-        mean, variance = dithers.sent(self.curve, self.place, xp)
-        bias = mean * self.scale - self.values
-        return variance * self.scale**2 + bias**2
+        s = self.s(xp)
+        bias = self.curve.mean(s) * self.scale - self.values
+        return self.curve.variance(s) * self.scale**2 + bias**2
+
+    def s(self, xp: Any) -> Any:
+        """Places, in steps from the middle."""
+        return tables.wide(self.place, xp) * 2.0**-16 - self.curve.half
 
     def variance(self, xp: Any) -> Any:
         """Of each row."""
