@@ -18,8 +18,9 @@ from absl import app
 import qgenx_jax as qgenx
 from experiments.benchmarks.peers import numpy_qsgd
 from experiments.common import arguments
+from qgenx_jax._codec import bits as random_bits
 from qgenx_jax._codec import fusion
-from qgenx_jax._codec.bits import Joint
+from qgenx_jax._codec.bits import Joint, Stream
 from qgenx_jax._exchange.parts import Part, parts
 
 FAMILIES = (
@@ -29,6 +30,7 @@ FAMILIES = (
     "levels",
     "levels_without_zero",
     "signed_levels",
+    "dithered",
 )
 PEER_BITS = range(2, 9)  # QSGD with one bit has no level
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -92,6 +94,7 @@ def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
         "uniform": qgenx.uniform,
         "exponential": qgenx.exponential,
         "min_max": qgenx.min_max,
+        "dithered": qgenx.dithered,
     }
     return make[family](bits)
 
@@ -147,31 +150,41 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
         (part,) = parts(layout, exchange.quantizers, exchange.second, levels)
         return part
 
-    def mean(levels: Any, rows: jax.Array) -> jax.Array:
+    def mean(levels: Any, rows: jax.Array, senders: Stream | None) -> jax.Array:
         # of one leaf, as `Layout.unflatten` puts it together
         part = part_of(levels)
-        return fusion.joined(part.coder.mean(rows, size), part.dtype)
+        return fusion.joined(part.coder.mean(rows, size, 0, senders), part.dtype)
 
     @jax.jit
     def encode(levels: Any, key: Any, x: jax.Array) -> jax.Array:
         return part_of(levels).coder.encode(key, x, size)
 
     @jax.jit
-    def decode(levels: Any, data: jax.Array) -> jax.Array:
-        return mean(levels, data[None])
+    def decode(levels: Any, data: jax.Array, sender: Stream | None) -> jax.Array:
+        return mean(levels, data[None], sender)
 
     @jax.jit
-    def average(levels: Any, arrived: jax.Array) -> jax.Array:
-        return mean(levels, arrived)
+    def average(levels: Any, arrived: jax.Array, senders: Stream | None) -> jax.Array:
+        return mean(levels, arrived, senders)
 
     @jax.jit
-    def middle(levels: Any, key: jax.Array, arrived: jax.Array) -> jax.Array:
+    def middle(
+        levels: Any, key: jax.Array, arrived: jax.Array, senders: Stream | None
+    ) -> jax.Array:
         # as between the phases of reduce_scatter
         part = part_of(levels)
-        return part.coder.recode(arrived, size, 0, part.second, key, None)
+        return part.coder.recode(arrived, size, 0, part.second, key, None, senders)
 
     keys = jax.random.split(jax.random.key(2), count)
-    arrived = jnp.stack([encode(levels, key, x) for key in keys])
+    every: Sequence[Stream] = list(keys)
+    senders = sender = None
+    if part_of(levels).coder.dithers:  # by bits that the receiver draws again
+        if count > 1:
+            numbers = range(count)
+            every = [Joint(keys[0], jnp.int32(k), count, "evenly") for k in numbers]
+        senders = random_bits.of_all(every[0])
+        sender = random_bits.of_one(every[0])
+    arrived = jnp.stack([encode(levels, stream, x) for stream in every])
     # cut here: slices among the calls would be timed with them
     key, data = keys[0], arrived[0]
     codes = arrived[:, : size * quantizer.bits // 8]
@@ -179,12 +192,13 @@ def codec(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
     read, together = jax.jit(lambda rows: float_floor(rows, size)), jax.jit(add_rows)
     # by bits that K workers share; one worker alone has its own
     shared = Joint(key, jnp.int32(0), count) if count > 1 else key
+    shared = shared if senders is None else every[0]
     return {
         "encode": Program(encode, (levels, key, x)),
         "together": Program(encode, (levels, shared, x)),
-        "decode": Program(decode, (levels, data)),
-        "average": Program(average, (levels, arrived)),
-        "middle": Program(middle, (levels, key, arrived)),
+        "decode": Program(decode, (levels, data, sender)),
+        "average": Program(average, (levels, arrived, senders)),
+        "middle": Program(middle, (levels, key, arrived, senders)),
         "decode floor": Program(read, (own_codes,)),
         "average floor": Program(read, (codes,)),
         "middle floor": Program(together, (arrived,)),
