@@ -6,9 +6,10 @@
 A decoder of bytes (10.8 million parameters) learns the sources of Python's library,
 K = 4 workers, Adam after the mean of their gradients. Each exchange is a run from the
 same parameters, with the same batches. `loss` is the mean of the last tenth of the
-steps, nats a byte; `gap` what it has above the run with an exact exchange; `error` that
-of the mean, ‖mean Q(g_k) - mean g_k‖ / ‖mean g_k‖, over the last tenth; `bytes` what a
-worker's payload takes. FOLDER gets summary.csv, losses.csv and losses.png, and, with
+steps, nats a byte; `gap` what losses are above those of the exact run, the mean over
+all steps, and `+-` its standard error, of the means of ten neighbouring steps; `error`
+that of the mean, ‖mean Q(g_k) - mean g_k‖ / ‖mean g_k‖, over the last tenth; `bytes`
+what a worker's payload takes. FOLDER gets summary.csv, losses.csv and losses.png, and, with
 --record, vectors/ for `python -m experiments.levels`.
 """
 
@@ -52,15 +53,21 @@ _OUTPUT = flags.DEFINE_string("output", "", "folder for tables, figure and gradi
 
 
 def summary(
-    name: str, rows: list[Row], exact: float | None, n_bytes: int
+    name: str, rows: list[Row], exact: list[Row] | None, n_bytes: int
 ) -> tables.Row:
-    """The row of a run."""
+    """The row of a run, beside that of an exact exchange if there was one before."""
     last = rows[-max(1, len(rows) // 10) :]
-    found = float(np.mean([row.loss for row in last]))
+    gap = error = None
+    if exact is not None:
+        gaps = np.array([row.loss for row in rows]) - [row.loss for row in exact]
+        tens = [np.mean(gaps[i : i + 10]) for i in range(0, len(gaps), 10)]
+        gap = float(np.mean(gaps))
+        error = float(np.std(tens) / np.sqrt(len(tens)))
     return {
         "exchange": name,
-        "loss": found,
-        "gap": "" if exact is None else found - exact,
+        "loss": float(np.mean([row.loss for row in last])),
+        "gap": "" if gap is None else gap,
+        "+-": "" if error is None else error,
         "error": float(np.mean([row.error for row in last])),
         "bytes": n_bytes,
         "seconds": float(np.median([row.seconds for row in rows])),
@@ -114,17 +121,18 @@ def main(argv: list[str]) -> None:
     text = library_sources()
     runs: dict[str, list[Row]] = {}
     found: list[tables.Row] = []
-    exact: float | None = None
     for name, exchange in made.items():
         rows: list[Row] = []
         for row in train(setting, exchange, text, record if not runs else None):
             rows.append(row)
             if row.step % 20 == 0 or row.step == setting.steps:
                 print(f"{name:10} step {row.step:5}  loss {row.loss:.3f}", flush=True)
+        found.append(
+            summary(
+                name, rows, runs.get(exchanges.EXACT), payload_bytes(exchange, setting)
+            )
+        )
         runs[name] = rows
-        found.append(summary(name, rows, exact, payload_bytes(exchange, setting)))
-        if name == exchanges.EXACT:
-            exact = float(found[-1]["loss"])
         if folder:
             tables.write_csv(found, folder / "summary.csv")
             losses = [
