@@ -9,8 +9,8 @@ same parameters, with the same batches. `loss` is the mean of the last tenth of 
 steps, nats a byte; `gap` what losses are above those of the exact run, the mean over
 all steps, and `+-` its standard error, of the means of ten neighbouring steps; `error`
 that of the mean, ‖mean Q(g_k) - mean g_k‖ / ‖mean g_k‖, over the last tenth; `bytes`
-what a worker's payload takes. FOLDER gets summary.csv, losses.csv and losses.png, and, with
---record, vectors/ for `python -m experiments.levels`.
+what a worker's payload takes. FOLDER gets summary.csv, losses.csv and losses.png, and,
+with --record, vectors/ for `python -m experiments.levels`.
 """
 
 import pathlib
