@@ -52,12 +52,18 @@ def earlier(vector):
     return {name: np.float32(scales[name]) * x for name, x in vector.items()}
 
 
+DEAR = ("adaptive by normal law", "adaptive signed")
+"""To compile; that they are what they say is tested in `tests/adapt`."""
+
+
 @pytest.fixture(scope="module")
 def found(vector, earlier):
-    """What is measured of each method."""
+    """What is measured of each method, but for those that are dear."""
     with compiling_plainly():
         rows = {}
         for name in methods.NAMES:
+            if name in DEAR:
+                continue
             exchange = methods.exchange(name, OF, vector, earlier)
             assert exchange is not None, name
             rows[name] = measure.measure(exchange, vector)
@@ -75,7 +81,9 @@ def test_what_is_better_errs_less(found):
     assert error["adaptive with zero"] < 1.01 * error["amq"]
     assert error["adaptive planned"] < error["uniform planned"] < error["uniform"]
     assert error["adaptive by size"] < error["uniform by size"] < error["uniform"]
-    for base in ("uniform", "adaptive"):
+    assert error["dithered"] < error["adaptive"] / 1.5
+    assert error["dithered planned"] < error["adaptive planned"]
+    for base in ("uniform", "adaptive", "dithered"):
         now, once = (error[f"{base} planned{end}"] for end in ("", " once"))
         assert 2 * now < once, "a plan for other scales is as good"
 
@@ -84,11 +92,18 @@ def test_bits_and_predictions(found):
     for name, row in found.items():
         assert row["entropy"] <= row["huffman"] * 1.001, name  # its header apart
         assert row["entropy"] + 1 == pytest.approx(row["bound"]), name
-        if row["predicted"] is not None and name != "adaptive by normal law":
+        if row["predicted"] is not None:
             assert row["predicted"] == pytest.approx(row["error"], rel=0.02), name
         if "planned" in name:
             assert row["bits"] <= found["uniform"]["bits"]
     assert found["uniform"]["bits"] == pytest.approx(3 + 32 / 64, rel=0.01)
+
+
+@pytest.mark.quick
+def test_dear_methods_are_quantizers_too():
+    for name in DEAR:
+        quantizer = methods.QUANTIZERS[name](OF)
+        assert (quantizer.bits, quantizer.bucket_size) == (3, 64)
 
 
 def test_there_is_no_method_where_nothing_is_free(vector):
