@@ -19,8 +19,9 @@ EXACT = 32
 Family = Literal["uniform", "exponential", "min_max", "adaptive", "dithered"]
 PlanBy = Literal["none", "size", "variance", "adam"]
 PLANNED = ("variance", "adam")
-FITTED = ("adaptive", "dithered")
 """Plans that are made of vectors, while training goes on."""
+FITTED = ("adaptive", "dithered")
+"""Families that an exchange fits to what it sends."""
 Dtype = Literal["float32", "bfloat16"]
 Decay = Literal["constant", "linear", "cosine"]
 Optimizer = Literal[

@@ -77,6 +77,7 @@ def row_of(name: str, x: np.ndarray, bits: int) -> tables.Row:
     def for_equal_bytes(quantizer: qgenx.Quantizer) -> float:
         return 4 ** (8 * (plain.n_bytes(size) - quantizer.n_bytes(size)) / size)
 
+    of_narrow, of_best = gain(narrow), gain(best)
     return {
         "vectors": name,
         "K": workers,
@@ -84,11 +85,11 @@ def row_of(name: str, x: np.ndarray, bits: int) -> tables.Row:
         "uniform": base,
         "correlated": base / error(plain),
         "adaptive": gain(qgenx.adaptive(bits)),
-        "narrow": gain(narrow),
+        "narrow": of_narrow,
         "dithered": gain(qgenx.dithered(bits)),
-        "best": gain(best),
-        "narrow x": gain(narrow) * for_equal_bytes(narrow),
-        "best x": gain(best) * for_equal_bytes(best),
+        "best": of_best,
+        "narrow x": of_narrow * for_equal_bytes(narrow),
+        "best x": of_best * for_equal_bytes(best),
     }
 
 

@@ -23,6 +23,8 @@ LEAST = 2.0**-6
 """Below it the next bend is 0: the two differ by a ten-thousandth of the variance."""
 COARSE, FINE = 40, 9
 """How many bends the first grid has, and the second one."""
+BLOCK = 2**16
+"""Coordinates that are summed up at a time."""
 RATIO = (bends.MOST / LEAST) ** (1 / (COARSE - 2))
 """Of neighbours in the first grid, 1.18."""
 
@@ -99,34 +101,55 @@ def fit_bend(vectors: Any, bits: int, *, bucket_size: int | None) -> float:
         0.8
         >>> quantizer = qgenx.dithered(bits=3, bend=bend)
     """
-    _checks.floating_leaves("vectors", vectors)
     bits = _checks.whole_number("bits", bits, 1, 8)
-    if bucket_size is not None:
-        bucket_size = _checks.whole_number("bucket_size", bucket_size, 1, None)
-    masses = np.zeros(BINS)
-    for leaf in jax.tree.leaves(vectors):
-        masses += _masses(np.ravel(np.asarray(leaf)).astype(np.float64), bucket_size)
-    total = masses.sum()
+    return bend_of(masses(vectors, bucket_size), bits)
+
+
+def bend_of(summed: np.ndarray, bits: int) -> float:
+    """`fit_bend` of what `masses` has summed up, which is the same for all bits."""
+    total = summed.sum()
     if not total > 0:
         return 1.0
     bins = edges(signed=False)
-    known = (bins[1:] + bins[:-1]) / 2, masses / total
+    known = (bins[1:] + bins[:-1]) / 2, summed / total
     best = grid()[cost(bits, grid(), *known).argmin()]
     fine = np.minimum(around(best), bends.MOST)
     return bends.check(fine[cost(bits, fine, *known).argmin()])
 
 
-def _masses(flat: np.ndarray, bucket_size: int | None) -> np.ndarray:
-    """The sum of squared norms over the magnitudes in each bin, of finite buckets."""
-    found, size = np.zeros(BINS), max(flat.size, 1)
-    length = min(bucket_size or size, size)
-    full = flat.size // length * length
-    for rows in (flat[:full].reshape(-1, length), flat[full:].reshape(1, -1)):
-        norms = np.abs(rows).max(axis=1, initial=0.0)
-        counts = np.isfinite(norms) & (norms > 0)
-        u = np.abs(rows[counts]) / norms[counts, None]
-        weights = np.broadcast_to(norms[counts, None] ** 2, u.shape)
-        place = np.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
-        index = np.clip(place * BINS, 0, BINS - 1).astype(int)
-        found += np.bincount(index.ravel(), weights.ravel(), minlength=BINS)
+def masses(vectors: Any, bucket_size: int | None) -> np.ndarray:
+    """The sums of squared norms over the magnitudes in each bin: (BINS,), on the host.
+
+    Args:
+        vectors: an array or a tree of them, as in `fit_bend`.
+        bucket_size: as the quantizer's.
+    """
+    _checks.floating_leaves("vectors", vectors)
+    if bucket_size is not None:
+        bucket_size = _checks.whole_number("bucket_size", bucket_size, 1, None)
+    leaves = [np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(vectors)]
+    # over the power of two that none is above, so that no square overflows
+    largest = [np.abs(x[np.isfinite(x)]).max(initial=0) for x in leaves]
+    _, exponent = np.frexp(np.float64(max(largest, default=0)))
+    found = np.zeros(BINS)
+    for flat in leaves:
+        length = min(bucket_size or max(flat.size, 1), max(flat.size, 1))
+        # whole buckets, some thousands of coordinates, which stay in caches
+        step = max(1, BLOCK // length) * length
+        full = flat.size // length * length
+        cuts = [(i, min(i + step, full), length) for i in range(0, full, step)]
+        for start, end, width in (*cuts, (full, flat.size, flat.size - full)):
+            rows = flat[start:end].reshape(-1 if width else 0, width)
+            found += _masses(np.ldexp(rows.astype(np.float64), -exponent))
     return found
+
+
+def _masses(rows: np.ndarray) -> np.ndarray:
+    """Of buckets (rows, n), of which those that are not finite, or 0, do not count."""
+    norms = np.abs(rows).max(axis=1, initial=0.0)
+    counts = np.isfinite(norms) & (norms > 0)
+    u = np.abs(rows[counts]) / norms[counts, None]
+    weights = np.broadcast_to(norms[counts, None] ** 2, u.shape)
+    place = np.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
+    index = np.clip(place * BINS, 0, BINS - 1).astype(int)
+    return np.bincount(index.ravel(), weights.ravel(), minlength=BINS)

@@ -60,5 +60,5 @@ def refitted(
 
 def _of(quantizer: Quantizer) -> tuple[Shape | Bend, Any]:
     shape = FAMILIES[quantizer.family].takes_levels
-    assert shape is not None  # `adaptive` makes none of another family
+    assert shape is not None  # no other family is fitted
     return shape, quantizer.refresh

@@ -35,7 +35,8 @@ class HistogramStatistics(NamedTuple):
     """Weights of normalised coordinates, or magnitudes, in the bins of `edges`.
 
     Coordinates that are on a level whatever the table, |u| = 1, and u = 0 of
-    magnitudes unless tables are mirrored, cost nothing and are left out.
+    magnitudes unless tables are mirrored, cost nothing and are left out; but for those
+    of dithers, which have no levels.
     """
 
     masses: Array

@@ -161,16 +161,27 @@ class Bits(NamedTuple):
         words = counter_words(self.key, index + jnp.uint32(self.offset))
         words = jnp.where(is_lower, words << 16, words)
         if self.order is not None:
+            assert isinstance(self.order, Turned)  # strata are not drawn again
             words = self.order.of(words)
         return (words >> 16).astype(jnp.int32)
 
 
-def order_for(joint: Joint, keys: Array, rows: int, first: int) -> Order | Turned:
+def hashes_of(joint: Joint, keys: Array, rows: int, first: int) -> Array:
+    """By which workers are ranked for rows, anew for each: uint32 (rows, K)."""
+    row = jnp.uint32(first) + lax.broadcasted_iota(jnp.uint32, (rows, 1), 0)
+    others = lax.broadcasted_iota(jnp.uint32, (1, joint.workers), 1)
+    return counter_words(keys[:2], row * jnp.uint32(joint.workers) + others)
+
+
+def order_for(
+    joint: Joint, keys: Array, rows: int, first: int, hashes: Array | None = None
+) -> Order | Turned:
     """In which order a worker takes the bits of rows, `first` the number of the first.
 
     Its stratum is the rank of its hash among those of all workers for the row; among
     more than MOST_STRATA workers, ranks that differ by that number share one. `keys`
-    are four words: two for these hashes, and two for those of the turns.
+    are four words: two for these hashes (`hashes_of`, where they are known), and two
+    for those of the turns.
     """
     strata = min(joint.workers, MOST_STRATA)
     row = jnp.uint32(first) + lax.broadcasted_iota(jnp.uint32, (rows, 1), 0)
@@ -179,7 +190,9 @@ def order_for(joint: Joint, keys: Array, rows: int, first: int) -> Order | Turne
     if joint.order == "apart":
         return Turned(counter_words(keys[2:], row + worker) >> 16)
     others = lax.broadcasted_iota(jnp.uint32, (1, joint.workers), 1)
-    hashes, mine = (counter_words(keys[:2], row + k) for k in (others, worker))
+    if hashes is None:
+        hashes = hashes_of(joint, keys, rows, first)
+    mine = counter_words(keys[:2], row + worker)
     precedes = (hashes < mine) | ((hashes == mine) & (others < worker))
     rank = jnp.sum(precedes, axis=1, keepdims=True, dtype=jnp.uint32)
     if joint.order == "evenly":
@@ -208,6 +221,7 @@ def bits_for(
     offset: int,
     first: int = 0,
     words: Array | None = None,
+    hashes: Array | None = None,
 ) -> Bits:
     """The bits of rows of 2 * half coordinates.
 
@@ -218,11 +232,12 @@ def bits_for(
         offset: how many words others of this key have used.
         first: how many rows others of this key had.
         words: `words_of` the stream, where they are known.
+        hashes: `hashes_of` it, where they are.
     """
     words = words_of(stream) if words is None else words
     order = None
     if isinstance(stream, Joint) and stream.order != "own":
-        order = order_for(stream, words[2:], rows, first)
+        order = order_for(stream, words[2:], rows, first, hashes)
     return Bits(words[:2], rows, half, offset, order)
 
 

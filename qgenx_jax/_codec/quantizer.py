@@ -5,6 +5,7 @@ For a bucket v with norm n = ||v||_q, coordinate i becomes, independently,
     Q(v)_i = n sign(v_i) (l_{tau+1} with probability xi, else l_tau),    E Q(v) = v,
 
 l_tau <= |v_i| / n <= l_{tau+1} being neighbouring levels and xi the place between them.
+A quantizer that dithers has a curve in place of levels, see `bend`.
 """
 
 import dataclasses
@@ -77,7 +78,8 @@ class Quantizer:
                 "make the quantizer by uniform, exponential, min_max or user_levels",
             )
         if isinstance(family.takes_levels, Bend):
-            bend.check(*self.levels)
+            checked = bend.check(*self.levels, argument="levels")
+            object.__setattr__(self, "levels", (checked,))
         elif family.takes_levels is not None:
             levels.check_levels(self.levels, family.takes_levels)
         fits = isinstance(self.refresh, Refresh) and family.takes_levels is not None
@@ -100,7 +102,8 @@ class Quantizer:
             key: PRNG key or seed; equal keys give equal bytes.
             x: floating-point array of any shape. Arithmetic is float32, float64 for a
                 float64 array.
-            levels: for `user_levels` and `adaptive`, others than the quantizer's own:
+            levels: of `dithered` another bend, (1,); for `user_levels` and `adaptive`
+                others than the quantizer's own:
                 not decreasing, in [0, 1], signed ones from -1, the last one 1, of the
                 same number; may be traced, and are truncated to 12 significant bits.
                 Traced ones that are not such make the payload decode to NaN.
@@ -146,8 +149,8 @@ class Quantizer:
         Args:
             payload: from `encode` of an equal quantizer.
             levels: those given to `encode`.
-            key: that given to `encode`, for `dithered`, whose random bits are taken off
-                again; another one gives an array that is wrong. Else to be left out.
+            key: that given to `encode`. Those of `dithered` need it, whose random bits
+                are taken off again (by another one the array is wrong); others do not.
 
         Returns:
             Array of the payload's shape and dtype. A bucket that held a NaN or an
@@ -156,19 +159,16 @@ class Quantizer:
         Raises:
             ValueError: if the payload is not one of this quantizer, or levels are
                 given here and were not there, or the other way around; without the key
-                of a dithered one, and with the key of another.
+                of a dithered one.
         """
         _checks.instance_of("payload", payload, Payload, "pass what encode returned")
         payload.check_levels(levels)
         coder = coder_of(self, payload.dtype, levels)
         size = math.prod(payload.shape)
         payload.check(coder.n_bytes(size), self)
-        if coder.dithers != (key is not None):
-            rule = "must be given with dithered quantizers, and left out with others"
-            way_out = (
-                "pass the key that encode had" if coder.dithers else "leave it out"
-            )
-            raise _checks.refuse("key", rule, key, way_out)
+        if coder.dithers and key is None:
+            rule = "must be given to decode what was dithered"
+            raise _checks.refuse("key", rule, key, "pass the key that encode had")
         stream = None
         if key is not None:
             stream = _random.typed(_random.canonical_key(key))

@@ -188,7 +188,8 @@ def mean(
     """The mean of what K payloads stand for.
 
     Added up in their order, so that all who do this get the same bits: products of
-    codes and steps are exact, however a compiler fuses them with the additions.
+    codes and steps are exact, or `scales.product`s, however a compiler fuses them with
+    the additions.
 
     Args:
         form: of the records.
@@ -225,23 +226,25 @@ def mean(
 def _undithered(
     form: Format, rounding: Rounding, stream: Stream, size: int
 ) -> Callable[["Records", Any, list[Array]], Array]:
-    """The values of payload k's records, from the bits that `encode` has drawn."""
-    words = bits.words_of(stream)
-    (full, length), *short = form.buckets(size)
-    dithering = cast(Dithering, rounding)
+    """The values of payload k's records, from the bits that `encode` has drawn.
+
+    What all workers have in common is computed once, before they are gone through.
+    """
+    dithering, words, place = cast(Dithering, rounding), bits.words_of(stream), {}
+    offset, first, hashes = 0, 0, None
+    for rows, length in form.buckets(size):
+        if isinstance(stream, bits.Joint) and stream.order == "evenly":
+            hashes = bits.hashes_of(stream, words[2:], rows, first)
+        place[length] = rows, form.words(length), offset, first, words, hashes
+        offset, first = offset + rows * form.words(length), first + rows
 
     def values(records: "Records", k: Any, meta: list[Array]) -> Array:
         sender = stream
         if isinstance(stream, bits.Joint):
             sender = dataclasses.replace(stream, worker=stream.worker[k])
-        offset, first = 0, 0
-        if short and records.length == short[0][1]:
-            offset, first = full * form.words(length), full
-        rows, half = records.data.shape[1], form.words(records.length)
-        drawn = bits.bits_for(sender, rows, half, offset, first, words)
         codes = records.codes(k)
-        _, runs, m = codes.shape
-        return dithering.undithered(codes, meta, drawn.runs(runs, m))
+        drawn = bits.bits_for(sender, *place[records.length])
+        return dithering.undithered(codes, meta, drawn.runs(*codes.shape[1:]))
 
     return values
 

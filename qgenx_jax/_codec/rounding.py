@@ -13,7 +13,7 @@ uniform on 0 .. 2^16 - 1. The mean over r is f / 2^16 without error, so the bias
 of f alone, at most 2^-17 of the distance, and a value on a level (f = 0) never moves.
 Whatever is multiplied by a code or a level has so few significant bits that the product
 is exact: a compiler that fuses multiplications with additions gets the same bits as one
-that does not.
+that does not. A rounding that dithers has no levels, and products of `scales.product`.
 """
 
 import dataclasses

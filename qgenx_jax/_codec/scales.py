@@ -60,13 +60,13 @@ def scaled(code: Array, exponent: int, dtype: np.dtype) -> Array:
     return lax.bitcast_convert_type(bits, dtype) - magic
 
 
-def product(one: Array, other: Array) -> Array:
+def product(one: Array, other: Any) -> Array:
     """one * other without its last bit, so that no compiler fuses it with an addition.
 
     For products that are not exact, and are added: fused or not, the sum has the same
     bits. It loses 2^-24 (2^-53) of itself in the mean.
     """
-    found = one * other
+    found = jnp.asarray(one) * other
     bits = lax.bitcast_convert_type(found, _word(found.dtype))
     return lax.bitcast_convert_type(bits & ~1, found.dtype)
 

@@ -24,6 +24,7 @@ The files, each importing only from those before it:
 - `recorded`: vectors that are planned for, and their variances
 - `assigned`: leaves that share a quantizer, and their bytes
 - `splits`: leaves of one quantizer in several groups, by their scales
+- `candidates`: the quantizers that a plan chooses from
 - `planner`: bits for each leaf, of least variance within a budget of bytes
 - `quantized_mean`: one as an optax transformation
 """

@@ -163,7 +163,8 @@ class Exchange:
         the state, the dtypes of the result and the errors are those of `send`; levels
         are those of the state, even if `send` would fit them anew. Where no axis is
         bound, a like exchange with axis_name=None and one phase ("once" or
-        "all_gather") rounds as worker 0 of this one does if it rounds independently.
+        "all_gather") rounds as worker 0 of this one does, if it rounds independently
+        and does not dither.
         """
         known = self._prepared(tree, state, fits=False)[1:]
         layout, way, ways, vectors, streams = known

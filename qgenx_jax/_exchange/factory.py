@@ -77,7 +77,9 @@ def exchange(
         rounding: "correlated": workers share the random bits of a coordinate and take
             them from strata of their own, so that where some round up others round
             down. Each Q(V_k) has the law that it has alone, and the mean less variance,
-            whatever the vectors: by up to 2 for unlike ones, by K for equal ones.
+            whatever the vectors: by up to 2 for unlike ones, by K for equal ones. Of
+            `dithered` ones workers' bits are turned by multiples of 2^16 / K, and the
+            variance of the mean of unlike vectors is as much, on average.
             "independent": the variance of the mean is (1/K^2) sum_k var(V_k).
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
             trees of other paths or shapes round differently also where keys are equal.

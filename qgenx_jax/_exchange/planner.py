@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._adapt.bends import fit_bend
-from qgenx_jax._adapt.fit import fit_levels
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange import groups, knapsack
 from qgenx_jax._exchange.assigned import (
@@ -18,18 +16,15 @@ from qgenx_jax._exchange.assigned import (
     grouped,
     variances,
 )
+from qgenx_jax._exchange.candidates import Make, candidates_of, checked, made_of
 from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.plan import Plan
 from qgenx_jax._exchange.recorded import Recorded, recorded
 from qgenx_jax._exchange.splits import split
 from qgenx_jax._types import DualVector
 
-Make: TypeAlias = Callable[[int, list[np.ndarray]], Quantizer | None]
-"""A quantizer of so many bits, for flat vectors like these; None if there is none."""
-WIDTHS = range(1, 9)
 LITTLE = 1e-3
 """Of a budget, what may be left over; below it is looked for byte by byte."""
-NAMES = ("uniform", "fitted", "dithered")
 
 
 def plan_bits(
@@ -112,10 +107,10 @@ def plan_bits(
     of = recorded(vectors, weights)
     most_groups = _checks.whole_number("most_groups", most_groups, 1, None)
     units = _units(of, labels)
-    make, shared = _candidates(candidates, bucket_size, norm, scale_bits)
+    make, shared = candidates_of(candidates, bucket_size, norm, scale_bits)
     if make is not None and labels is None:
-        shared = _made(make, of.flats(range(len(of.leaves))))
-    tables = [shared or _made(make, of.flats(unit)) for unit in units.values()]
+        shared = made_of(make, of.flats(range(len(of.leaves))))
+    tables = [shared or made_of(make, of.flats(unit)) for unit in units.values()]
     known, costs = np.zeros((2, len(units), len(tables[0])))
     for row, unit in enumerate(units.values()):
         for column, quantizer in enumerate(tables[row]):
@@ -210,58 +205,6 @@ def _too_small(least: int, budget: int, bits: Any, size: int) -> ValueError:
     return _checks.refuse("bits_per_coordinate", rule, bits, way_out)
 
 
-def _candidates(
-    candidates: str | Sequence[Quantizer | None] | Make,
-    bucket_size: int | None,
-    norm: float,
-    scale_bits: int,
-) -> tuple[Make | None, list[Quantizer | None] | None]:
-    """How they are made of vectors, or those that are the same for all."""
-
-    def equal_steps(bits: int, vectors: list[np.ndarray]) -> Quantizer:
-        del vectors
-        return Quantizer("uniform", bits, norm, bucket_size, scale_bits=scale_bits)
-
-    def fitted(bits: int, vectors: list[np.ndarray]) -> Quantizer:
-        if bits == 1:
-            return equal_steps(bits, vectors)
-        # on the host: to compile a solver for each width takes longer than all the rest
-        buckets: dict[str, Any] = {"bucket_size": bucket_size, "norm": norm}
-        levels = fit_levels(vectors, bits, method="optimal", zero=False, **buckets)
-        table = tuple(map(float, np.asarray(levels)))
-        shape = bits, norm, bucket_size, table
-        return Quantizer("levels_without_zero", *shape, scale_bits=scale_bits)
-
-    def dithers(bits: int, vectors: list[np.ndarray]) -> Quantizer:
-        table = (fit_bend(vectors, bits, bucket_size=bucket_size),)
-        shape = bits, norm, bucket_size, table
-        return Quantizer("dithered", *shape, scale_bits=scale_bits)
-
-    if isinstance(candidates, str):
-        named = _checks.one_of("candidates", candidates, NAMES)
-        made = {NAMES[1]: fitted, NAMES[2]: dithers}.get(named)
-        return (None, _made(equal_steps, [])) if made is None else (made, None)
-    if callable(candidates):
-        return candidates, None
-    way_out = 'pass "uniform", "fitted", or a list of quantizers'
-    if not isinstance(candidates, Sequence) or not candidates:
-        rule = "must be a name, a function or a sequence of quantizers"
-        raise _checks.refuse("candidates", rule, candidates, way_out)
-    return None, [_quantizer(x) for x in dict.fromkeys(candidates)]
-
-
-def _made(make: Any, vectors: list[np.ndarray]) -> list[Quantizer | None]:
-    """One of each number of bits, and exact."""
-    return [*(_quantizer(make(bits, vectors)) for bits in WIDTHS), None]
-
-
-def _quantizer(x: Any) -> Quantizer | None:
-    if x is None or isinstance(x, Quantizer):
-        return x
-    rule, way_out = "must be quantizers, or None for exact", "make one by uniform(4)"
-    raise _checks.refuse("candidates", rule, x, way_out)
-
-
 def _units(of: Recorded, labels: Labels | None) -> dict[str, list[int]]:
     """What one quantizer is chosen for: indices of leaves, by path or label."""
     if labels is None:
@@ -292,7 +235,7 @@ def _refitted(
         if old is None:
             continue
         members = made.members[label]
-        new = _quantizer(make(shared.index(old) + 1, of.flats(members)))
+        new = checked(make(shared.index(old) + 1, of.flats(members)))
         if new != old and of.variance(members, new) < of.variance(members, old):
             tried = counted(of, {**quantizers, label: new}, made.members)
             if tried.bytes_of[label] <= made.bytes_of[label]:

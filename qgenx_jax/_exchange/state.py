@@ -15,8 +15,9 @@ class ExchangeState(NamedTuple):
             and shapes and the worker's index folded in. The words are those of the
             exchange's `generator`; a typed key may take their place, and stays typed.
         levels: of each group whose quantizer is `user_levels` or `adaptive`, an array
-            (s + 1,), to be replaced by other ones at will (where those decrease or
-            leave their range, means are NaN); the group of a single quantizer is "all".
+            (s + 1,), of `dithered` the bend, (1,), to be replaced by other ones at will
+            (where those decrease or leave their range, means are NaN); the group of a
+            single quantizer is "all".
         per_worker: what differs between workers, each leaf with a leading worker axis;
             None: nothing does between exchanges.
         adaptation: what is known of levels that are fitted; None if none are.

@@ -10,6 +10,7 @@ turned evenly against each other l - c is a sum of Bernoulli's polynomials B_1, 
 of one place, whose products have known integrals.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from qgenx_jax._codec.bend import Curve, moments
@@ -28,7 +29,7 @@ PRODUCTS = {
 }
 
 
-def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
+def bound(curve: Curve, size: int, excess: float, off: float, xp: Any) -> Any:
     """An eps with E ||Q(v) - v||^2 <= eps ||v||^2 for buckets of this size.
 
     One coordinate is the norm, and adds g(h); the others add at most as much as lets
@@ -42,6 +43,13 @@ def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
 
     Some vector attains it: a 1, and d - 1 times the coordinate of the maximum, which
     is 0 for long buckets.
+
+    A codec's place is `off` from s by up to p, and its scale too large by `excess`.
+    With g = g_0 + g_2 s^2 + g_4 s^4, as 2 s <= r + s^2 / r for any r,
+
+        g(s + p) <= (1 + p sqrt(g_2 / g_0) + 2 p sqrt(g_4 / g_2) + ...) g(s),
+
+    and the bias, p times the slope of c, has a square of 12 p^2 g at most.
     """
     third = curve.coefficients()[1]
     linear = curve.coefficients()[0]
@@ -67,39 +75,45 @@ def bound(curve: Curve, size: int, excess: float, xp: Any) -> Any:
         middle = (low + high) / 2
         is_above = end + (size - 1) * most(middle) <= middle
         low, high = xp.where(is_above, low, middle), xp.where(is_above, middle, high)
-    return high * (1 + excess) ** 2
+    more = xp.sqrt(second / zero) + 2 * xp.sqrt(fourth / xp.maximum(second, 1e-30))
+    misplaced = 1 + off * more / h + 20 * (off * (1 + more / h)) ** 2
+    return high * (1 + excess) ** 2 * misplaced
 
 
-def covariance(curve: Curve, s: Any, other: Any, workers: int, xp: Any) -> Any:
-    """Of what two of K workers add, at places s and other, if turned evenly.
+def covariance(one: Sequence[Any], other: Sequence[Any], workers: int) -> Any:
+    """Of what two of K workers add, of places s and l - c = sum_m a_m B_m each.
 
     The second one's bits are the first one's plus r / K, r one of 1, ..., K - 1 with
-    equal probability. With D the difference of the places, and l - c = sum_m a_m B_m,
+    equal probability. With D the difference of the places
 
         (1 / (K - 1)) sum_{m, n} a_m a'_n p_mn (K^{1 - m - n} B_{m+n}(K D) - B_{m+n}(D))
 
     p_mn as in PRODUCTS: products of Bernoulli's polynomials, and their multiplication
     theorem. L = 2^16 is taken as infinite.
+
+    Args:
+        one: places, and what `in_bernoulli` has for them.
+        other: likewise.
+        workers: K, at least 2.
     """
-    difference = s - other
-    inner = {}
+    (s, mine), (there, theirs) = one, other
+    difference, inner = s - there, {}
     for order in range(2, 7):
-        whole = float(workers) ** (1 - order) * _bernoulli(order, workers * difference)
-        inner[order] = whole - _bernoulli(order, difference)
-    mine, theirs = _in_bernoulli(curve, s), _in_bernoulli(curve, other)
-    total = xp.zeros_like(difference)
+        whole = float(workers) ** (1 - order) * bernoulli(order, workers * difference)
+        inner[order] = whole - bernoulli(order, difference)
+    total = 0.0
     for (m, n), factor in PRODUCTS.items():
-        total = total + mine[m] * theirs[n] * factor * inner[m + n]
+        total = total + mine[m - 1] * theirs[n - 1] * (factor * inner[m + n])
     return total / (workers - 1)
 
 
-def _in_bernoulli(curve: Curve, s: Any) -> dict[int, Any]:
-    """a_1, a_2, a_3."""
+def in_bernoulli(curve: Curve, s: Any) -> tuple[Any, Any, Any]:
+    """a_1, a_2, a_3: what l - c is of B_1, B_2 and B_3 of one place."""
     a, b = curve.coefficients()
-    return {1: a + 3 * b * s * s + b / 4, 2: 3 * b * s, 3: b}
+    return a + 3 * b * s * s + b / 4, 3 * b * s, b + 0 * s
 
 
-def _bernoulli(order: int, x: Any) -> Any:
+def bernoulli(order: int, x: Any) -> Any:
     """B_n of the fractional part of x, n = 2 to 6."""
     t = x - x // 1
     u = t * (1 - t)  # of even orders they are polynomials in it

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
 
 from qgenx_jax import _checks
 from qgenx_jax._codec.bits import MOST_STRATA, ROUNDINGS
@@ -107,16 +108,23 @@ def _in_one_stratum(workers: int) -> float:
 
 
 def _of_dithers(rows: sent.OnCurve, workers: int, xp: Any) -> Any:
-    """The sum over pairs of workers of their covariances, (rows,)."""
+    """The sum over pairs of workers of their covariances, (rows,).
+
+    Each worker with the one that is 1, 2, ... K - 1 places after it.
+    """
     places = rows.s(xp)
-    total = xp.zeros(places.shape[1])
-    for j in range(workers):
-        for k in range(j):
-            both = places[j], places[k]
-            found = dithers.covariance(rows.curve, *both, workers, xp)
-            each = found * rows.scale[j] * rows.scale[k]
-            total = total + 2 * xp.sum(each, axis=-1)
-    return total
+    parts = [x * rows.scale for x in dithers.in_bernoulli(rows.curve, places)]
+
+    def with_all(shift: Any) -> Any:
+        others = [xp.roll(x, shift, axis=0) for x in (places, *parts)]
+        pair = (places, parts), (others[0], others[1:])
+        found = dithers.covariance(*pair, workers)
+        return xp.sum(xp.sum(found, axis=0), axis=-1)
+
+    if xp is not jnp:
+        return sum(with_all(shift) for shift in range(1, workers))
+    start = jnp.zeros(places.shape[1], places.dtype)
+    return lax.fori_loop(1, workers, lambda k, total: total + with_all(k), start)
 
 
 def _of_pairs(x: Any, xp: Any) -> Any:

@@ -38,7 +38,7 @@ def prepared(
 
 def sent(
     vectors: Any, quantizer: Quantizer, levels: Array | None
-) -> tuple[list[Any], Any]:
+) -> tuple[list["Sent | OnCurve"], Any]:
     """What may be sent for each of (K, d) vectors, K >= 1, and where to compute.
 
     Returns:
@@ -51,11 +51,11 @@ def sent(
     return [_stacked(of, xp) for of in zip(*found, strict=True)], xp
 
 
-def _stacked(of: Sequence[Any], xp: Any) -> Any:
+def _stacked(of: Sequence["Sent | OnCurve"], xp: Any) -> "Sent | OnCurve":
     """What was found of several vectors, along a new first axis."""
     if isinstance(of[0], OnCurve):
-        fields = (xp.stack([getattr(x, name) for x in of]) for name in of[0].ARRAYS)
-        return OnCurve(of[0].curve, *fields)
+        _, *arrays = zip(*of, strict=True)
+        return OnCurve(of[0].curve, *map(xp.stack, arrays))
     return Sent(*map(xp.stack, zip(*of, strict=True)))
 
 
@@ -96,7 +96,7 @@ class OnCurve(NamedTuple):
         lower_code, upper_code: codes for the least and the largest bits.
         up: how often the upper one is sent.
         place: 2^16 (s + h), whole numbers.
-        scale: what l(t) is multiplied by, for each row the same.
+        scale: what l(t) is multiplied by, (rows, 1).
     """
 
     curve: Curve
@@ -106,8 +106,6 @@ class OnCurve(NamedTuple):
     up: Any
     place: Any
     scale: Any
-
-    ARRAYS = ("values", "lower_code", "upper_code", "up", "place", "scale")
 
     def squares(self, xp: Any) -> Any:
         """E (Q(v)_i - v_i)^2 of each coordinate."""
@@ -132,22 +130,25 @@ def curve_of(coder: Quantized, xp: Any) -> Curve:
 
 @jax.jit
 def _places(coder: Quantized, bucket: Array) -> tuple[Array, Array]:
-    """Places and scales of a coder that dithers."""
+    """Places of a coder that dithers, and scales (rows, 1)."""
     rounding = cast(Dithering, coder.rounding)
     (lift, inverse), scale = rounding.measure(bucket)
-    place = rounding.curve(bucket.dtype).place(bucket * lift * inverse)
-    return place, jnp.broadcast_to(scale, bucket.shape)
+    return rounding.curve(bucket.dtype).place(bucket * lift * inverse), scale
 
 
-def sent_for(coder: Quantized, bucket: Array, xp: Any) -> Any:
-    """What a coder may send for buckets: `Sent`, or `OnCurve`."""
-    codes, levels, up = _around(coder, bucket)
-    v, lower, upper, up = (tables.wide(x, xp) for x in (bucket, *levels, up))
-    lower_code, upper_code = (xp.asarray(code) for code in codes)
+def sent_for(coder: Quantized, bucket: Array, xp: Any) -> "Sent | OnCurve":
+    """What a coder may send for buckets (rows, length)."""
+    v = tables.wide(bucket, xp)
     if coder.dithers:
-        place, scale = _places(coder, bucket)
-        known = v, lower_code, upper_code, up, xp.asarray(place)
-        return OnCurve(curve_of(coder, xp), *known, tables.wide(scale, xp))
+        place, scale = (xp.asarray(x) for x in _places(coder, bucket))
+        top = coder.rounding.n_codes - 1
+        lower, upper = (xp.clip(x >> 16, 0, top) for x in (place, place + DRAWS - 1))
+        up = tables.wide(place & (DRAWS - 1), xp) / DRAWS
+        curve = curve_of(coder, xp)
+        return OnCurve(curve, v, lower, upper, up, place, tables.wide(scale, xp))
+    codes, levels, up = _around(coder, bucket)
+    lower, upper, up = (tables.wide(x, xp) for x in (*levels, up))
+    lower_code, upper_code = (xp.asarray(code) for code in codes)
     return Sent(v, lower_code, upper_code, lower, upper, up)
 
 

@@ -129,7 +129,7 @@ def _of_one(table: Table, size: int, *, sharp: bool) -> Any:
     if table.curve is not None:
         is_known = isinstance(table.curve.bend, float)
         xp = np if is_known else jnp
-        eps = dithers.bound(table.curve, size, table.excess, xp)
+        eps = dithers.bound(table.curve, size, table.excess, table.misplaced, xp)
         return float(eps) if is_known else eps
     bound = _over_range if table.norm is None else _over_norm
     result = bound(table, size, sharp=sharp)

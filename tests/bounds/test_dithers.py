@@ -31,7 +31,8 @@ def test_covariances_equal_sums_over_all_bits(bits, bend, workers):
             (one * np.roll(two, turn * count)).mean() for turn in range(1, workers)
         ]
         expected = np.mean(products) - one.mean() * two.mean()
-        found = dithers.covariance(curve, s, np.asarray(other), workers, np)
+        known = [(x, dithers.in_bernoulli(curve, x)) for x in (s, other)]
+        found = dithers.covariance(*known, workers)
         bar = 4 / count * one.std() * two.std() + 1e-6 * np.abs(one).max() ** 2
         np.testing.assert_allclose(found, expected, rtol=0, atol=bar)
 
@@ -40,12 +41,12 @@ def test_covariances_equal_sums_over_all_bits(bits, bend, workers):
 def test_bernoullis_polynomials_have_their_defining_sums(order):
     """B_n(x + 1) - B_n(x) = n x^(n-1), so sums of powers; and periodic here."""
     x = np.linspace(0, 0.999, 23)
-    found = dithers._bernoulli(order, x)
-    np.testing.assert_allclose(dithers._bernoulli(order, x - 3), found, atol=1e-12)
+    found = dithers.bernoulli(order, x)
+    np.testing.assert_allclose(dithers.bernoulli(order, x - 3), found, atol=1e-12)
     # the mean over K turns is K^(-n) B_n(K x)
     for workers in (2, 5):
-        turned = [dithers._bernoulli(order, x + r / workers) for r in range(workers)]
-        expected = dithers._bernoulli(order, workers * x) / workers**order
+        turned = [dithers.bernoulli(order, x + r / workers) for r in range(workers)]
+        expected = dithers.bernoulli(order, workers * x) / workers**order
         np.testing.assert_allclose(np.mean(turned, axis=0), expected, atol=1e-12)
     coefficients = {
         2: [1, -1, 1 / 6],

@@ -154,7 +154,7 @@ def programs(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
         found[name] = stage(name, quantizer, levels, key, x)
     names = ("encode", "middle floor", "middle", "decode floor")
     found |= {name: whole[name] for name in names}
-    (_, data) = whole["decode"].arguments
+    _, data, _ = whole["decode"].arguments
     found["unpack"] = unpack(quantizer, data, x.size)
     names = ("decode", "average floor", "average")
     return found | {name: whole[name] for name in names}

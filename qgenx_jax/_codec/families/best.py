@@ -1,17 +1,17 @@
-"""The quantizer that errs least for its bytes, by nothing but bits."""
+"""The quantizer of least variance for its bytes, by nothing but bits."""
 
 from qgenx_jax._codec.families.dithered import dithered
 from qgenx_jax._codec.quantizer import Quantizer
 
 
 def best(bits: int = 4) -> Quantizer:
-    """What errs least for its bytes on gradients and dual vectors that were recorded.
+    """What has the least variance for its bytes, of vectors that were recorded.
 
     `dithered(bits, bucket_size=256, scale_bits=16)`: 1/16 bit per coordinate for
-    scales, in which the paper's quantizer, `uniform(bits)`, has 1/32; a fifth of that
-    one's error, with a bend that an exchange fits to what it sends. Figures, and what
-    loses, are in the documentation, "Choosing bits, levels and buckets". Something else
-    is better
+    scales, of which `uniform(bits)` has 1/32, and a fourth to a seventh of that one's
+    variance on gradients of a GAN, with a bend that an exchange fits to what it sends.
+    Figures, and what loses, are in the documentation, "Choosing bits, levels and
+    buckets". Something else is better
 
     - for vectors with many zeros, which here do not stay zeros: `uniform`, `adaptive`
       with zero=True;
@@ -33,9 +33,9 @@ def best(bits: int = 4) -> Quantizer:
     Example:
         >>> import jax, qgenx_jax as qgenx
         >>> vector = jax.random.t(jax.random.key(0), 3, (65536,))
-        >>> def error(quantizer):
+        >>> def variance(quantizer):
         ...     return float(qgenx.bounds.exact_variance(vector, quantizer).sum())
-        >>> error(qgenx.uniform(3)) / error(qgenx.best(3)) > 10
+        >>> variance(qgenx.uniform(3)) / variance(qgenx.best(3)) > 10  # of heavy tails
         True
     """
     return dithered(bits, bucket_size=256, scale_bits=16)
