@@ -33,6 +33,7 @@ STANDARD = {
     "itertools",
     "json",
     "math",
+    "operator",
     "typing",
     "zlib",
 }

@@ -15,7 +15,6 @@ from experiments.cifar10_gan.networks.models import NAMES
 
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
-
 Family = Literal["uniform", "exponential", "min_max", "adaptive", "dithered"]
 PlanBy = Literal["none", "size", "variance", "adam"]
 PLANNED = ("variance", "adam")

@@ -14,7 +14,7 @@ OTHERS = "workers"
 def write(
     vector_of: Callable[[Any], Any], workers: Iterable[Any], path: pathlib.Path
 ) -> Any:
-    """Writes the vectors of workers as .npz files, by the keys of their leaves.
+    """Writes the vectors of workers as .npz files, by the paths of their leaves.
 
     Args:
         vector_of: from what `workers` has for one to its vector, a tree.
@@ -30,7 +30,8 @@ def write(
         vector = jax.device_get(vector_of(worker))
         leaves = jax.tree_util.tree_leaves_with_path(vector)
         named: dict[str, Any] = {
-            jax.tree_util.keystr(where).strip("[]'"): x for where, x in leaves
+            jax.tree_util.keystr(where, simple=True, separator="/"): x
+            for where, x in leaves
         }
         here = path
         if number:

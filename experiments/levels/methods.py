@@ -1,6 +1,5 @@
 """Quantizers by name, and how they are spread over the leaves of a vector."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -61,12 +60,15 @@ def _adaptive(
     return made
 
 
-def _dithered(of: Setting, **narrow: Any) -> qgenx.Quantizer | None:
-    """In the setting's buckets; of one that is best for its bytes, in its own."""
+def _dithered(of: Setting) -> qgenx.Quantizer | None:
     if of.norm != math.inf:
         return None
-    buckets = {"bucket_size": of.bucket_size, **narrow}
-    return qgenx.dithered(of.bits, adapt=[0], **buckets)
+    return qgenx.dithered(of.bits, adapt=[0], bucket_size=of.bucket_size)
+
+
+def _best(of: Setting) -> qgenx.Quantizer | None:
+    """In buckets of its own, whatever the setting's are."""
+    return qgenx.best(of.bits) if of.norm == math.inf else None
 
 
 QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
@@ -79,9 +81,9 @@ QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
     "adaptive by normal law": _adaptive(2, law="normal"),
     "adaptive signed": _adaptive(2, signed=True),
     "dithered": _dithered,
-    "best": functools.partial(_dithered, bucket_size=256, scale_bits=16),
+    "best": _best,
 }
-"""By name, from a setting; None where there is none for it. `best` has one bucket."""
+"""By name, from a setting; None where there is none for it."""
 
 
 def optimal(of: Setting, flat: np.ndarray, *, zero: bool) -> qgenx.Quantizer | None:

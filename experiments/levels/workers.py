@@ -26,7 +26,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from absl import flags
+from absl import app, flags
 
 import qgenx_jax as qgenx
 from experiments.common import arguments, tables
@@ -96,6 +96,11 @@ def row_of(name: str, x: np.ndarray, bits: int) -> tables.Row:
 def _sources(workers: list[int]) -> Iterator[tuple[str, list[np.ndarray]]]:
     """Names, and the vectors (K, d) of each."""
     if _VECTORS.value:
+        for flag in (_WORKERS, _SIZE):
+            if flag.present:
+                raise app.UsageError(
+                    f"--{flag.name} must be left out with --vectors, which have theirs"
+                )
         for name, x in of_workers(_VECTORS.value).items():
             yield name, [x]
         return

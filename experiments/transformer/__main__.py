@@ -7,13 +7,15 @@ A decoder of bytes (10.8 million parameters) learns the sources of Python's libr
 K = 4 workers, Adam after the mean of their gradients. Each exchange is a run from the
 same parameters, with the same batches. `loss` is the mean of the last tenth of the
 steps, nats a byte; `gap` what losses are above those of the exact run, the mean over
-all steps, and `+-` its standard error, of the means of ten neighbouring steps; `error`
+all steps, and `+-` its standard error, by the means of ten steps each (an
+optimistic one, as neighbours are not independent); `error`
 that of the mean, ‖mean Q(g_k) - mean g_k‖ / ‖mean g_k‖, over the last tenth; `bytes`
 what a worker's payload takes. FOLDER gets summary.csv, losses.csv and losses.png, and,
 with --record, vectors/ for `python -m experiments.levels`.
 """
 
 import pathlib
+import platform
 
 import jax
 import numpy as np
@@ -22,7 +24,6 @@ from absl import app, flags
 import qgenx_jax as qgenx
 from experiments.common import arguments, figures, tables
 from experiments.transformer import exchanges
-from experiments.transformer.model import Decoder
 from experiments.transformer.text import library_sources
 from experiments.transformer.training import AXIS, Row, Setting, train
 
@@ -62,7 +63,8 @@ def summary(
         gaps = np.array([row.loss for row in rows]) - [row.loss for row in exact]
         tens = [np.mean(gaps[i : i + 10]) for i in range(0, len(gaps), 10)]
         gap = float(np.mean(gaps))
-        error = float(np.std(tens) / np.sqrt(len(tens)))
+        if len(tens) > 1:
+            error = float(np.std(tens, ddof=1) / np.sqrt(len(tens)))
     return {
         "exchange": name,
         "loss": float(np.mean([row.loss for row in last])),
@@ -76,9 +78,7 @@ def summary(
 
 def payload_bytes(exchange: qgenx.Exchange, setting: Setting) -> int:
     """What a worker's gradient takes on the wire."""
-    model = Decoder(
-        setting.layers, setting.width, max(1, setting.width // 64), setting.length
-    )
+    model = setting.model()
     tokens = jax.ShapeDtypeStruct((1, setting.length), np.int32)
     params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     return exchange.traffic(params, setting.workers).payload_bytes
@@ -105,6 +105,15 @@ def main(argv: list[str]) -> None:
         _WORKERS.value, _SEQUENCES.value, _LENGTH.value, _LAYERS.value, _WIDTH.value,
         _RATE.value, _STEPS.value, _SEED.value,
     )  # fmt: skip
+    if setting.width % 64:
+        raise app.UsageError(
+            f"--width must be a multiple of 64, a head each, got {setting.width}"
+        )
+    if exchanges.EXACT in _EXCHANGES.value[1:]:
+        raise app.UsageError(
+            "--exchanges must begin with exact, which others are compared with, got "
+            f"{','.join(_EXCHANGES.value)}"
+        )
     try:
         made = {
             name: exchanges.create(name, AXIS, setting.seed)
@@ -119,6 +128,7 @@ def main(argv: list[str]) -> None:
         steps = arguments.whole_numbers("record", _RECORD.value, 1, setting.steps)
         record = {at: folder / "vectors" / f"{at:06}.npz" for at in steps}
     text = library_sources()
+    print(f"{text.size:,} bytes of Python {platform.python_version()}", flush=True)
     runs: dict[str, list[Row]] = {}
     found: list[tables.Row] = []
     for name, exchange in made.items():

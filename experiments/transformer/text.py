@@ -1,4 +1,4 @@
-"""Bytes to learn: the sources of Python's own library, which is everywhere the same."""
+"""Bytes to learn: the sources of Python's own library, which every Python has."""
 
 import pathlib
 import sysconfig

@@ -41,6 +41,10 @@ class Setting(NamedTuple):
     steps: int = 200
     seed: int = 0
 
+    def model(self) -> Decoder:
+        """The decoder, with a head for each 64 of its width."""
+        return Decoder(self.layers, self.width, self.width // 64, self.length)
+
 
 class Row(NamedTuple):
     """What is known after a step.
@@ -106,7 +110,7 @@ def train(
         record: after which steps to write the workers' gradients, and where, .npz.
     """
     of = setting
-    model = Decoder(of.layers, of.width, max(1, of.width // 64), of.length)
+    model = of.model()
     key = jax.random.key(of.seed)
     tokens = jnp.zeros((1, of.length), jnp.int32)
     params = jax.jit(model.init)(key, tokens)["params"]

@@ -226,10 +226,7 @@ def mean(
 def _undithered(
     form: Format, rounding: Rounding, stream: Stream, size: int
 ) -> Callable[["Records", Any, list[Array]], Array]:
-    """The values of payload k's records, from the bits that `encode` has drawn.
-
-    What all workers have in common is computed once, before they are gone through.
-    """
+    """The values of payload k's records, by the bits that `encode` drew: once for all."""
     dithering, words, place = cast(Dithering, rounding), bits.words_of(stream), {}
     offset, first, hashes = 0, 0, None
     for rows, length in form.buckets(size):
@@ -242,8 +239,8 @@ def _undithered(
         sender = stream
         if isinstance(stream, bits.Joint):
             sender = dataclasses.replace(stream, worker=stream.worker[k])
-        codes = records.codes(k)
         drawn = bits.bits_for(sender, *place[records.length])
+        codes = records.codes(k)
         return dithering.undithered(codes, meta, drawn.runs(*codes.shape[1:]))
 
     return values
@@ -259,8 +256,11 @@ def is_better_stored(rounding: Rounding, count: int) -> bool:
     So it is for more than a few payloads, and for levels that are looked up. The sum of
     more than UNROLLED of them is a loop, which stores it in any case.
     """
-    dear = rounding.looks_up or rounding.dithers
-    return dear or DECODED_TWICE < count <= _trees.UNROLLED
+    return (
+        rounding.looks_up
+        or rounding.dithers
+        or DECODED_TWICE < count <= _trees.UNROLLED
+    )
 
 
 class Records(NamedTuple):

@@ -52,7 +52,7 @@ def candidates_of(
 
     if isinstance(candidates, str):
         named = _checks.one_of("candidates", candidates, NAMES)
-        if named == "dithered" and norm != math.inf:
+        if named == NAMES[2] and norm != math.inf:
             rule = 'must be infinity for the candidates "dithered"'
             raise _checks.refuse("norm", rule, norm, 'leave it out, or take "fitted"')
         made = {"fitted": fitted, "dithered": dithers}.get(named)

@@ -133,7 +133,7 @@ def second_of(
                 "must have levels of its own, which nothing fits to means",
                 value,
                 "leave it out for those that are fitted to the workers' vectors, or "
-                "pass user_levels",
+                "pass user_levels, or dithered with a bend",
             )
     return dict(second)
 
@@ -227,7 +227,7 @@ def spread(tree: Any, labels: Labels) -> list[Any]:
 
 
 def check_levels(levels: Any, expected: Mapping[str, Array]) -> None:
-    """Checks that a state holds levels for the groups of `user_levels`, and no others.
+    """Checks that a state holds levels for the groups that have some, and no others.
 
     Raises:
         ValueError: if it is the state of another configuration.

@@ -84,6 +84,14 @@ def test_fitting_by_hand_is_within_a_thousandth_of_the_best(law, bucket_size):
 
 
 @pytest.mark.quick
+def test_fitting_by_hand_at_the_ends_of_ranges():
+    v = np.random.default_rng(0).standard_normal(400)
+    expected = qgenx.fit_bend(v, 4, bucket_size=16)
+    for scale in (1e200, 1e-200, 1e300, 2.0**-1000):
+        assert qgenx.fit_bend(scale * v, 4, bucket_size=16) == expected, scale
+
+
+@pytest.mark.quick
 def test_fitting_by_hand_learns_nothing_of_nothing_and_refuses():
     for bad in (np.zeros(5), np.full(5, np.nan), np.zeros(0)):
         assert qgenx.fit_bend(np.float32(bad), 4, bucket_size=None) == 1.0

@@ -72,6 +72,12 @@ def test_the_bound_holds_and_some_vector_attains_it(bits, bend):
         cases += [rng.normal(size=size).astype(np.float32) ** p for p in (1, 3, 9)]
         between = np.float32([*np.geomspace(1e-2, 1, 50), 0])
         cases += [unit + x * (unit == 0) for x in between]
+        # just before a place would be rounded up, where it is off the most
+        curve = Curve(bits, float(np.float32(bend)))
+        steps = (
+            np.floor(np.geomspace(0.02, 0.3, 9) * curve.half * 2**16) + 0.49
+        ) / 2**16
+        cases += [unit + np.float32(x) * (unit == 0) for x in curve.mean(steps)]
         ratios = [
             exact_variance(v, quantizer).sum() / (v.astype(float) ** 2).sum()
             for v in cases

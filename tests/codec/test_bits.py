@@ -190,8 +190,9 @@ def test_streams_of_workers_fold_alike_and_own_keys_differ():
 def test_runs_have_the_bits_of_pieces(runs, length):
     """What a receiver draws again is what rounded the coordinate."""
     half = -(-runs * length // 2)
-    shared = random_bits.Joint(jax.random.key(4), jnp.int32(1), 3, "evenly")
-    for stream in (jax.random.key(4), shared):
+    key, orders = jax.random.key(4), ("evenly", "apart", "own")
+    shared = [random_bits.Joint(key, jnp.int32(1), 3, order) for order in orders]
+    for stream in (key, *shared):
         drawn = random_bits.bits_for(stream, 3, half, 7, 2)
         pieces = [drawn.piece(0, half), drawn.piece(half, half)]
         whole = np.concatenate(pieces, axis=1)[:, : runs * length]

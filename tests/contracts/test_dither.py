@@ -70,6 +70,73 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(name, workers):
             np.testing.assert_allclose(leaf, own[key].mean(axis=0), atol=1e-5)
 
 
+@pytest.mark.parametrize(("bits", "bend"), [(2, 2.1), (3, 5.0), (4, 0.8), (8, 1.3)])
+def test_bits_do_not_hang_on_what_a_compiler_knows(bits, bend):
+    """Of the bend, a constant or an input; outside jit, and inside, optimized."""
+    quantizer = qgenx.dithered(bits, bend=bend, bucket_size=256)
+    flats = jnp.asarray(vectors(3, 1100))
+    levels = jnp.asarray(quantizer.levels, jnp.float32)
+    payload = quantizer.encode(0, flats[0])
+    values = quantizer.decode(payload, key=0)
+    given = jax.jit(lambda x, table: quantizer.encode(0, x, table))(flats[0], levels)
+    np.testing.assert_array_equal(given.data, payload.data)
+    for decoded in (
+        jax.jit(lambda x: quantizer.decode(x, key=0))(payload),
+        jax.jit(lambda x, table: quantizer.decode(x, table, key=0))(given, levels),
+    ):
+        np.testing.assert_array_equal(decoded, values)
+    exchange = qgenx.exchange(AXIS, quantizer)
+    state = exchange.init()
+    known = jax.vmap(
+        lambda x: exchange.mean(x, state)[0], axis_name=AXIS, out_axes=None
+    )
+    late = jax.vmap(exchange.mean, in_axes=(0, None), out_axes=None, axis_name=AXIS)
+    means = [jax.jit(known)(flats), jax.jit(late)(flats, state)[0], known(flats)]
+    for mean in means[1:]:
+        np.testing.assert_array_equal(mean, means[0])
+
+
+@plainly
+@pytest.mark.parametrize("rounding", ["correlated", "independent"])
+def test_more_workers_than_are_unrolled(rounding):
+    """Nine, whose payloads are added up in a loop, with a short bucket."""
+    exchange = qgenx.exchange(AXIS, BITS, rounding=rounding)
+    flats = jnp.asarray(vectors(9, 333))
+
+    def run(flat):
+        (mean, own, _), _ = exchange.send(flat, exchange.init())
+        return mean, own
+
+    mean, own = jax.jit(jax.vmap(run, axis_name=AXIS, out_axes=(None, 0)))(flats)
+    np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-6)
+    expected = qgenx.bounds.mean_variance(np.asarray(flats), BITS, rounding=rounding)
+    error = float(((mean - flats.mean(axis=0)) ** 2).sum())
+    assert 0.6 < error / expected.sum() < 1.6
+
+
+@plainly
+def test_nothing_to_send():
+    x = jnp.asarray(vectors(3, 40))
+    labels = {"a": "a", "b": "b"}
+    exchange = qgenx.exchange(AXIS, {"a": BITS, "b": qgenx.best(4)}, labels=labels)
+    run = jax.vmap(
+        lambda x: exchange.mean({"a": x, "b": x[:0]}, exchange.init())[0],
+        axis_name=AXIS,
+    )
+    assert run(x)["b"].shape == (3, 0)
+    empty = jnp.zeros((2, 0))
+    assert BITS.decode(BITS.encode(0, empty), key=0).shape == (2, 0)
+
+
+@pytest.mark.quick
+def test_quantizers_are_made_inside_traced_functions_too():
+    made = jax.jit(lambda x: qgenx.dithered(4, bend=0.3).encode(0, x).data)
+    x = jnp.ones(40)
+    outside = qgenx.dithered(4, bend=0.3)
+    np.testing.assert_array_equal(made(x), outside.encode(0, x).data)
+    assert jax.eval_shape(lambda x: qgenx.best(4).encode(0, x).data, x).dtype == "uint8"
+
+
 def test_optimized_programs_have_the_same_bits_too():
     """As users run it: by vmap, on a mesh, and in a scan of three exchanges."""
     exchange = qgenx.exchange(AXIS, BITS, key=3)
@@ -228,12 +295,16 @@ def test_what_cannot_be_says_so():
         wide.mean(jnp.ones(300, jnp.float64), wide.init())
     with pytest.raises(ValueError, match="adapt must be left out where the bend"):
         qgenx.dithered(4, bend=1.0, adapt=10)
-    with pytest.raises(ValueError, match=r"bend must be a number from 0"):
+    with pytest.raises(ValueError, match=r"bend must be a Python or NumPy number"):
         qgenx.dithered(4, bend=9.0)
     with pytest.raises(ValueError, match="norm must be one of"):
         qgenx.Quantizer("dithered", 4, 2, 64, (1.0,))
     with pytest.raises(ValueError, match="levels must be a tuple of 1 to 1"):
         qgenx.Quantizer("dithered", 4, np.inf, 64, (0.5, 1.0))
+    with pytest.raises(ValueError, match=r"levels must be a Python or NumPy number"):
+        qgenx.Quantizer("dithered", 4, np.inf, 64, (9.0,))
+    with pytest.raises(ValueError, match=r"second must have levels .* dithered with a"):
+        qgenx.exchange(AXIS, BITS, collective="reduce_scatter", second=qgenx.best(4))
     exchange = qgenx.exchange(None, BITS)
     other = exchange.init()._replace(levels={"all": jnp.ones(3)})
     with pytest.raises(ValueError, match="levels"):

@@ -146,3 +146,18 @@ def test_it_costs_nothing_where_nothing_is_differentiated():
     )
     text = jax.jit(mapped).lower(VECTORS["a"]).compile().as_text()
     assert "all-reduce" not in text
+
+
+def test_numpy_arrays_that_vmap_maps_over_inside_jit():
+    """They are no arrays of JAX until something is computed of them."""
+    flats = np.random.default_rng(0).standard_normal((3, 64)).astype("f4")
+    exchange = qgenx.exchange(AXIS, qgenx.uniform(4))
+
+    def run(flat):
+        (mean, own, _), _ = exchange.send(flat, exchange.init())
+        return mean, own
+
+    mapped = jax.vmap(run, axis_name=AXIS)
+    found = jax.jit(lambda: mapped(flats))()
+    expected = jax.jit(mapped)(flats)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -100,7 +100,7 @@ SECONDS = {
 @pytest.mark.parametrize("name", SECONDS)
 @pytest.mark.parametrize("size", [96, 70])
 def test_two_phases_take_off_the_bits_of_either(name, size, rounding):
-    """Unbiased, with the variances of both phases to 10 %, also with short buckets."""
+    """Unbiased, with the variances of both phases to 20 %, also with short buckets."""
     first, second = SECONDS[name]
     flats = vectors(3, size, seed=8)
     settings = {"collective": "reduce_scatter", "rounding": rounding}
