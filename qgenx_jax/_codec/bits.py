@@ -100,6 +100,13 @@ def of_one(stream: Stream) -> Stream:
     return stream
 
 
+def row(stream: Stream, k: Array | int) -> Stream:
+    """Of the worker that row k came from."""
+    if isinstance(stream, Joint):
+        return dataclasses.replace(stream, worker=stream.worker[k])
+    return stream
+
+
 def own_keys(stream: Stream) -> Array:
     """The keys `own` of the workers that rows came from: (rows,)."""
     if isinstance(stream, Joint):

@@ -7,7 +7,6 @@ A record is a bucket's bytes: its packed codes, then what its coordinates share.
 step is a function, called in one place, so that a profile can time it.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -226,7 +225,7 @@ def mean(
 def _undithered(
     form: Format, rounding: Rounding, stream: Stream, size: int
 ) -> Callable[["Records", Any, list[Array]], Array]:
-    """The values of payload k's records, by the bits that `encode` drew: once for all."""
+    """The values of payload k's records, by bits drawn for all workers at once."""
     dithering, words, place = cast(Dithering, rounding), bits.words_of(stream), {}
     offset, first, hashes = 0, 0, None
     for rows, length in form.buckets(size):
@@ -236,10 +235,7 @@ def _undithered(
         offset, first = offset + rows * form.words(length), first + rows
 
     def values(records: "Records", k: Any, meta: list[Array]) -> Array:
-        sender = stream
-        if isinstance(stream, bits.Joint):
-            sender = dataclasses.replace(stream, worker=stream.worker[k])
-        drawn = bits.bits_for(sender, *place[records.length])
+        drawn = bits.bits_for(bits.row(stream, k), *place[records.length])
         codes = records.codes(k)
         return dithering.undithered(codes, meta, drawn.runs(*codes.shape[1:]))
 
