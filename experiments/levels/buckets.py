@@ -6,8 +6,9 @@
 For each vector and number of bits a row. `uniform` is E||Q(v) - v||^2 / ||v||^2 of
 `uniform(bits)`; the other columns, by bucket size and bits of a scale, are that over
 the same of `dithered` with the best bend, divided by 4^(bits more that scales take):
-what it is worth for equal bytes. With --rotate each bucket is first multiplied by random signs
-and a Hadamard matrix, in NumPy: what a rotation would be worth (the library has none).
+what it is worth for equal bytes. With --rotate each bucket is first multiplied by
+random signs and a Hadamard matrix, in NumPy: what a rotation would be worth (the
+library has none).
 FOLDER gets buckets.csv.
 """
 
