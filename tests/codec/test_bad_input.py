@@ -58,7 +58,7 @@ QUANTIZERS = {
     ),
     "family": (
         lambda: qgenx.Quantizer("ternary", 2, 2, None),
-        "family must be one of 'exponential', .*, got 'ternary': choose",
+        "family must be one of 'dithered', 'exponential', .*, got 'ternary': choose",
     ),
     "levels unsorted": (lambda: qgenx.user_levels([0.5, 0.2, 1]), INCREASING + r"\[0"),
     "levels above 1": (lambda: qgenx.user_levels([0.5, 1.2]), INCREASING + r"\[0.5"),

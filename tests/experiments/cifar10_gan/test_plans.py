@@ -189,7 +189,7 @@ def nested(file):
     """Leaves by the paths that their names are, as a tree of dicts."""
     tree = {}
     for name, x in file.items():
-        *path, last = name.split("']['")
+        *path, last = name.split("/")
         node = tree
         for key in path:
             node = node.setdefault(key, {})
