@@ -70,7 +70,7 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(name, workers):
             np.testing.assert_allclose(leaf, own[key].mean(axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize(("bits", "bend"), [(2, 2.1), (3, 5.0), (4, 0.8), (8, 1.3)])
+@pytest.mark.parametrize(("bits", "bend"), [(2, 2.1), (3, 5.0)])
 def test_bits_do_not_hang_on_what_a_compiler_knows(bits, bend):
     """Of the bend, a constant or an input; outside jit, and inside, optimized."""
     quantizer = qgenx.dithered(bits, bend=bend, bucket_size=256)

@@ -4,6 +4,7 @@ As a program, `python process_worker.py COORDINATOR PROCESSES PROCESS FILE`, it 
 worker with one CPU device, that talks to the others over gloo and writes what it got.
 """
 
+import functools
 import sys
 
 import jax
@@ -23,6 +24,10 @@ EXCHANGES = (
     ("uniform", 4, "reduce_scatter"),
     ("dithered", 3, "reduce_scatter"),
 )
+QUANTIZERS = {
+    "uniform": qgenx.uniform,
+    "dithered": functools.partial(qgenx.dithered, bend=0.8),
+}
 VARIANTS = ("dual_averaging", "dual_extrapolation", "optimistic")
 ITERATIONS = 5
 
@@ -50,7 +55,7 @@ def exchanged(mesh, family, bits, collective):
     """One quantized exchange of a vector per worker: (mean, own, numbers) and key."""
     exchange = qgenx.exchange(
         AXIS,
-        getattr(qgenx, family)(bits, bucket_size=64),
+        QUANTIZERS[family](bits, bucket_size=64),
         collective=collective,
         key=jax.random.key(5),
     )
