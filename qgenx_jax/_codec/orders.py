@@ -18,7 +18,7 @@ class Turned(NamedTuple):
     """The 16 bits of each row, turned round.
 
     Attributes:
-        turn: what is added, less than 2^16, uint32 (rows, 1), or (rows, 1, 1).
+        turn: what is added, less than 2^16, uint32 (rows, 1).
     """
 
     turn: Array

@@ -107,7 +107,7 @@ def dithered(
     bucket_size: int | None = 1024,
     scale_bits: int = 32,
 ) -> Quantizer:
-    """Subtractive dither on a bent scale: less variance than by any levels.
+    """Subtractive dither on a bent scale: of gradients half the best levels' variance.
 
     The random bits that round a coordinate are a hash of its place and of a key that
     all workers have, so that a receiver draws them again and takes them off: the error
@@ -116,9 +116,8 @@ def dithered(
         code = floor(s + h + u),   t = code - h - u + 1/2,   t - s uniform on +-1/2
 
     whatever the coordinate is, and l(t) has the mean v / ||v||_inf (see
-    `qgenx_jax._codec.bend` for the curves, s to v and t to l). Coordinates on no level
-    are special: zeros do not stay zeros, but become values of either sign of up to half
-    a step.
+    `qgenx_jax._codec.bend` for the curves, s to v and t to l). No coordinate is on a
+    level and stays there: zeros become values of either sign of up to half a step.
 
     Args:
         bits: per coordinate, sign included, 1 to 8.
