@@ -5,7 +5,6 @@ on an interval: the best of a grid, then of a finer one around it. The minimum i
 a bend that is off by half of itself costs a few per cent.
 """
 
-import math
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._adapt.statistics import BINS, FINEST, Statistics, edges
+from qgenx_jax._adapt.statistics import BINS, Statistics, bin_of, edges
 from qgenx_jax._codec import bend as bends
 from qgenx_jax._codec.bend import Curve
 from qgenx_jax._codec.levels import truncate
@@ -150,6 +149,5 @@ def _masses(rows: np.ndarray) -> np.ndarray:
     counts = np.isfinite(norms) & (norms > 0)
     u = np.abs(rows[counts]) / norms[counts, None]
     weights = np.broadcast_to(norms[counts, None] ** 2, u.shape)
-    place = np.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
-    index = np.clip(place * BINS, 0, BINS - 1).astype(int)
+    index = bin_of(u, False, np)
     return np.bincount(index.ravel(), weights.ravel(), minlength=BINS)

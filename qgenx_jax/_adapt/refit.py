@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from qgenx_jax._adapt import bends, solvers
 from qgenx_jax._adapt.fit import predicted
-from qgenx_jax._adapt.statistics import Statistics, histogram_statistics, summed_up
+from qgenx_jax._adapt.statistics import Statistics, summed_up
 from qgenx_jax._adapt.tables import kind_of
 from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.levels import Shape
@@ -19,9 +19,6 @@ def statistics(quantizer: Quantizer, vector: Array) -> Statistics:
     """What a vector is summed up by, for an adaptive quantizer that will encode it."""
     shape, refresh = _of(quantizer)
     buckets: Any = {"bucket_size": quantizer.bucket_size, "norm": quantizer.norm}
-    if isinstance(shape, Bend):
-        counts: Any = {"signed": False, "mirrored": True, "ends": True}
-        return histogram_statistics(vector, **counts, **buckets)
     return summed_up(vector, refresh.law, kind_of(shape), **buckets)
 
 

@@ -10,7 +10,7 @@ adds is 0. Sums overflow before that: divide vectors by a power of two (`exponen
 """
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -132,11 +132,16 @@ def histogram_statistics(
     if not (signed or mirrored):
         kept &= u > 0
     weights = jnp.where(kept, norms**2, 0)
-    place = jnp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
-    place = (place + 1) / 2 if signed else place
-    index = jnp.clip(jnp.floor(place * BINS), 0, BINS - 1).astype(jnp.int32)
+    index = bin_of(u, signed, jnp)
     masses = _summed(weights.ravel(), index.ravel())
     return HistogramStatistics(masses, _energy(coordinates, norms))
+
+
+def bin_of(u: Any, signed: bool, xp: Any) -> Any:
+    """Which of the bins between `edges` coordinates are in, int32, in NumPy or JAX."""
+    place = xp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
+    place = (place + 1) / 2 if signed else place
+    return xp.clip(xp.floor(place * BINS), 0, BINS - 1).astype(np.int32)
 
 
 BLOCK = 2**10
@@ -206,6 +211,7 @@ def summed_up(
     if law == "normal":
         return normal_statistics(vector, bucket_size=bucket_size, norm=norm)
     of: dict[str, bool] = {"signed": kind.signed, "mirrored": kind.mirrored}
+    of["ends"] = kind.ends
     return histogram_statistics(vector, bucket_size=bucket_size, norm=norm, **of)
 
 

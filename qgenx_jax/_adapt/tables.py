@@ -7,6 +7,7 @@ import numpy as np
 from jax import lax
 
 from qgenx_jax._adapt.distributions import Law
+from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.levels import LEAST_LEVEL, SIGNIFICANT_BITS, Shape
 from qgenx_jax._types import Array
 
@@ -20,6 +21,8 @@ class Kind(NamedTuple):
     """Which level of a signed table is 0 and stays so; None for none."""
     mirrored: bool = False
     """Of magnitudes without 0: l_1 > 0 is free, and u below it goes to l_1 or -l_1."""
+    ends: bool = False
+    """Whether u = 1 costs something, too: it is no level of a dither."""
 
     def whole(self, table: Array) -> Array:
         """A table with both ends, (n,): a mirrored one with the 0 that is no level."""
@@ -42,9 +45,10 @@ MAGNITUDES = Kind(signed=False)
 """From 0 to 1, both of them levels."""
 
 
-def kind_of(shape: Shape) -> Kind:
+def kind_of(shape: Shape | Bend) -> Kind:
     """What tables of levels of a shape look like."""
-    return Kind(shape.signed, mirrored=not (shape.signed or shape.zero))
+    mirrored = not (shape.signed or shape.zero)
+    return Kind(shape.signed, mirrored=mirrored, ends=isinstance(shape, Bend))
 
 
 class Parts(NamedTuple):

@@ -33,7 +33,8 @@ class Table(NamedTuple):
     """Levels, and how far from them a codec may be.
 
     Attributes:
-        levels: not decreasing, -1 to 1 over the norm or 0 to 1 over the range.
+        levels: not decreasing, -1 to 1 over the norm or 0 to 1 over the range; None
+            for a quantizer that dithers, which has a curve.
         norm: q, or None for levels over the range.
         excess: the largest relative excess of a scale, but for the sum in a norm.
         misplaced: the largest error of a coordinate's place between its levels.
@@ -161,7 +162,7 @@ def of_quantizer(
     eagerly = jax.ensure_compile_time_eval if levels is None else contextlib.nullcontext
     with eagerly():
         rounding = coder_of(quantizer, dtype, levels).rounding
-        table = of_rounding(rounding)
+        table = None if rounding.dithers else of_rounding(rounding)
     curve = None
     if rounding.dithers:
         curve = cast(Dithering, rounding).curve(np.dtype("float32"))
