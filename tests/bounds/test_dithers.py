@@ -84,3 +84,19 @@ def test_the_bound_holds_and_some_vector_attains_it(bits, bend):
         ]
         assert max(ratios) <= eps, (size, cases[np.argmax(ratios)][:3])
         assert eps <= max(ratios) * 1.01, size
+
+
+@pytest.mark.parametrize(
+    ("bits", "bend", "size", "worst"), [(1, 5.0, 64, 0.1313), (2, 8.0, 1024, 0.0516)]
+)
+def test_a_rounded_place_exceeds_the_ideal_bound_and_not_the_codecs(
+    bits, bend, size, worst
+):
+    """Buckets of a 1 and size - 1 times a coordinate near the worst one."""
+    quantizer = qgenx.dithered(bits, bend=bend, bucket_size=size)
+    x = np.repeat(np.linspace(0.999, 1.001, 300)[:, None] * worst, size, axis=1)
+    x[:, 0] = 1
+    x = x.astype(np.float32)
+    found = exact_variance(x.ravel(), quantizer) / (x.astype(float) ** 2).sum(axis=1)
+    assert found.max() > variance_bound(quantizer, size, ideal=True)
+    assert found.max() <= variance_bound(quantizer, size)

@@ -301,6 +301,8 @@ def test_what_cannot_be_says_so():
         qgenx.Quantizer("dithered", 4, 2, 64, (1.0,))
     with pytest.raises(ValueError, match="levels must be a tuple of 1 to 1"):
         qgenx.Quantizer("dithered", 4, np.inf, 64, (0.5, 1.0))
+    by_hand = qgenx.Quantizer("dithered", 4, np.inf, 64, (0.1,))
+    assert by_hand == qgenx.dithered(4, bend=0.1, bucket_size=64), "12 bits"
     with pytest.raises(ValueError, match=r"levels must be a Python or NumPy number"):
         qgenx.Quantizer("dithered", 4, np.inf, 64, (9.0,))
     with pytest.raises(ValueError, match=r"second must have levels .* dithered with a"):
