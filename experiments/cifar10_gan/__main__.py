@@ -3,6 +3,7 @@
 `python -m experiments.cifar10_gan --resume --workdir=RUN` goes on with a run.
 `python -m experiments.cifar10_gan compare RUN [RUN ...]` draws runs over each other,
 and prints a table of them.
+`python -m experiments.cifar10_gan evaluate RUN` scores checkpoints of a run.
 """
 
 import dataclasses
@@ -32,7 +33,27 @@ _PRESET = flags.DEFINE_string(
 _RESUME = flags.DEFINE_boolean(
     "resume", False, "go on with the run in --workdir, with the fields that it has"
 )
-_OUTPUT = flags.DEFINE_string("output", "compare.png", "of compare: the figure")
+_OUTPUT = flags.DEFINE_string(
+    "output", "", "of compare: the figure, compare.png; of evaluate: the CSV file"
+)
+_EVALUATED = {
+    "checkpoint": flags.DEFINE_string(
+        "checkpoint", "latest", "of evaluate: latest, all, or iterations with commas"
+    ),
+    "weights": flags.DEFINE_string(
+        "weights", "raw,average,ema", "of evaluate: which of the generator's weights"
+    ),
+    "samples": flags.DEFINE_integer(
+        "samples", 10_000, "of evaluate: pictures in a draw; 50000 for fid and isc"
+    ),
+    "draws": flags.DEFINE_integer("draws", 1, "of evaluate: with other latents each"),
+    "fid_weights": flags.DEFINE_string(
+        "fid_weights", "", "of evaluate: the file of torch-fidelity's network"
+    ),
+    "fid_download": flags.DEFINE_boolean(
+        "fid_download", False, "of evaluate: lets torch-fidelity fetch its network"
+    ),
+}
 
 
 def given() -> dict:
@@ -75,26 +96,53 @@ def _refuse_beside(what: str, *names: str) -> None:
             )
 
 
+def _evaluate(arguments: list[str]) -> None:
+    """Scores the checkpoints of one run."""
+    if len(arguments) != 1:
+        raise ValueError(
+            f"evaluate must be given the workdir of one run, got {arguments}"
+        )
+    fields = set(given()) - {"scores"}
+    _refuse_beside("evaluate, which reads the run's own", *fields, "preset", "resume")
+    _quiet()
+    from experiments.cifar10_gan.evaluate import Asked, config_of, evaluate
+    from experiments.cifar10_gan.place import start_processes
+
+    asked = {name: flag.value for name, flag in _EVALUATED.items()}
+    asked["checkpoints"] = asked.pop("checkpoint")
+    if "scores" in given():
+        asked["scores"] = flags.FLAGS.scores
+    workdir = pathlib.Path(arguments[0])
+    start_processes(config_of(workdir))
+    evaluate(workdir, Asked(**asked, output=_OUTPUT.value))
+
+
+def _quiet() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO
+
+
 def main(argv: list[str]) -> None:
     """Trains with the flags' configuration, or compares."""
     try:
         if argv[1:2] == ["compare"]:
             from experiments.cifar10_gan.reporting.compare import compare
 
-            _refuse_beside("compare", *given(), "preset", "resume")
-            return compare(argv[2:], _OUTPUT.value)
+            _refuse_beside("compare", *given(), "preset", "resume", *_EVALUATED)
+            return compare(argv[2:], _OUTPUT.value or "compare.png")
+        if argv[1:2] == ["evaluate"]:
+            return _evaluate(argv[2:])
         if argv[1:]:
             raise ValueError(
-                f"arguments must be --field=value or compare RUN ..., got {argv[1:]}; "
-                "see --helpfull"
+                "arguments must be --field=value, compare RUN ... or evaluate RUN, got "
+                f"{argv[1:]}; see --helpfull"
             )
         config = configure()
         config.validate()
         check_read(config, given())
-        _refuse_beside("training", "output")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO
+        _refuse_beside("training", "output", *_EVALUATED)
+        _quiet()
         from experiments.cifar10_gan import train
         from experiments.cifar10_gan.place import AnotherProcessFailed, start_processes
 

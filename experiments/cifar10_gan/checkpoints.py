@@ -15,16 +15,23 @@ class Checkpoints:
     killed at any moment. Saving goes on in the background while training does.
     """
 
-    def __init__(self, folder: pathlib.Path, *, keep: int) -> None:
+    def __init__(
+        self, folder: pathlib.Path, *, keep: int = 1, read_only: bool = False
+    ) -> None:
         """Opens the folder, or makes it.
 
         Args:
             folder: of this run alone.
             keep: how many of the last checkpoints stay.
+            read_only: leaves everything as it is, for one who only looks: the run may
+                be going on.
         """
         self._folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+            max_to_keep=None if read_only else keep,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
         self._here: int | None = None  # the iteration saved or restored last
@@ -32,6 +39,10 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The iteration of the last complete checkpoint, or None."""
         return self._manager.latest_step()
+
+    def all(self) -> tuple[int, ...]:
+        """The iterations of all complete checkpoints, in order."""
+        return tuple(sorted(self._manager.all_steps()))
 
     def save(self, iteration: int, arrays: Any, facts: Mapping[str, Any]) -> None:
         """Saves a tree of arrays, and facts that JSON can hold.

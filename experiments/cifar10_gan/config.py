@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from experiments.cifar10_gan.networks.models import NAMES
+from experiments.cifar10_gan.parsing import parse_numbers, parse_scores
 
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
@@ -133,6 +134,11 @@ class Config:
     log_every: int = _field(5, "iterations between rows of the CSV")
     score_every: int = _field(100, "iterations between scores and sample grids")
     score_samples: int = _field(1000, "pictures of each kind in a score")
+    scores: str = _field(
+        "",
+        "beside the sliced Wasserstein distance: frechet, kid, or both with a comma, "
+        "in the features of EfficientNet-Lite0; quoted from 10,000 samples on",
+    )
     checkpoint_every: int = _field(100, "iterations between checkpoints")
     keep_checkpoints: int = _field(2, "how many checkpoints stay")
     record_vectors: str = _field(
@@ -187,6 +193,7 @@ class Config:
             )
         for name in ("adapt", "plan_at", "record_vectors"):
             parse_numbers(name, getattr(self, name))
+        parse_scores(self.scores)
         if self.plan in PLANNED:
             self._validate_plan()
         if self.family in ("min_max", "dithered") and self.norm != "inf":
@@ -277,21 +284,6 @@ _CHOICES = {
     "optimizer": get_args(Optimizer),
     "decay": get_args(Decay),
 }
-
-
-def parse_numbers(name: str, text: str) -> tuple[int, ...]:
-    """The whole numbers of a field, with commas between them.
-
-    Raises:
-        ValueError: if it is not such.
-    """
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    if not all(item.isdigit() for item in items):
-        raise ValueError(
-            f"{name} must be whole numbers with commas between them, got {text!r}; "
-            "write for instance 0,200,1000"
-        )
-    return tuple(int(item) for item in items)
 
 
 def key_of(config: Config, purpose: str) -> jax.Array:

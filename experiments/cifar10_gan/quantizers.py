@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan.config import EXACT, Config, key_of, parse_numbers
+from experiments.cifar10_gan.config import EXACT, Config, key_of
+from experiments.cifar10_gan.parsing import parse_numbers
 
 SMALL, WIDE_BITS = 4096, 8
 """Coordinates of a leaf that `--plan=size` calls small, and the bits these get."""

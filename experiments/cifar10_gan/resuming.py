@@ -17,6 +17,7 @@ FREE = frozenset(
         "iterations",
         "log_every",
         "score_every",
+        "scores",
         "checkpoint_every",
         "keep_checkpoints",
         "record_vectors",

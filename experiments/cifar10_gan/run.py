@@ -152,3 +152,19 @@ class Run:
         self.position = self.batches.state()
         self.seconds = facts["seconds"]
         self.iteration = iteration
+
+
+WEIGHTS = ("raw", "average", "ema")
+"""Of the generator: as they are, their uniform average, their moving average."""
+
+
+def weights_of(run: Run) -> dict[str, Any]:
+    """The generator's weights by the names of `WEIGHTS`: one device's copies."""
+    training = run.training
+    trees = (
+        training.params["generator"],
+        training.averages.uniform.average,
+        training.averages.moving.average,
+    )
+    here = jax.tree.map(lambda x: x.addressable_data(0), trees)
+    return dict(zip(WEIGHTS, here, strict=True))

@@ -23,9 +23,10 @@ import numpy as np
 
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
-from experiments.cifar10_gan.config import EXACT, PLANNED, Config, parse_numbers
+from experiments.cifar10_gan.config import EXACT, PLANNED, Config
 from experiments.cifar10_gan.data.prefetch import Prefetched
 from experiments.cifar10_gan.networks import models
+from experiments.cifar10_gan.parsing import parse_numbers
 from experiments.cifar10_gan.place import anywhere, together
 from experiments.cifar10_gan.reporting.figures import plot_curves
 from experiments.cifar10_gan.reporting.levels import plot_levels

@@ -52,6 +52,15 @@ PANELS = (
         },
     ),
     Panel(
+        "Frechet (EfficientNet-Lite0)",
+        {
+            "frechet": "raw",
+            "frechet_average": "average",
+            "frechet_ema": "moving average",
+        },
+        log=True,
+    ),
+    Panel(
         "norm",
         {
             "vector_norm_generator": "dual vector of G",

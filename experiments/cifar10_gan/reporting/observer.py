@@ -3,8 +3,6 @@
 import contextlib
 from typing import Any
 
-import jax
-
 import qgenx_jax as qgenx
 from experiments.cifar10_gan.config import key_of
 from experiments.cifar10_gan.reporting import logs
@@ -12,8 +10,9 @@ from experiments.cifar10_gan.reporting.codes import CodesLog
 from experiments.cifar10_gan.reporting.figures import sample_grid
 from experiments.cifar10_gan.reporting.levels import LevelsLog
 from experiments.cifar10_gan.reporting.score import create_scorer
-from experiments.cifar10_gan.run import Run
+from experiments.cifar10_gan.run import Run, weights_of
 from experiments.common.progress import Progress
+from experiments.scores.judge import TITLES
 
 COLUMNS = (
     "iteration",
@@ -36,6 +35,12 @@ COLUMNS = (
     "score",
     "score_average",
     "score_ema",
+    "frechet",
+    "frechet_average",
+    "frechet_ema",
+    "kid",
+    "kid_average",
+    "kid_ema",
 )
 
 _GRID = 64  # pictures in a grid
@@ -119,17 +124,13 @@ class Observer:
         self._log.flush()
 
     def _score(self, run: Run) -> dict[str, float]:
-        training = run.training
-        weights = {
-            "score": training.params["generator"],
-            "score_average": training.averages.uniform.average,
-            "score_ema": training.averages.moving.average,
-        }
-        scores, grids = {}, {}
-        for name, tree in weights.items():
-            samples = self._scorer.samples(local(tree))
-            scores[name] = self._scorer.distance(samples)
-            suffix = name.removeprefix("score")
+        scores: dict[str, float] = {}
+        grids = {}
+        for name, tree in weights_of(run).items():
+            suffix = "" if name == "raw" else f"_{name}"
+            samples = self._scorer.samples(tree)
+            values = self._scorer.scores(samples)
+            scores |= {f"{score}{suffix}": value for score, value in values.items()}
             path = run.workdir / "samples" / f"{run.iteration:06d}{suffix}.png"
             grids[f"samples{suffix}"] = sample_grid(samples[:_GRID], path)
         self._log.images(run.iteration, grids)
@@ -138,15 +139,16 @@ class Observer:
             f"{scores['score']:.4f}, of averaged weights {scores['score_average']:.4f} "
             f"(uniform) and {scores['score_ema']:.4f} (moving)"
         )
-        return scores
+        if "frechet" in scores:
+            self._progress.say(
+                f"iteration {run.iteration}: {TITLES['frechet']} "
+                f"{scores['frechet']:.1f}, {scores['frechet_average']:.1f} and "
+                f"{scores['frechet_ema']:.1f}"
+            )
+        return {name: value for name, value in scores.items() if name in COLUMNS}
 
     def __enter__(self) -> "Observer":
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
-
-
-def local(tree: Any) -> Any:
-    """One device's copy of replicated arrays."""
-    return jax.tree.map(lambda x: x.addressable_data(0), tree)

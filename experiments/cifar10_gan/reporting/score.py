@@ -1,8 +1,9 @@
-"""How far samples of a generator are from held-out pictures: a score while it trains.
+"""How far samples of a generator are from held-out pictures: scores while it trains.
 
-The score is the sliced Wasserstein distance between two sets of pictures, in NumPy: it
-is cheap, seeded and needs no trained network. It is a sanity check, not a replacement
-for FID and not comparable with it.
+The quick look is the sliced Wasserstein distance between two sets of pictures, in
+NumPy: cheap, seeded, without a trained network, and fooled by noise of the pictures'
+covariance (`python -m experiments.checks.known_pictures`). Frechet's and the kernel
+distance, in the features of a trained network, are not.
 """
 
 from collections.abc import Callable
@@ -12,23 +13,28 @@ import jax
 import numpy as np
 
 from experiments.cifar10_gan.config import Config
-from experiments.cifar10_gan.data.pictures import to_signed
+from experiments.cifar10_gan.data.pictures import to_bytes, to_signed
 from experiments.cifar10_gan.data.sources import load_pictures
 from experiments.cifar10_gan.networks import models
+from experiments.cifar10_gan.parsing import parse_scores
+from experiments.scores.judge import Judge
 
 
 class Scorer(NamedTuple):
-    """Draws pictures from fixed latents, and their distance from held-out ones.
+    """Draws pictures from fixed latents, and scores them against held-out ones.
 
     Attributes:
         generate: (generator's params, latents) to pictures.
         latents: (score_samples, latent).
-        real: (score_samples, 32, 32, 3) in [-1, 1].
+        real: (n, 32, 32, 3) in [-1, 1], n at most score_samples: what the sliced
+            distance, which takes as many of each, is measured from.
+        judge: of the other scores, against all held-out pictures; None without them.
     """
 
     generate: Callable[..., jax.Array]
     latents: jax.Array
     real: np.ndarray
+    judge: Judge | None = None
 
     def samples(self, params: Any) -> np.ndarray:
         """Pictures in [-1, 1], (score_samples, 32, 32, 3), in parts of 100."""
@@ -38,22 +44,40 @@ class Scorer(NamedTuple):
         ]
         return np.concatenate(parts)
 
-    def distance(self, samples: np.ndarray) -> float:
-        """Sliced Wasserstein distance of samples from the real pictures."""
-        return float(sliced_wasserstein(samples, self.real))
+    def scores(self, samples: np.ndarray) -> dict[str, float]:
+        """Scores of samples: ``score``, the sliced distance, and those of the judge."""
+        sliced = sliced_wasserstein(samples[: len(self.real)], self.real)
+        judged = {} if self.judge is None else self.judge.scores(to_bytes(samples))
+        return {"score": float(sliced), **judged}
 
 
-def create_scorer(config: Config, pair: models.Pair, key: jax.Array) -> Scorer:
-    """A scorer against pictures of the test split, the same for every precision."""
-    pictures = load_pictures(
-        config.source, "test", data_dir=config.data_dir or None, seed=config.seed
-    )
+def create_scorer(
+    config: Config, pair: models.Pair, key: jax.Array, judge: Judge | None = None
+) -> Scorer:
+    """A scorer against pictures of the test split, the same for every precision.
+
+    Args:
+        config: of the run.
+        pair: its networks.
+        key: of the latents.
+        judge: of the scores beside the sliced distance; None for those of the config.
+    """
+    pictures = held_out(config)
+    if judge is None and config.scores:
+        judge = Judge(pictures, parse_scores(config.scores))
     rng = np.random.default_rng(config.seed)
     count = min(config.score_samples, len(pictures))
     chosen = rng.choice(len(pictures), count, replace=False)
-    latents = jax.random.normal(key, (count, config.latent))
+    latents = jax.random.normal(key, (config.score_samples, config.latent))
     real = to_signed(pictures[chosen])
-    return Scorer(jax.jit(pair.generate), latents, real)
+    return Scorer(jax.jit(pair.generate), latents, real, judge)
+
+
+def held_out(config: Config) -> np.ndarray:
+    """The pictures that scores are against."""
+    return load_pictures(
+        config.source, "test", data_dir=config.data_dir or None, seed=config.seed
+    )
 
 
 def directions(count: int, dimension: int, *, seed: int) -> np.ndarray:

@@ -13,7 +13,8 @@ import qgenx_jax as qgenx
 from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import quantizers, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
-from experiments.cifar10_gan.config import Config, parse_numbers
+from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.parsing import parse_numbers
 from experiments.cifar10_gan.run import Run
 from experiments.common.tables import read_csv
 from experiments.levels import measure
