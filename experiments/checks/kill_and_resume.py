@@ -95,7 +95,8 @@ def last_checkpoint(workdir: pathlib.Path) -> tuple[int, list[np.ndarray]]:
 
 def rows(workdir: pathlib.Path) -> list[dict[str, str]]:
     """Those of the metrics, without their seconds."""
-    return [{**row, "seconds": ""} for row in tables.read_csv(workdir / "metrics.csv")]
+    apart = {"seconds": "", "seconds_in_all": ""}
+    return [{**row, **apart} for row in tables.read_csv(workdir / "metrics.csv")]
 
 
 def last_row(workdir: pathlib.Path) -> int:

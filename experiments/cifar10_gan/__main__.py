@@ -75,7 +75,7 @@ def configure() -> Config:
             f"preset must be left out with resume, got {_PRESET.value!r}: the run has "
             "its fields already"
         )
-    from experiments.cifar10_gan.train import read_config
+    from experiments.cifar10_gan.workdirs import read_config
 
     workdir = pathlib.Path(flags.FLAGS.workdir)
     saved = read_config(workdir)

@@ -11,8 +11,10 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
+from experiments.cifar10_gan.data.shares import Share
 from experiments.cifar10_gan.networks.models import NAMES
 from experiments.cifar10_gan.parsing import parse_numbers, parse_scores
+from experiments.cifar10_gan.ranges import AT_LEAST, POSITIVE
 
 EXACT = 32
 """The number of bits that stands for an exact float32 exchange."""
@@ -71,6 +73,12 @@ class Config:
         800, "of the optimizer, n_critic times one or two oracle calls each"
     )
     batch_size: int = _field(16, "pictures per worker and oracle call")
+    global_batch: int = _field(
+        0,
+        "pictures per oracle call of all workers together, shared as evenly as can be "
+        "(strong scaling); the run is then the same for every K but for rounding; 0: "
+        "batch_size each",
+    )
     model: str = _field("dcgan", f"one of {', '.join(NAMES)}")
     width: int = _field(32, "F, filters of the narrowest layers")
     latent: int = _field(128, "size of a latent vector")
@@ -149,13 +157,18 @@ class Config:
     tensorboard: bool = _field(True, "TensorBoard files too, if TensorFlow is there")
     wandb: str = _field("", "a project of Weights & Biases to log to; empty: none")
 
+    @property
+    def share(self) -> Share | None:
+        """How workers share a batch; None where each has one of its own."""
+        return Share(self.global_batch, self.workers) if self.global_batch else None
+
     def validate(self) -> None:
         """Checks every field.
 
         Raises:
             ValueError: for the first field out of its range.
         """
-        for name, least in _AT_LEAST.items():
+        for name, least in AT_LEAST.items():
             value = getattr(self, name)
             if not value >= least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -165,7 +178,7 @@ class Config:
             raise ValueError(
                 f"penalty_weight must be finite, got {self.penalty_weight}"
             )
-        for name in _POSITIVE:
+        for name in POSITIVE:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
@@ -206,6 +219,11 @@ class Config:
                 f"collective must be left out for an exact exchange, got "
                 f"{self.collective!r}: that is an all-reduce"
             )
+        if 0 < self.global_batch < self.workers:
+            raise ValueError(
+                f"global_batch must be at least the {self.workers} workers, got "
+                f"{self.global_batch}; each needs a picture"
+            )
         if self.processes > 1 and not self.coordinator:
             raise ValueError(
                 f"coordinator must be given for {self.processes} processes; pass the "
@@ -245,31 +263,6 @@ class Config:
             )
 
 
-_AT_LEAST = {
-    "seed": 0,
-    "workers": 1,
-    "processes": 1,
-    "wait_seconds": 1,
-    "iterations": 1,
-    "batch_size": 1,
-    "width": 1,
-    "latent": 1,
-    "bucket_size": 1,
-    "decay_iterations": 1,
-    "n_critic": 1,
-    "penalty_weight": 0,
-    "log_every": 1,
-    "score_every": 1,
-    "score_samples": 2,
-    "checkpoint_every": 1,
-    "keep_checkpoints": 1,
-}
-_POSITIVE = (
-    "init_deviation",
-    "learning_rate_generator",
-    "learning_rate_discriminator",
-    "gamma0",
-)
 _CHOICES = {
     "model": NAMES,
     "dtype": get_args(Dtype),

@@ -19,12 +19,11 @@ import numpy as np
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.pictures import to_bytes, to_signed
-from experiments.cifar10_gan.data.sources import load_pictures
 from experiments.cifar10_gan.parsing import parse_scores
 from experiments.cifar10_gan.reporting.score import Scorer, held_out, sliced_wasserstein
 from experiments.cifar10_gan.resuming import replaced
 from experiments.cifar10_gan.run import WEIGHTS, Run, weights_of
-from experiments.cifar10_gan.train import read_config
+from experiments.cifar10_gan.workdirs import read_config
 from experiments.common.tables import markdown, write_csv
 from experiments.scores.judge import QUOTED, TITLES, Judge
 
@@ -105,8 +104,8 @@ def evaluate(workdir: Path, asked: Asked) -> list[dict[str, Any]]:
 
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         chosen = _checkpoints(checkpoints, asked.checkpoints, workdir)
-        sides = list(_sides(config, names, asked))
         run = Run(config)
+        sides = list(_sides(run, names, asked))
         generate = jax.jit(run.pair.generate)
         for side in sides:
             tell(side.rows_of_real(asked.samples))
@@ -216,11 +215,10 @@ class _Side(NamedTuple):
         return self.rows(to_signed(self.others[:count]), where)
 
 
-def _sides(config: Config, names: Sequence[str], asked: Asked) -> Iterator[_Side]:
+def _sides(run: Run, names: Sequence[str], asked: Asked) -> Iterator[_Side]:
     """One for the scores against test pictures, one for those against training ones."""
-    data_dir = config.data_dir or None
+    config, train = run.config, run.pictures
     test = held_out(config)
-    train = load_pictures(config.source, data_dir=data_dir, seed=config.seed)
     ours = [name for name in names if name not in (*OF_TRAINING, SLICED)]
     theirs = [name for name in names if name in OF_TRAINING]
     if ours or SLICED in names:

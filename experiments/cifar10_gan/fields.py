@@ -56,6 +56,11 @@ READ_IF: Mapping[str, ReadIf] = {
     "data_dir": ReadIf(
         _is_tfds, ("source",), "for a set of TensorFlow Datasets by its name"
     ),
+    "batch_size": ReadIf(
+        lambda config: not config.global_batch,
+        ("global_batch",),
+        "where no global_batch is shared",
+    ),
     "coordinator": _SEVERAL,
     "process": _SEVERAL,
     "wait_seconds": _SEVERAL,

@@ -30,11 +30,20 @@ class Batch(NamedTuple):
         pictures: real ones in [-1, 1], (n, h, w, c).
         latents: (n, latent), standard normal.
         mixing: (n,), a in the penalty, uniform in [0, 1).
+        weights: (n,), of each picture in every mean, which is then a sum with them;
+            None weighs all alike.
     """
 
     pictures: jax.Array
     latents: jax.Array
     mixing: jax.Array
+    weights: jax.Array | None = None
+
+    def mean(self, values: jax.Array) -> jax.Array:
+        """The mean over pictures of (n,) values."""
+        if self.weights is None:
+            return jnp.mean(values)
+        return jnp.sum(self.weights.astype(values.dtype) * values)
 
 
 Loss = Callable[[dict[str, Params], Batch], tuple[jax.Array, Metrics]]
@@ -56,12 +65,42 @@ def draw_batch(key: jax.Array, pictures: jax.Array, *, latent: int) -> Batch:
     return Batch(pictures, latents, jax.random.uniform(mixing_key, (n,), dtype))
 
 
+def draw_numbered(
+    key: jax.Array,
+    pictures: jax.Array,
+    first: jax.Array,
+    weights: jax.Array,
+    *,
+    latent: int,
+) -> Batch:
+    """A worker's part of a batch whose draws go by a picture's number in the whole.
+
+    So they are the same however many workers share the batch.
+
+    Args:
+        key: of this call, the same on all workers.
+        pictures: (n, h, w, c), floating: the worker's rows.
+        first: the number of the first of them in the whole batch.
+        weights: (n,), of the pictures.
+        latent: size of a latent vector.
+    """
+
+    def draw(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        latent_key, mixing_key = jax.random.split(jax.random.fold_in(key, number))
+        latents = jax.random.normal(latent_key, (latent,), pictures.dtype)
+        return latents, jax.random.uniform(mixing_key, (), pictures.dtype)
+
+    latents, mixing = jax.vmap(draw)(first + jnp.arange(pictures.shape[0]))
+    return Batch(pictures, latents, mixing, weights)
+
+
 def gradient_penalty(
     params: Params,
     criticise: Apply,
     pictures: jax.Array,
     fakes: jax.Array,
     mixing: jax.Array,
+    mean: Callable[[jax.Array], jax.Array] = jnp.mean,
 ) -> tuple[jax.Array, jax.Array]:
     """mean_n (|grad D(a_n x_n + (1 - a_n) y_n)|_2 - 1)^2 and the mean of the norms.
 
@@ -75,6 +114,7 @@ def gradient_penalty(
         pictures: x, (n, h, w, c).
         fakes: y, (n, h, w, c).
         mixing: a, (n,).
+        mean: over pictures.
 
     Returns:
         Two scalars of the scores' dtype.
@@ -86,7 +126,7 @@ def gradient_penalty(
     squares = jnp.sum(jnp.square(slopes), tuple(range(1, slopes.ndim)))
     flat = squares == 0
     norms = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squares)))
-    return jnp.mean(jnp.square(norms - 1)), jnp.mean(norms)
+    return mean(jnp.square(norms - 1)), mean(norms)
 
 
 def wgan_gp_losses(
@@ -112,7 +152,7 @@ def wgan_gp_losses(
         params: dict[str, Params], batch: Batch
     ) -> tuple[jax.Array, Metrics]:
         fakes = generate(params["generator"], batch.latents)
-        loss = -jnp.mean(criticise(params["discriminator"], fakes))
+        loss = -batch.mean(criticise(params["discriminator"], fakes))
         return loss, {"loss_generator": loss}
 
     def discriminator_loss(
@@ -120,7 +160,7 @@ def wgan_gp_losses(
     ) -> tuple[jax.Array, Metrics]:
         fakes = lax.stop_gradient(generate(params["generator"], batch.latents))
         critic = params["discriminator"]
-        fake_score = jnp.mean(criticise(critic, fakes))
+        fake_score = batch.mean(criticise(critic, fakes))
         loss, metrics = _real_side(critic, criticise, batch, fakes, penalty_weight)
         loss = loss + fake_score
         return loss, _complete(metrics, loss, fake_score)
@@ -158,7 +198,7 @@ def wgan_gp_operator(
             lambda p: generate(p, batch.latents), params["generator"]
         )
         fake_score, pull_critic = jax.vjp(
-            lambda p, x: jnp.mean(criticise(p, x)), critic, fakes
+            lambda p, x: batch.mean(criticise(p, x)), critic, fakes
         )
         critic_gradient, fakes_gradient = pull_critic(jnp.ones_like(fake_score))
         (generator_gradient,) = pull_generator(-fakes_gradient)
@@ -201,12 +241,12 @@ def _real_side(
     critic: Params, criticise: Apply, batch: Batch, fakes: jax.Array, weight: float
 ) -> tuple[jax.Array, Metrics]:
     """loss_D without mean D(G(z)), and the metrics that it knows."""
-    real_score = jnp.mean(criticise(critic, batch.pictures))
+    real_score = batch.mean(criticise(critic, batch.pictures))
     if weight == 0:
         penalty = slope = jnp.zeros_like(real_score)
     else:
         penalty, slope = gradient_penalty(
-            critic, criticise, batch.pictures, fakes, batch.mixing
+            critic, criticise, batch.pictures, fakes, batch.mixing, batch.mean
         )
     metrics = {"wasserstein": real_score, "penalty": penalty, "slope": slope}
     return weight * penalty - real_score, metrics

@@ -11,6 +11,7 @@ from experiments.cifar10_gan import methods, quantizers
 from experiments.cifar10_gan import place as places
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
+from experiments.cifar10_gan.clock import Clock
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.sources import load_pictures
@@ -24,6 +25,7 @@ class Run:
     Attributes:
         config: checked.
         workdir: of this run.
+        pictures: of the training split.
         place: where the workers are.
         pair: the two networks.
         method: the optimizer.
@@ -35,7 +37,7 @@ class Run:
         vectors: dual vectors outside of the step.
         traffic: of an iteration of these workers.
         iteration: how many are done.
-        seconds: that they took, without setting up.
+        clock: of the seconds that they took.
         sent_bytes: that each worker has sent in them.
         workers_before: who did the iterations before the checkpoint, where the run goes
             on with another number of workers.
@@ -55,12 +57,14 @@ class Run:
                 config.source, data_dir=config.data_dir or None, seed=config.seed
             )
         )
+        self.pictures = pictures
         self.place = places.create_place(config)
         self.method = methods.create_method(config, self.place.axis_name)
         self.plan: qgenx.Plan | None = None
         self.batches = Batches(
             pictures,
             batch_size=config.batch_size,
+            share=config.share,
             workers=config.workers,
             seed=config.seed,
             local_workers=self.place.local_workers(config.workers),
@@ -80,7 +84,7 @@ class Run:
         self.vectors = Vectors(config, self.pair)
         self.position = self.batches.state()
         self.iteration = 0
-        self.seconds = 0.0
+        self.clock = Clock()
         self.traffic = self.method.traffic(params, config.workers)
         self.sent_bytes = 0
         self.workers_before = config.workers
@@ -117,7 +121,8 @@ class Run:
         """Saves a checkpoint of this iteration."""
         facts = {
             "position": self.position,
-            "seconds": self.seconds,
+            "seconds": self.clock.training,
+            "seconds_in_all": self.clock.in_all,
             "sent_bytes": self.sent_bytes,
         }
         if self.plan is not None:
@@ -150,7 +155,9 @@ class Run:
         self.sent_bytes = facts.get("sent_bytes", iteration * traffic.sent_bytes)
         self.batches.restore(facts["position"])
         self.position = self.batches.state()
-        self.seconds = facts["seconds"]
+        # older checkpoints know only one time, with everything in it
+        seconds = facts["seconds"]
+        self.clock = Clock(seconds, facts.get("seconds_in_all", seconds))
         self.iteration = iteration
 
 

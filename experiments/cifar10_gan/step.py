@@ -1,10 +1,11 @@
 """One iteration on every worker: batches, dual vectors, exchange, averages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -118,6 +119,7 @@ def create_step(
         (critic,): losses.operator_of(critic, parts[critic]),
     }
     root = key_of(config, "latents")
+    share = config.share
 
     def dual_vector(
         params: Any,
@@ -129,7 +131,14 @@ def create_step(
         players: tuple[str, ...] = methods.PLAYERS,
     ) -> tuple[Any, dict[str, jax.Array]]:
         batch_key, error_key = jax.random.split(key)
-        batch = losses.draw_batch(batch_key, pictures, latent=config.latent)
+        if share is None:
+            batch = losses.draw_batch(batch_key, pictures, latent=config.latent)
+        else:
+            worker = lax.axis_index(place.axis_name)
+            facts = share.start(worker), share.weights(worker)
+            batch = losses.draw_numbered(
+                batch_key, pictures, *facts, latent=config.latent
+            )
         vector, metrics = operators[players](params, batch)
         norms = {f"vector_norm_{p}": optax.tree.norm(vector[p]) for p in vector}
         state = method.exchange.init()._replace(key=error_key, levels=levels)
@@ -152,7 +161,8 @@ def create_step(
         ) -> tuple:
             params, mean = replicated
             key = jax.random.fold_in(root, iteration)
-            key = jax.random.fold_in(key, lax.axis_index(place.axis_name))
+            if share is None:  # else draws go by pictures' numbers in the whole batch
+                key = jax.random.fold_in(key, lax.axis_index(place.axis_name))
             inputs = pictures, jax.random.split(key, method.calls)
             if method.ahead:
                 inputs = jax.tree.map(
@@ -238,3 +248,17 @@ def summarize(metrics: dict[str, jax.Array], training: Training) -> dict[str, An
     if known is not None and list(known.predicted) == ["all"]:
         means["predicted_error"] = jnp.sqrt(known.predicted["all"])
     return means if gamma is None else {**means, "gamma": gamma}
+
+
+def check_finite(row: Mapping[str, float], iteration: int) -> None:
+    """Stops a run that has diverged.
+
+    Raises:
+        FloatingPointError: naming what is not finite and the iteration.
+    """
+    bad = {name: float(x) for name, x in row.items() if not np.isfinite(x)}
+    if bad:
+        raise FloatingPointError(
+            f"not finite at iteration {iteration}: {bad}; checkpoints and samples stay "
+            "as they are; try lower learning rates or more bits, in another --workdir"
+        )

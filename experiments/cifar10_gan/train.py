@@ -9,13 +9,10 @@ With `n_critic` the first updates of an iteration are of the discriminator alone
 """
 
 import contextlib
-import dataclasses
 import functools
-import json
 import pathlib
 import signal
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,8 +28,8 @@ from experiments.cifar10_gan.place import anywhere, together
 from experiments.cifar10_gan.reporting.figures import plot_curves
 from experiments.cifar10_gan.reporting.levels import plot_levels
 from experiments.cifar10_gan.reporting.observer import Observer
-from experiments.cifar10_gan.resuming import resumed
 from experiments.cifar10_gan.run import Run
+from experiments.cifar10_gan.workdirs import check_workdir, save_config
 
 
 def train(config: Config, *, resume: bool = False) -> pathlib.Path:
@@ -110,9 +107,9 @@ def loop(
     stopped: Sequence[int],
 ) -> None:
     """Iterates to the end, or until stopped, saving checkpoints on the way."""
-    config, place = run.config, run.place.place_batch
+    config, place, clock = run.config, run.place.place_batch, run.clock
     workers = len(run.place.local_workers(config.workers))
-    first, start = run.iteration, time.monotonic() - run.seconds
+    first = run.iteration
 
     def is_due(every: int) -> bool:
         return run.iteration % every == 0 or run.iteration == config.iterations
@@ -126,33 +123,57 @@ def loop(
     if run.iteration == 0:
         together(lambda: observe({}, scored=True, kept=False))
     with Prefetched(run.batches, place=place) as batches:
+        clock.start()
         while run.iteration < config.iterations:
             pictures = next(batches)
-            look_at_vectors(run, observer, pictures)
+            compiles = run.iteration == first
+            if looks_at_vectors(run):
+                jax.block_until_ready(run.training)
+                clock.stop()
+                compiles |= look_at_vectors(run, observer, pictures)
+                clock.start()
             run.iteration += 1
             run.sent_bytes += run.traffic.sent_bytes
             logged, scored = is_due(config.log_every), is_due(config.score_every)
             facts = np.full(workers, run.iteration), np.full(workers, logged)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
-            if run.iteration == first + 1 and observer is not None:
+            clock.count()
+            if compiles:
                 jax.block_until_ready(metrics)
-                observer.begin(run)
-            run.position, run.seconds = batches.state(), time.monotonic() - start
+                clock.stop(compiled=True)
+                if observer is not None:
+                    observer.begin(run)
+                clock.start()
+            run.position = batches.state()
             must_stop = is_stopped(stopped, logged=logged)
             kept = must_stop or is_due(config.checkpoint_every)
             if logged or scored or kept:  # nothing is kept of a run that has diverged
                 row = jax.device_get(steps.summarize(metrics, run.training))
-                check_finite(row, run.iteration)
+                clock.stop()
+                steps.check_finite(row, run.iteration)
                 shown = row if logged else {}
                 together(functools.partial(observe, shown, scored=scored, kept=kept))
-            if kept:
-                run.save(checkpoints)
+                if kept:
+                    run.save(checkpoints)
+                clock.start()
             if must_stop:
                 return
 
 
-def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> None:
-    """Records the dual vector of the next iteration, or plans by it, if it is time."""
+def looks_at_vectors(run: Run) -> bool:
+    """Whether the next iteration's dual vector is to be recorded, or planned by."""
+    config, done = run.config, run.iteration
+    is_planned = config.bits != EXACT and config.plan in PLANNED
+    plans = parse_numbers("plan_at", config.plan_at) if is_planned else ()
+    return done in (*parse_numbers("record_vectors", config.record_vectors), *plans)
+
+
+def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> bool:
+    """Records the dual vector of the next iteration, or plans by it, if it is time.
+
+    Returns:
+        Whether a step has to be compiled, for a new plan.
+    """
     config, done = run.config, run.iteration
     if done in parse_numbers("record_vectors", config.record_vectors) and observer:
         path = run.workdir / "vectors" / f"{done:06d}.npz"
@@ -163,6 +184,8 @@ def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> None:
         plan = run.replan(pictures)
         if observer is not None:
             observer.planned(run, plan)
+        return True
+    return False
 
 
 def is_stopped(signals: Sequence[int], *, logged: bool) -> bool:
@@ -199,80 +222,6 @@ def stop_on_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def check_workdir(config: Config, *, resume: bool) -> pathlib.Path:
-    """Makes the workdir, or finds the run to resume in it.
-
-    Raises:
-        ValueError: if it cannot be written, holds a run that is not to be resumed, or
-            none to resume, or one of another configuration.
-    """
-    workdir = pathlib.Path(config.workdir)
-    saved = read_config(workdir)
-    if resume and saved is None:
-        raise ValueError(
-            f"workdir must hold a run to resume, got {str(workdir)!r} without a "
-            "config.json; leave out --resume to start one"
-        )
-    left = [workdir / "metrics.csv", *(workdir / "checkpoints").glob("*")]
-    if resume:
-        resumed(saved or {}, dataclasses.asdict(config))
-    elif saved is not None or any(path.exists() for path in left):
-        raise ValueError(
-            f"workdir must not hold a run already, got {str(workdir)!r}; go on with it "
-            "by --resume, or pass another --workdir"
-        )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ".writable").touch()
-        (workdir / ".writable").unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"workdir must be a folder that can be written, got {str(workdir)!r} "
-            f"({error}); pass another --workdir"
-        ) from error
-    return workdir
-
-
-def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """The fields of the run in a workdir, or None if there is none.
-
-    Raises:
-        ValueError: if config.json is no configuration.
-    """
-    path = workdir / "config.json"
-    if not path.is_file():
-        return None
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(
-            f"workdir must hold a config.json as a run writes it, got {str(path)!r} "
-            f"({error}); start another run in another --workdir"
-        ) from error
-
-
-def save_config(config: Config, workdir: pathlib.Path) -> None:
-    """Writes config.json; at once, so that no killed run leaves half of it."""
-    text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-    path = workdir / "config.json.new"
-    path.write_text(text)
-    path.replace(workdir / "config.json")
-
-
-def check_finite(row: Mapping[str, float], iteration: int) -> None:
-    """Stops a run that has diverged.
-
-    Raises:
-        FloatingPointError: naming what is not finite and the iteration.
-    """
-    bad = {name: float(x) for name, x in row.items() if not np.isfinite(x)}
-    if bad:
-        raise FloatingPointError(
-            f"not finite at iteration {iteration}: {bad}; checkpoints and samples stay "
-            "as they are; try lower learning rates or more bits, in another --workdir"
-        )
-
-
 def announce(run: Run) -> None:
     """Prints what is about to run: sizes, devices and bytes per iteration."""
     config, params = run.config, run.training.params
@@ -287,9 +236,12 @@ def announce(run: Run) -> None:
     done = f", going on from iteration {run.iteration}" if run.iteration else ""
     if run.workers_before != config.workers:
         done += f" of {run.workers_before} workers"
+    pictures = f"{config.batch_size} pictures each"
+    if config.share is not None:
+        pictures = f"{config.global_batch} pictures together"
     print(
         f"{config.workers} workers on {run.place.describe()}, "
-        f"{config.batch_size} pictures each, {config.source} pictures{done}\n"
+        f"{pictures}, {config.source} pictures{done}\n"
         f"{config.model} of width {config.width}: {sizes['generator']:,} and "
         f"{sizes['discriminator']:,} parameters, by {config.optimizer}\n"
         f"each worker sends {sent:,} bytes per iteration by {traffic.collective}, "

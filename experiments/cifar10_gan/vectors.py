@@ -44,7 +44,9 @@ class Vectors:
         mine = np.asarray(pictures.addressable_shards[0].data)[0, 0]
         if pictures.is_fully_addressable:
             mine = np.asarray(pictures)[worker, 0]
-        return jax.device_get(self._vector(local, mine, key))
+        share = self._config.share
+        own = mine if share is None else mine[: share.count(worker)]
+        return jax.device_get(self._vector(local, own, key))
 
     @functools.cached_property
     def _vector(self) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.cifar10_gan.data.fitting import check_pictures
 from experiments.cifar10_gan.data.pictures import to_signed
+from experiments.cifar10_gan.data.shares import Share
 
 
 class Position(TypedDict):
@@ -43,6 +44,7 @@ class Batches(Iterator[np.ndarray]):
         batch_size: int,
         workers: int = 1,
         seed: int = 0,
+        share: Share | None = None,
         local_workers: Sequence[int] | None = None,
         draws: int | None = None,
     ) -> None:
@@ -53,6 +55,8 @@ class Batches(Iterator[np.ndarray]):
             batch_size: B, examples per worker and batch.
             workers: K, over all processes.
             seed: of the permutations; the same in all processes.
+            share: of a batch that the workers share; batch_size is then not read. A
+                worker's rows beyond its own part, of weight 0, repeat its first.
             local_workers: whose batches to yield, in this order, for a process that
                 holds some of the workers (`Place.local_workers`); None is all K.
             draws: D, how many steps an iteration takes, one for each oracle call;
@@ -70,7 +74,12 @@ class Batches(Iterator[np.ndarray]):
                 raise ValueError(f"{name} must be at least 1, got {value}; pass 1")
         if seed < 0:
             raise ValueError(f"seed must be at least 0, got {seed}; pass 0")
-        if batch_size * workers > len(pictures):
+        if share is not None and share.total > len(pictures):
+            raise ValueError(
+                f"global_batch must be at most the {len(pictures)} pictures there are, "
+                f"got {share.total}; lower it or load more pictures"
+            )
+        if share is None and batch_size * workers > len(pictures):
             raise ValueError(
                 "batch_size * workers must be at most the number of pictures, got "
                 f"{batch_size} * {workers} = {batch_size * workers} > {len(pictures)}; "
@@ -83,7 +92,10 @@ class Batches(Iterator[np.ndarray]):
                 "workers over all processes"
             )
         self._pictures = pictures
-        self._batch_size = batch_size
+        self._batch_size = batch_size if share is None else share.total
+        self._total = batch_size * workers if share is None else share.total
+        self._columns = _columns(Share(self._total, workers))
+        self._shared = share is not None
         self._workers = workers
         self._seed = seed
         self._local = np.asarray(local, np.int64)
@@ -94,8 +106,8 @@ class Batches(Iterator[np.ndarray]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, n // (K B)."""
-        return len(self._pictures) // (self._batch_size * self._workers)
+        """Batches in an epoch, n // (K B), or n // B of a batch that is shared."""
+        return len(self._pictures) // self._total
 
     def __next__(self) -> np.ndarray:
         """The next batches of the local workers.
@@ -105,14 +117,13 @@ class Batches(Iterator[np.ndarray]):
             workers, D, B, 32, 32, 3): D successive ones, stacked.
         """
         epoch, step, order = self._epoch, self._step, self._order
-        share = self._batch_size * self._workers
         drawn = []
         for _ in range(self._draws or 1):
             if step == self.steps_per_epoch:
                 epoch, step = epoch + 1, 0
                 order = self._permutation(epoch)
-            taken = order[step * share : (step + 1) * share]
-            drawn.append(taken.reshape(self._workers, self._batch_size)[self._local])
+            taken = order[step * self._total : (step + 1) * self._total]
+            drawn.append(taken[self._columns[self._local]])
             step += 1
         rows = drawn[0] if self._draws is None else np.stack(drawn, axis=1)
         batch = to_signed(self._pictures[rows])
@@ -137,7 +148,7 @@ class Batches(Iterator[np.ndarray]):
 
         One of K workers is taken over by K': their step t of an epoch becomes step
         ceil(t K / K'), so that no picture comes twice in the epoch, and fewer than K'
-        batches of it are left out.
+        batches of it are left out. A batch that is shared is the same for every K.
 
         Raises:
             ValueError: if it belongs to other pictures, another batch size or seed, or
@@ -157,16 +168,26 @@ class Batches(Iterator[np.ndarray]):
                 )
         epoch, step = int(state["epoch"]), int(state["step"])
         workers = int(state["workers"])
-        last = len(self._pictures) // (self._batch_size * max(workers, 1))
+        before = self._total if self._shared else self._batch_size * max(workers, 1)
+        last = len(self._pictures) // before
         if workers < 1 or epoch < 0 or not 0 <= step <= last:
             raise ValueError(
                 f"state must have workers >= 1, epoch >= 0 and step in [0, {last}], "
                 f"got {workers}, {epoch} and {step}; pass what state() returned"
             )
-        step = min(-(-step * workers // self._workers), self.steps_per_epoch)
+        if not self._shared:
+            step = min(-(-step * workers // self._workers), self.steps_per_epoch)
         self._order = self._permutation(epoch)
         self._epoch, self._step = epoch, step
 
     def _permutation(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self._seed, epoch])
         return rng.permutation(len(self._pictures))
+
+
+def _columns(share: Share) -> np.ndarray:
+    """Which pictures of a whole batch each worker takes, (K, rows)."""
+    starts = np.array([share.start(worker) for worker in range(share.workers)])
+    counts = np.array([share.count(worker) for worker in range(share.workers)])
+    within = np.arange(share.rows)
+    return starts[:, None] + np.where(within < counts[:, None], within, 0)

@@ -17,6 +17,7 @@ from experiments.scores.judge import TITLES
 COLUMNS = (
     "iteration",
     "seconds",
+    "seconds_in_all",
     "loss_generator",
     "loss_discriminator",
     "wasserstein",
@@ -88,7 +89,8 @@ class Observer:
             values["bytes_per_iteration"] = run.traffic.sent_bytes
             bits = round(run.traffic.bits_per_coordinate, 4)
             values["bits_per_coordinate"] = bits
-            values["seconds"] = round(run.seconds, 3)
+            values["seconds"] = round(run.clock.training, 3)
+            values["seconds_in_all"] = round(run.clock.in_all, 3)
             values["bytes"] = run.sent_bytes
         if scored:
             values |= self._score(run)

@@ -1,0 +1,31 @@
+"""Ranges of a configuration's numbers, by field."""
+
+AT_LEAST = {
+    "seed": 0,
+    "workers": 1,
+    "processes": 1,
+    "wait_seconds": 1,
+    "iterations": 1,
+    "batch_size": 1,
+    "global_batch": 0,
+    "width": 1,
+    "latent": 1,
+    "bucket_size": 1,
+    "decay_iterations": 1,
+    "n_critic": 1,
+    "penalty_weight": 0,
+    "log_every": 1,
+    "score_every": 1,
+    "score_samples": 2,
+    "checkpoint_every": 1,
+    "keep_checkpoints": 1,
+}
+"""The least value of each."""
+
+POSITIVE = (
+    "init_deviation",
+    "learning_rate_generator",
+    "learning_rate_discriminator",
+    "gamma0",
+)
+"""Those that must be above 0 and finite."""
