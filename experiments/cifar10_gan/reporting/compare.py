@@ -110,17 +110,22 @@ def compare(workdirs: Sequence[PathLike], output: PathLike) -> None:
     print(f"\nruns: {len(runs)}, groups: {len(groups)}, in {output} and {beside}")
 
 
-def draw_groups(groups: Sequence[Group], path: PathLike) -> None:
+def draw_groups(
+    groups: Sequence[Group], path: PathLike, columns: Sequence[str] = tuple(CURVES)
+) -> None:
     """Rows of panels for scores and losses, columns for iterations, time and bytes.
 
-    Columns that a run lacks are left out.
+    Args:
+        groups: of runs.
+        path: of the figure.
+        columns: some of `CURVES`; those that a run lacks are left out.
 
     Raises:
         ValueError: if the runs of no group have iterations in common.
     """
     curves = {
         (column, x, place): curve
-        for column in CURVES
+        for column in columns
         for x in HORIZONTAL
         for place, group in enumerate(groups)
         if (curve := get_curve(group, column, x)) is not None
@@ -130,7 +135,7 @@ def draw_groups(groups: Sequence[Group], path: PathLike) -> None:
             "runs of a group must have iterations in common, got none in any of "
             f"{[group.label for group in groups]}; compare them one by one"
         )
-    down = [column for column in CURVES if any(column == key[0] for key in curves)]
+    down = [column for column in columns if any(column == key[0] for key in curves)]
     across = [x for x in HORIZONTAL if any(x == key[1] for key in curves)]
     figure = figures.new_figure(1.0 + 3.3 * len(across), 0.8 + 2.0 * len(down))
     panels = figure.subplots(
