@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.cifar10_gan.data.shares import Share
 from experiments.cifar10_gan.networks.models import NAMES
-from experiments.cifar10_gan.parsing import parse_numbers, parse_scores
+from experiments.cifar10_gan.parsing import parse_numbers, parse_range, parse_scores
 from experiments.cifar10_gan.ranges import AT_LEAST, POSITIVE
 
 EXACT = 32
@@ -154,6 +154,9 @@ class Config:
         "iterations after which a dual vector is written to vectors/, as .npz, and "
         "what its codes could be sent in, to vectors/codes.csv",
     )
+    profile: str = _field(
+        "", "iterations such as 20-25 of which a trace is written to profile/"
+    )
     tensorboard: bool = _field(True, "TensorBoard files too, if TensorFlow is there")
     wandb: str = _field("", "a project of Weights & Biases to log to; empty: none")
 
@@ -207,6 +210,7 @@ class Config:
         for name in ("adapt", "plan_at", "record_vectors"):
             parse_numbers(name, getattr(self, name))
         parse_scores(self.scores)
+        parse_range("profile", self.profile)
         if self.plan in PLANNED:
             self._validate_plan()
         if self.family in ("min_max", "dithered") and self.norm != "inf":

@@ -33,3 +33,22 @@ def parse_scores(text: str, known: tuple[str, ...] = JUDGED) -> tuple[str, ...]:
                 f"got {name!r}; leave it out"
             )
     return tuple(dict.fromkeys(names))
+
+
+def parse_range(name: str, text: str) -> tuple[int, int] | None:
+    """The first and last number of a field such as "20-25"; None of an empty one.
+
+    Raises:
+        ValueError: if it is not such, or ends before it starts.
+    """
+    if not text.strip():
+        return None
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    if not (dash and first.isdigit() and last.isdigit() and int(first) >= 1):
+        raise ValueError(
+            f"{name} must be two iterations with a dash, the first at least 1, got "
+            f"{text!r}; write for instance 20-25"
+        )
+    if int(last) < int(first):
+        raise ValueError(f"{name} must not end before it starts, got {text!r}")
+    return int(first), int(last)

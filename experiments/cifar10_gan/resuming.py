@@ -21,6 +21,7 @@ FREE = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "record_vectors",
+        "profile",
         "tensorboard",
         "wandb",
     }

@@ -25,6 +25,7 @@ from experiments.cifar10_gan.data.prefetch import Prefetched
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.parsing import parse_numbers
 from experiments.cifar10_gan.place import anywhere, together
+from experiments.cifar10_gan.profiling import Profiler
 from experiments.cifar10_gan.reporting.figures import plot_curves
 from experiments.cifar10_gan.reporting.levels import plot_levels
 from experiments.cifar10_gan.reporting.observer import Observer
@@ -122,7 +123,10 @@ def loop(
 
     if run.iteration == 0:
         together(lambda: observe({}, scored=True, kept=False))
-    with Prefetched(run.batches, place=place) as batches:
+    profiler = Profiler(config.profile, run.workdir / "profile")
+    with contextlib.ExitStack() as stack:
+        batches = stack.enter_context(Prefetched(run.batches, place=place))
+        stack.callback(profiler.close)
         clock.start()
         while run.iteration < config.iterations:
             pictures = next(batches)
@@ -136,8 +140,10 @@ def loop(
             run.sent_bytes += run.traffic.sent_bytes
             logged, scored = is_due(config.log_every), is_due(config.score_every)
             facts = np.full(workers, run.iteration), np.full(workers, logged)
+            profiler.before(run.iteration, run.training)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
             clock.count()
+            profiler.after(run.iteration, run.training)
             if compiles:
                 jax.block_until_ready(metrics)
                 clock.stop(compiled=True)
