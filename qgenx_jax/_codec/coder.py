@@ -21,7 +21,7 @@ from qgenx_jax import _trees
 from qgenx_jax._codec import fusion, packing, records
 from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.records import Format
-from qgenx_jax._codec.rounding import Rounding, pytree, static
+from qgenx_jax._codec.rounding import Rounding, is_better_stored, pytree, static
 from qgenx_jax._types import Array
 
 
@@ -211,7 +211,7 @@ class Quantized:
         sent = self._known(stream)
         # codes of several parts are stored before they are packed; a mean that is not
         # would be computed for each part
-        if records.is_better_stored(by, count) or not packing.is_one_part(then.bits):
+        if is_better_stored(by, count) or not packing.is_one_part(then.bits):
             means = cut(fusion.apart(mean, by, rows, sent))
             return _flat(fusion.apart(encode, again, key, means))
         return _flat(fusion.apart(at_once, by, again, key, rows))

@@ -253,23 +253,6 @@ def _undithered(
     return values
 
 
-DECODED_TWICE = 4
-"""Payloads that are decoded twice rather than their mean stored."""
-
-
-def is_better_stored(rounding: Rounding, count: int) -> bool:
-    """Whether CPUs take less time if the mean of `count` payloads, used twice, is kept.
-
-    So it is for more than a few payloads, and for levels that are looked up. The sum of
-    more than UNROLLED of them is a loop, which stores it in any case.
-    """
-    return (
-        rounding.looks_up
-        or rounding.dithers
-        or DECODED_TWICE < count <= _trees.UNROLLED
-    )
-
-
 class Records(NamedTuple):
     """Records of buckets of one length, as they arrived from K workers.
 
