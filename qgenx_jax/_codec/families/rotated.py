@@ -24,7 +24,8 @@ def rotated(quantizer: Quantizer) -> Quantizer:
       or sampled by coordinates is filled with errors, whatever `zero=` said;
     - errors of a bucket's coordinates are all alike, so that small ones beside large
       ones have larger errors than without;
-    - additions: encoding takes 2 to 3 times as long, decoding more.
+    - additions: on CPUs encoding takes 2 to 3 times as long as by `uniform`, and
+      averaging 10 times.
 
     Args:
         quantizer: whose `bucket_size` is a power of two from 2 to 65,536. The levels,
