@@ -51,7 +51,7 @@ def test_vectors_of_laws(program, capsys):
     sparse, one = program.drawn("sparse"), program.drawn("one")
     assert abs((sparse != 0).mean() - 0.05) < 0.005
     assert ((one.reshape(-1, 1024) != 0).sum(axis=1) == 1).all()
-    with pytest.raises(app.UsageError, match="--laws must be"):
+    with pytest.raises(app.UsageError, match="--laws must list"):
         run(program, "--laws=other")
 
 
