@@ -15,6 +15,7 @@ from qgenx_jax._codec.families.adaptive import adaptive as adaptive
 from qgenx_jax._codec.families.best import best as best
 from qgenx_jax._codec.families.dithered import dithered as dithered
 from qgenx_jax._codec.families.min_max import min_max as min_max
+from qgenx_jax._codec.families.rotated import rotated as rotated
 from qgenx_jax._codec.families.uniform import uniform as uniform
 from qgenx_jax._codec.families.with_levels import exponential as exponential
 from qgenx_jax._codec.families.with_levels import user_levels as user_levels

@@ -1,5 +1,6 @@
 """One iteration on every worker: batches, dual vectors, exchange, averages."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -118,7 +119,7 @@ def create_step(
         methods.PLAYERS: joint,
         (critic,): losses.operator_of(critic, parts[critic]),
     }
-    root = key_of(config, "latents")
+    root, exchange = key_of(config, "latents"), _measuring(method.exchange)
     share = config.share
 
     def dual_vector(
@@ -126,7 +127,7 @@ def create_step(
         pictures: jax.Array,
         key: jax.Array,
         measured: jax.Array,
-        levels: Any,
+        now: qgenx.ExchangeState,
         *,
         players: tuple[str, ...] = methods.PLAYERS,
     ) -> tuple[Any, dict[str, jax.Array]]:
@@ -141,9 +142,8 @@ def create_step(
             )
         vector, metrics = operators[players](params, batch)
         norms = {f"vector_norm_{p}": optax.tree.norm(vector[p]) for p in vector}
-        state = method.exchange.init()._replace(key=error_key, levels=levels)
-        error = _quantization_error(method.exchange, vector, state, measured)
-        return vector, {**metrics, **norms, "quantization_error": error}
+        errors = _errors(exchange, vector, now, error_key, measured, place.axis_name)
+        return vector, {**metrics, **norms, **errors}
 
     calls = method.calls_of_update
 
@@ -170,7 +170,7 @@ def create_step(
                 )
             facts = jax.tree.map(
                 lambda x: jnp.broadcast_to(x, (calls, *x.shape)),
-                (measured, methods.exchange_state(state).levels),
+                (measured, _rounded_by(exchange, methods.exchange_state(state))),
             )
             params, state, metrics = update(params, state, *inputs, *facts)
             if is_last:
@@ -218,26 +218,59 @@ def _joined(seen: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
     }
 
 
-def _quantization_error(
+def _measuring(exchange: qgenx.Exchange) -> qgenx.Exchange:
+    """The exchange, with the levels that it is given."""
+    fixed = {
+        group: of and dataclasses.replace(of, refresh=None)
+        for group, of in exchange.quantizers.items()
+    }
+    return dataclasses.replace(exchange, quantizers=fixed)
+
+
+def _rounded_by(
+    exchange: qgenx.Exchange, state: qgenx.ExchangeState
+) -> qgenx.ExchangeState:
+    """The levels of a state, and a key that its own exchange does not use."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), 1)
+    return exchange.init()._replace(key=jax.random.key_data(key), levels=state.levels)
+
+
+def _errors(
     exchange: qgenx.Exchange,
     vector: Any,
     state: qgenx.ExchangeState,
+    own_key: jax.Array,
     measured: jax.Array,
-) -> jax.Array:
-    """||Q(v) - v||_2 / ||v||_2 with a rounding of its own; 0 where not measured.
+    axis_name: str,
+) -> dict[str, jax.Array]:
+    """Relative errors of a vector and of the mean; 0 where they are not measured.
 
-    Levels are those that the update began with.
+        quantization_error   ||Q(v) - v||_2 / ||v||_2
+        mean_error           ||m - mean v||_2 / ||mean v||_2, m what an exchange gives
+
+    with roundings of their own, by the levels that the update began with. The exact
+    mean is a float collective as large as the vector, in the branch that is taken
+    where they are measured.
     """
 
-    def error(vector: Any) -> jax.Array:
-        off = optax.tree.sub(exchange.quantize(vector, state), vector)
-        norm = optax.tree.norm(vector)
-        return jnp.where(norm > 0, optax.tree.norm(off) / norm, 0.0)
+    def relative(found: Any, exact: Any) -> jax.Array:
+        norm = optax.tree.norm(exact)
+        off = optax.tree.norm(optax.tree.sub(found, exact))
+        return jnp.where(norm > 0, off / norm, 0.0)
+
+    def errors(vector: Any) -> jax.Array:
+        own = exchange.quantize(vector, state._replace(key=own_key))
+        mean, _ = exchange.mean(vector, state)
+        exact = lax.pmean(vector, axis_name)
+        return jnp.stack([relative(own, vector), relative(mean, exact)])
 
     def nothing(vector: Any) -> jax.Array:
-        return 0 * optax.tree.norm(vector)
+        return jnp.stack([0 * optax.tree.norm(vector)] * 2)
 
-    return lax.cond(measured, error, nothing, vector)
+    # alike on all workers, and known to be: they meet in the branch
+    on_all = lax.pmin(measured.astype(jnp.int32), axis_name) == 1
+    found = lax.cond(on_all, errors, nothing, vector)
+    return {"quantization_error": found[0], "mean_error": found[1]}
 
 
 @jax.jit

@@ -8,6 +8,7 @@ from qgenx_jax._adapt import bends, solvers
 from qgenx_jax._adapt.fit import predicted
 from qgenx_jax._adapt.statistics import Statistics, summed_up
 from qgenx_jax._adapt.tables import kind_of
+from qgenx_jax._codec import rotation
 from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.quantizer import Quantizer
@@ -18,6 +19,9 @@ from qgenx_jax._types import Array
 def statistics(quantizer: Quantizer, vector: Array) -> Statistics:
     """What a vector is summed up by, for an adaptive quantizer that will encode it."""
     shape, refresh = _of(quantizer)
+    if quantizer.rotate:
+        assert quantizer.bucket_size is not None  # or it would not be rotated
+        vector = rotation.turned(vector, quantizer.bucket_size)
     buckets: Any = {"bucket_size": quantizer.bucket_size, "norm": quantizer.norm}
     return summed_up(vector, refresh.law, kind_of(shape), **buckets)
 

@@ -9,6 +9,7 @@ The files, each importing only from those before it:
 - `orders`: one-to-one maps of 16 bits
 - `bits`: the 16 random bits of each coordinate, a hash of key and position
 - `fusion`: where XLA's fusion has to stop
+- `rotation`: random signs and a Hadamard matrix, before a bucket is rounded
 - `rounding`: what a family of quantizers has to do, and the table of families
 - `records`: buckets to records and back, step by step
 - `coder`: a vector to bytes, bytes to a mean, bytes to a mean to bytes
@@ -31,5 +32,6 @@ Words mean one thing each in here:
 - mean: always that over rows, added up in their order
 - encode, decode: to bytes and from bytes, and nothing else; rounding has `round` and
   `values`
+- turned: of buckets, times the matrix of `rotation`
 - padding: what follows the real coordinates of a vector, and counts in no scale
 """

@@ -21,7 +21,7 @@ from qgenx_jax import _trees
 from qgenx_jax._codec import fusion, packing, records
 from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.records import Format
-from qgenx_jax._codec.rounding import Rounding, pytree, static
+from qgenx_jax._codec.rounding import Rounding, is_better_stored, pytree, static
 from qgenx_jax._types import Array
 
 
@@ -117,7 +117,7 @@ class Quantized:
     @property
     def keeps_zeros(self) -> bool:
         """See `Coder`."""
-        return self.rounding.keeps_zeros
+        return self.rounding.keeps_zeros and not self.form.turned
 
     @property
     def dithers(self) -> bool:
@@ -140,6 +140,8 @@ class Quantized:
 
     def padding(self, vector: Array, real: int | Array) -> Array:
         """See `Coder`."""
+        if self.form.turned:  # which adds nothing, whatever is measured
+            return jnp.zeros((), vector.dtype)
         return self.rounding.padding(vector, real)
 
     @functools.partial(jax.jit, static_argnames="size")
@@ -179,15 +181,21 @@ class Quantized:
         its codes, and never stored. On CPUs it is where that takes less time: for more
         rows, with levels that are looked up, and with second codes of 3, 5, 6 or 7
         bits, which are packed from stored codes.
+
+        A mean of turned buckets, whose second ones are the same, is neither turned back
+        nor filled: what padding has become is left out where all is decoded.
         """
         then = second.form
+        is_alike = self.form.buckets(size) == then.buckets(size)
+        stays = is_alike and self.form.turned and then.turned
 
         def mean(by: Rounding, rows: Array, sent: Stream | None) -> list[Array]:
-            return records.mean(self.form, size, start, by, rows, sent)
+            of = self.form, size, start, by, rows, sent
+            return records.mean(*of, as_rounded=stays)
 
         def cut(means: Sequence[Array]) -> Sequence[Array]:
             # to the second coder's buckets, by a reshape where they are the same
-            if real is None and self.form.buckets(size) == then.buckets(size):
+            if stays or (real is None and is_alike and not then.turned):
                 pairs = zip(means, then.buckets(size), strict=True)
                 return [x.reshape(shape) for x, shape in pairs]
             flat = _trees.concatenate([x.reshape(-1) for x in means], self.form.wide)
@@ -203,7 +211,7 @@ class Quantized:
         sent = self._known(stream)
         # codes of several parts are stored before they are packed; a mean that is not
         # would be computed for each part
-        if records.is_better_stored(by, count) or not packing.is_one_part(then.bits):
+        if is_better_stored(by, count) or not packing.is_one_part(then.bits):
             means = cut(fusion.apart(mean, by, rows, sent))
             return _flat(fusion.apart(encode, again, key, means))
         return _flat(fusion.apart(at_once, by, again, key, rows))

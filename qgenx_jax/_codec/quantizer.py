@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks, _random
-from qgenx_jax._codec import bend, fusion, levels, records
+from qgenx_jax._codec import bend, fusion, levels, records, rotation
 from qgenx_jax._codec.bend import Bend
 from qgenx_jax._codec.coder import Quantized
 from qgenx_jax._codec.levels import Shape
@@ -31,7 +31,7 @@ class Quantizer:
     """A static, hashable description of a quantizer.
 
     Made by `uniform`, `exponential`, `min_max`, `user_levels`, `adaptive` and
-    `dithered`, which document it.
+    `dithered`, which document it; `rotated` documents `rotate`.
 
     Attributes:
         family: "uniform", "exponential", "min_max", "levels", "levels_without_zero",
@@ -43,6 +43,7 @@ class Quantizer:
         refresh: when an exchange fits levels anew, and how; None for never.
         scale_bits: of what a bucket's coordinates share on the wire, 32 or 16; with
             float64 vectors 32 stands for 64, and 16 is refused.
+        rotate: whether buckets are turned before they are rounded.
 
     Raises:
         ValueError: for values outside these ranges.
@@ -55,6 +56,7 @@ class Quantizer:
     levels: tuple[float, ...] = ()
     refresh: Refresh | None = None
     scale_bits: int = 32
+    rotate: bool = False
 
     def __post_init__(self) -> None:
         family = FAMILIES[_checks.one_of("family", self.family, sorted(FAMILIES))]
@@ -68,6 +70,11 @@ class Quantizer:
         if self.bucket_size is not None:
             size = _checks.whole_number("bucket_size", self.bucket_size, 1, None)
             object.__setattr__(self, "bucket_size", size)
+        _checks.instance_of("rotate", self.rotate, bool, "pass a bool")
+        if self.rotate and not rotation.is_turnable(self.bucket_size):
+            rule = f"must be a power of two from 2 to {rotation.LARGEST} to be rotated"
+            way_out = "give bucket_size=256, for instance, or leave the rotation out"
+            raise _checks.refuse("bucket_size", rule, self.bucket_size, way_out)
         least, most = family.n_levels(bits)
         is_tuple = isinstance(self.levels, tuple)
         if not is_tuple or not least <= len(self.levels) <= most:
@@ -241,7 +248,8 @@ def coder_of(
             "leave scale_bits out, or pass float32",
         )
     rounding = family.rounding(bits, quantizer.norm, scale, table)
-    form = records.Format(bits, rounding.n_meta, wide, size, scale == 16)
+    turned = quantizer.rotate
+    form = records.Format(bits, rounding.n_meta, wide, size, scale == 16, turned)
     return Quantized(rounding, form)
 
 

@@ -3,6 +3,7 @@
     encode: cut -> measure -> round, piece by piece, by bits drawn there -> pack -> join
     mean:   open -> unpack -> values -> add up over workers -> share
 
+Where buckets are turned, they are when they are cut, and turned back once added up.
 A record is a bucket's bytes: its packed codes, then what its coordinates share. Each
 step is a function, called in one place, so that a profile can time it.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from qgenx_jax import _checks, _trees
-from qgenx_jax._codec import bits, fusion, packing, scales
+from qgenx_jax._codec import bits, fusion, packing, rotation, scales
 from qgenx_jax._codec.bits import Bits, Stream
 from qgenx_jax._codec.rounding import Dithering, Rounding
 from qgenx_jax._types import Array
@@ -31,6 +32,7 @@ class Format(NamedTuple):
         wide: dtype of these numbers and of all arithmetic.
         bucket_size: coordinates of a bucket; None for one bucket.
         narrow: whether those numbers travel as bfloat16, the upper halves of float32.
+        turned: whether what is rounded are buckets that were turned, see `rotation`.
     """
 
     bits: int
@@ -38,6 +40,7 @@ class Format(NamedTuple):
     wide: np.dtype
     bucket_size: int | None
     narrow: bool = False
+    turned: bool = False
 
     @property
     def sent(self) -> np.dtype:
@@ -74,14 +77,15 @@ class Format(NamedTuple):
 def cut(form: Format, size: int, vector: Array | Sequence[Array]) -> Sequence[Array]:
     """The full and the short buckets that a vector begins with: (rows, length).
 
-    What is cut already stays as it is.
+    Turned, where they are rounded so. What is cut already stays as it is.
     """
     if not isinstance(vector, jax.Array):
         return vector
     found, start = [], 0
     for rows, length in form.buckets(size):
         end = start + rows * length
-        found.append(vector[start:end].reshape(rows, length).astype(form.wide))
+        bucket = vector[start:end].reshape(rows, length).astype(form.wide)
+        found.append(rotation.forward(bucket) if form.turned else bucket)
         start = end
     return found
 
@@ -183,6 +187,8 @@ def mean(
     rounding: Rounding,
     payloads: Array,
     stream: Stream | None = None,
+    *,
+    as_rounded: bool = False,
 ) -> list[Array]:
     """The mean of what K payloads stand for.
 
@@ -198,6 +204,7 @@ def mean(
         payloads: uint8 of shape (K, bytes).
         stream: of the bits that rounded them, with the number of each payload's worker,
             for roundings that dither.
+        as_rounded: whether the mean of turned buckets is not turned back.
 
     Returns:
         Values of the full and of the short buckets: (rows, ...), whose further axes
@@ -214,6 +221,10 @@ def mean(
             return rounding.values(records.codes(k), meta), meta[-1]
 
         total, sum_of_scales = _trees.add_up(count, term)
+        if form.turned and not as_rounded:
+            # before it is multiplied: a product that is added up could be fused
+            flat = total.reshape(total.shape[0], -1)[:, : records.length]
+            total = rotation.inverse(flat)[:, None]
         if count > 1:
             total *= scales.share(count, sum_of_scales)
         if records.length != total[0].size:  # packed runs end in padding
@@ -240,23 +251,6 @@ def _undithered(
         return dithering.undithered(codes, meta, drawn.runs(*codes.shape[1:]))
 
     return values
-
-
-DECODED_TWICE = 4
-"""Payloads that are decoded twice rather than their mean stored."""
-
-
-def is_better_stored(rounding: Rounding, count: int) -> bool:
-    """Whether CPUs take less time if the mean of `count` payloads, used twice, is kept.
-
-    So it is for more than a few payloads, and for levels that are looked up. The sum of
-    more than UNROLLED of them is a loop, which stores it in any case.
-    """
-    return (
-        rounding.looks_up
-        or rounding.dithers
-        or DECODED_TWICE < count <= _trees.UNROLLED
-    )
 
 
 class Records(NamedTuple):

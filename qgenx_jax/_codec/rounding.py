@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qgenx_jax import _trees
 from qgenx_jax._codec.bend import Bend, Curve
 from qgenx_jax._codec.levels import Shape
 from qgenx_jax._codec.scales import SCALE_BITS
@@ -126,6 +127,23 @@ class Grid(NamedTuple):
     low: Array
     step: Array
     inverse: Array
+
+
+DECODED_TWICE = 4
+"""Payloads that are decoded twice rather than their mean stored."""
+
+
+def is_better_stored(rounding: Rounding, count: int) -> bool:
+    """Whether CPUs take less time if the mean of `count` payloads, used twice, is kept.
+
+    So it is for more than a few payloads, and for levels that are looked up. The sum of
+    more than UNROLLED of them is a loop, which stores it in any case.
+    """
+    return (
+        rounding.looks_up
+        or rounding.dithers
+        or DECODED_TWICE < count <= _trees.UNROLLED
+    )
 
 
 class Family(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax._codec import records
+from qgenx_jax._codec import records, rotation
 from qgenx_jax._codec.bend import Curve
 from qgenx_jax._codec.coder import Quantized
 from qgenx_jax._codec.quantizer import Quantizer, coder_of
@@ -128,11 +128,15 @@ def coordinate_variances(vector: np.ndarray, quantizer: Quantizer) -> np.ndarray
         for first in range(0, rows, step):
             last = start + min(step, rows - first) * length
             bucket = tables.wide(vector[start:last].reshape(-1, length), np)
+            if form.turned:
+                bucket = rotation.forward_exactly(bucket)
             if table.curve is not None:
                 each, scale = dither_variances(table.curve, bucket, np)
             else:
                 each, scale = _gaps(table, bucket, np)
-            found[start:last] = (each * scale**2).reshape(-1)
+            each = each * scale**2
+            each = rotation.spread(each) if form.turned else each
+            found[start:last] = each.reshape(-1)
             start = last
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from qgenx_jax._codec.quantizer import coder_of
-from qgenx_jax._codec.records import DECODED_TWICE
+from qgenx_jax._codec.rounding import DECODED_TWICE
 from tests.lib import extreme
 
 START, LENGTH, SIZE = 13, 64, 2**16

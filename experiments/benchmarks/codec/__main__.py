@@ -12,9 +12,10 @@ On vectors of 2^exponent float32, in milliseconds and as ratios:
     middle    the middle of reduce_scatter: average K payloads and encode the mean, over
               reading them and writing one
 
-All are compiled and called in turn, each once untimed before it is timed. Ratios are
-given of medians over the rounds, and of minima ("best"), which others on a shared
-machine disturb least. FOLDER gets codec.csv, after every row, and codec.png.
+`encode` and `average` are also put over those of `uniform` of the same bits. All are
+compiled and called in turn, each once untimed before it is timed. Ratios are given of
+medians over the rounds, and of minima ("best"), which others on a shared machine
+disturb least. FOLDER gets codec.csv, after every row, and codec.png.
 """
 
 import jax
@@ -46,10 +47,11 @@ _LEAST = 2e-3  # seconds of a function in a round, by several calls if need be
 
 def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
     """A row of the table."""
-    family, bits = quantizer.family, quantizer.bits
+    family, bits = codec_calls.name_of(quantizer), quantizer.bits
     x = jax.random.normal(jax.random.key(0), (size,))
     calls: codec_calls.Calls = {**codec_calls.bounds(x)}
     calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
+    calls |= codec_calls.beside(quantizer, x, _PAYLOADS.value)
     if family == "uniform" and bits in codec_calls.PEER_BITS:
         assert quantizer.bucket_size is not None
         calls |= codec_calls.peers(x, bits, quantizer.bucket_size)

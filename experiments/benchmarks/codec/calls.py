@@ -31,6 +31,7 @@ FAMILIES = (
     "levels_without_zero",
     "signed_levels",
     "dithered",
+    "rotated",
 )
 PEER_BITS = range(2, 9)  # QSGD with one bit has no level
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -95,8 +96,22 @@ def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
         "exponential": qgenx.exponential,
         "min_max": qgenx.min_max,
         "dithered": qgenx.dithered,
+        "rotated": lambda bits: qgenx.rotated(qgenx.uniform(bits)),
     }
     return make[family](bits)
+
+
+def name_of(quantizer: qgenx.Quantizer) -> str:
+    """The family, of FAMILIES."""
+    return "rotated" if quantizer.rotate else quantizer.family
+
+
+def beside(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:
+    """`uniform` of the same bits, to be timed in the same rounds; nothing beside it."""
+    if name_of(quantizer) == "uniform":
+        return {}
+    uniform = codec(qgenx.uniform(quantizer.bits), x, count)
+    return {f"uniform {name}": uniform[name] for name in ("encode", "average")}
 
 
 def quantizers(

@@ -75,7 +75,8 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> list[Row]:
     facts = {
         name: profile_table.facts_of(program) for name, program in compiled.items()
     }
-    names = {"family": quantizer.family, "bits": quantizer.bits, "size": size}
+    family = codec_calls.name_of(quantizer)
+    names = {"family": family, "bits": quantizer.bits, "size": size}
     names |= {"bucket": quantizer.bucket_size, "payloads": _PAYLOADS.value}
     return [names | row for row in profile_table.columns(seconds, facts, size)]
 

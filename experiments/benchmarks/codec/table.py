@@ -13,6 +13,8 @@ NAMES = ("family", "bits", "size")
 RATIOS = {
     "encode / x+1": ("encode", "x+1"),
     "encode / copy": ("encode", "copy"),
+    "encode / uniform": ("encode", "uniform encode"),
+    "average / uniform": ("average", "uniform average"),
     "together / encode": ("together", "encode"),
     "decode / floor": ("decode", "decode floor"),
     "average / floor": ("average", "average floor"),

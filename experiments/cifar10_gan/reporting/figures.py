@@ -72,7 +72,11 @@ PANELS = (
     ),
     Panel(
         "relative quantization error",
-        {"quantization_error": "measured", "predicted_error": "predicted"},
+        {
+            "quantization_error": "of a worker",
+            "predicted_error": "predicted",
+            "mean_error": "of the mean",
+        },
     ),
     Panel("sent per worker", {"bytes": ""}),
 )

@@ -29,6 +29,7 @@ COLUMNS = (
     "param_norm_discriminator",
     "gamma",
     "quantization_error",
+    "mean_error",
     "predicted_error",
     "bits_per_coordinate",
     "bytes_per_iteration",

@@ -60,6 +60,12 @@ def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
         assert 0.01 < float(row["quantization_error"]) < 0.5, "of 4 bits"
 
 
+def test_errors_of_a_worker_and_of_the_mean_of_three(finished):
+    for row in rows(finished)[1:]:
+        own, mean = float(row["quantization_error"]), float(row["mean_error"])
+        assert 0.2 * own < mean < 2 * own
+
+
 def test_a_stopped_and_resumed_run_is_the_undisturbed_one(
     finished, tmp_path, monkeypatch, capsys
 ):

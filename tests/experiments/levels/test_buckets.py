@@ -38,6 +38,21 @@ def test_rotations_keep_lengths_and_make_tails_normal(program):
     np.testing.assert_allclose(*lengths, rtol=1e-5)
     rows = [program.row_of("t", flat, 4, rotate=x)["1024, 32"] for x in (False, True)]
     assert rows[1] > 1.5 * rows[0]
+    again = program.row_of("t", turned, 4, rotate=False)["256, 16"]
+    found = program.row_of("t", flat, 4, rotate=True)["256, 16"]
+    base = [program.row_of("t", x, 4, rotate=False)["uniform"] for x in (flat, turned)]
+    # the library's rotation is worth what one by other signs is, in NumPy
+    np.testing.assert_allclose(found / base[0], again / base[1], rtol=0.05)
+
+
+def test_vectors_of_laws(program, capsys):
+    run(program, "--laws=sparse,one", "--bits=4", "--rotate")
+    assert "sparse" in capsys.readouterr().out
+    sparse, one = program.drawn("sparse"), program.drawn("one")
+    assert abs((sparse != 0).mean() - 0.05) < 0.005
+    assert ((one.reshape(-1, 1024) != 0).sum(axis=1) == 1).all()
+    with pytest.raises(app.UsageError, match="--laws must list"):
+        run(program, "--laws=other")
 
 
 def test_the_command_writes_its_table(program, tmp_path, capsys):
