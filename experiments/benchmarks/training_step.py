@@ -145,7 +145,7 @@ def profile(case: Case, torch_side: Any) -> list[Row]:
     """The parts of a half-step, each compiled on its own, in PyTorch too."""
     generate, criticise = map(jax.jit, (case.pair.generate, case.pair.criticise))
     generator, critic = case.params["generator"], case.params["discriminator"]
-    pictures, latents, mixing = case.batch
+    pictures, latents, mixing, _ = case.batch
     fakes = generate(generator, latents)
 
     def penalty(critic: Any) -> jax.Array:
