@@ -60,7 +60,7 @@ class Size(NamedTuple):
 SIZES: Mapping[str, Size] = {
     "minutes": Size(
         "cifar10_small",
-        {"scores": "frechet", "score_samples": 2000},
+        {"scores": "frechet"},
         "frechet_ema",
     ),
     "hours": Size(
