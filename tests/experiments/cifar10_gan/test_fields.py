@@ -35,6 +35,7 @@ UNREAD = [
     ["--gamma0_generator=0.1"],
     ["--optimizer=sgd", "--gamma0_discriminator=0.1"],
     ["--initial_sum=1"],
+    ["--global_batch=48", "--batch_size=16"],
     ["--model=resnet", "--leak=0.01"],
     ["--bits=32", "--family=uniform"],
     ["--bits=32", "--norm=2"],
