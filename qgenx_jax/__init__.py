@@ -52,6 +52,8 @@ from qgenx_jax._methods.extragradient import extra_adam as extra_adam
 from qgenx_jax._methods.extragradient import extra_sgd as extra_sgd
 from qgenx_jax._methods.extragradient import extragradient as extragradient
 from qgenx_jax._methods.iterate import iterate as iterate
+from qgenx_jax._methods.optimistic import OptimisticState as OptimisticState
+from qgenx_jax._methods.optimistic import optimistic as optimistic
 from qgenx_jax._methods.pair import BeforeExtrapolation as BeforeExtrapolation
 from qgenx_jax._methods.pair import BeforeUpdate as BeforeUpdate
 from qgenx_jax._methods.pair import ExtragradientPair as ExtragradientPair

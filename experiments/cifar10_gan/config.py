@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
+from experiments.cifar10_gan import optimizers
 from experiments.cifar10_gan.data.shares import Share
 from experiments.cifar10_gan.networks.models import NAMES
 from experiments.cifar10_gan.parsing import parse_numbers, parse_range, parse_scores
+from experiments.cifar10_gan.planned import check_plan
 from experiments.cifar10_gan.ranges import AT_LEAST, POSITIVE
 
 EXACT = 32
@@ -26,17 +28,6 @@ FITTED = ("adaptive", "dithered")
 """Families that an exchange fits to what it sends."""
 Dtype = Literal["float32", "bfloat16"]
 Decay = Literal["constant", "linear", "cosine"]
-Optimizer = Literal[
-    "extra_adam",
-    "adam",
-    "optimistic_adam",
-    "sgd",
-    "dual_averaging",
-    "dual_extrapolation",
-    "optimistic",
-]
-Q_GENX = ("dual_averaging", "dual_extrapolation", "optimistic")
-"""Which of the optimizers are variants of Q-GenX."""
 
 
 def _field(default: Any, text: str) -> Any:
@@ -82,6 +73,7 @@ class Config:
     model: str = _field("dcgan", f"one of {', '.join(NAMES)}")
     width: int = _field(32, "F, filters of the narrowest layers")
     latent: int = _field(128, "size of a latent vector")
+    leak: float = _field(0.2, "of D's ReLUs in dcgan; the reference has 0.01")
     dtype: str = _field(
         "float32",
         f"of the networks' layers: one of {', '.join(get_args(Dtype))}; parameters, "
@@ -119,7 +111,7 @@ class Config:
         "all_gather, quantized once; reduce_scatter, fewer bytes beyond 2 workers, "
         "quantized twice; auto, whichever is faster by qgenx_jax.Link()",
     )
-    optimizer: str = _field("extra_adam", f"one of {', '.join(get_args(Optimizer))}")
+    optimizer: str = _field("extra_adam", f"one of {', '.join(optimizers.NAMES)}")
     learning_rate_generator: float = _field(2e-4, "of Adam's and SGD's kind, for G")
     learning_rate_discriminator: float = _field(1e-3, "of Adam's and SGD's kind, for D")
     decay: str = _field(
@@ -136,7 +128,19 @@ class Config:
     )
     b1: float = _field(0.5, "Adam's decay of first moments, per oracle call")
     b2: float = _field(0.9, "Adam's decay of second moments, per oracle call")
-    gamma0: float = _field(1e-3, "scale of Q-GenX's adaptive step sizes")
+    amsgrad: bool = _field(False, "Adam divides by the largest second moment so far")
+    momentum: float = _field(
+        0.0, "of SGD, which adds up vectors; decay per oracle call"
+    )
+    nesterov: bool = _field(False, "that momentum is Nesterov's, as PyTorch has it")
+    weight_decay: float = _field(0.0, "times the weights is added to vectors (L2)")
+    gamma0_generator: float = _field(
+        0.3, "scale of Q-GenX's adaptive step sizes, for G"
+    )
+    gamma0_discriminator: float = _field(0.03, "the same for D")
+    initial_sum: float = _field(
+        3000.0, "of squares, in those step sizes; 1 in the paper, for short vectors"
+    )
     penalty_weight: float = _field(10.0, "of the gradient penalty")
     ema_decay: float = _field(0.99, "of the moving average of G's weights")
     log_every: int = _field(5, "iterations between rows of the CSV")
@@ -177,15 +181,15 @@ class Config:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not self.seed < 2**32:
             raise ValueError(f"seed must be below 2^32, got {self.seed}")
-        if not self.penalty_weight < float("inf"):
-            raise ValueError(
-                f"penalty_weight must be finite, got {self.penalty_weight}"
-            )
+        for name in ("leak", "penalty_weight", "weight_decay"):
+            value = getattr(self, name)
+            if not value < float("inf"):
+                raise ValueError(f"{name} must be finite, got {value}")
         for name in POSITIVE:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
-        for name in ("b1", "b2", "ema_decay"):
+        for name in ("b1", "b2", "momentum", "ema_decay"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
@@ -212,7 +216,7 @@ class Config:
         parse_scores(self.scores)
         parse_range("profile", self.profile)
         if self.plan in PLANNED:
-            self._validate_plan()
+            check_plan(self)
         if self.family in ("min_max", "dithered") and self.norm != "inf":
             raise ValueError(
                 f"norm must be left at inf for the family {self.family}, "
@@ -249,23 +253,6 @@ class Config:
                 "its process; leave it at auto"
             )
 
-    def _validate_plan(self) -> None:
-        for name, only, why in (
-            ("n_critic", 1, "vectors of D alone would have a plan of their own"),
-            ("processes", 1, "one process would plan for the others"),
-            ("collective", "all_gather", "a plan counts the bytes of one phase"),
-        ):
-            if getattr(self, name) != only:
-                raise ValueError(
-                    f"{name} must be {only!r} with plan={self.plan}, got "
-                    f"{getattr(self, name)!r}: {why}; take plan=size, or leave it out"
-                )
-        if self.plan == "adam" and "adam" not in self.optimizer:
-            raise ValueError(
-                f"plan must not be adam for {self.optimizer}, which keeps no second "
-                "moments to weigh by; take variance"
-            )
-
 
 _CHOICES = {
     "model": NAMES,
@@ -278,7 +265,7 @@ _CHOICES = {
     "rounding": ("correlated", "independent"),
     "exact_leaves": ("small", "none"),
     "collective": ("all_gather", "reduce_scatter", "auto"),
-    "optimizer": get_args(Optimizer),
+    "optimizer": optimizers.NAMES,
     "decay": get_args(Decay),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.cifar10_gan.config import EXACT, FITTED, PLANNED, Config
+from experiments.cifar10_gan.optimizers import ADAMS, Q_GENX, SGDS, WITH_MOMENTUM
 
 
 class ReadIf(NamedTuple):
@@ -42,9 +43,8 @@ _QUANTIZED = ReadIf(
 _SEVERAL = ReadIf(
     lambda config: config.processes > 1, ("processes",), "by several processes"
 )
-_ADAMS = ("extra_adam", "adam", "optimistic_adam")
 _RATES = _of_optimizers(
-    *_ADAMS, "sgd", why=" (Q-GenX adapts its step sizes to the joint vectors)"
+    *ADAMS, *SGDS, why=" (Q-GenX adapts its step sizes to the joint vectors)"
 )
 _DECAYING = ReadIf(
     lambda config: config.decay != "constant" and _RATES.holds(config),
@@ -55,6 +55,9 @@ _DECAYING = ReadIf(
 READ_IF: Mapping[str, ReadIf] = {
     "data_dir": ReadIf(
         _is_tfds, ("source",), "for a set of TensorFlow Datasets by its name"
+    ),
+    "leak": ReadIf(
+        lambda config: config.model == "dcgan", ("model",), "by the model dcgan"
     ),
     "batch_size": ReadIf(
         lambda config: not config.global_batch,
@@ -96,9 +99,19 @@ READ_IF: Mapping[str, ReadIf] = {
     "decay_iterations": _DECAYING,
     "decay_to": _DECAYING,
     "n_critic": _RATES,
-    "b1": _of_optimizers(*_ADAMS),
-    "b2": _of_optimizers(*_ADAMS),
-    "gamma0": _of_optimizers("dual_averaging", "dual_extrapolation", "optimistic"),
+    "b1": _of_optimizers(*ADAMS),
+    "b2": _of_optimizers(*ADAMS),
+    "amsgrad": _of_optimizers(*ADAMS),
+    "momentum": _of_optimizers(*WITH_MOMENTUM),
+    "nesterov": ReadIf(
+        lambda config: config.momentum > 0 and config.optimizer in WITH_MOMENTUM,
+        ("momentum", "optimizer"),
+        f"beside a momentum, by the optimizers {', '.join(WITH_MOMENTUM)}",
+    ),
+    "weight_decay": _RATES,
+    "gamma0_generator": _of_optimizers(*Q_GENX),
+    "gamma0_discriminator": _of_optimizers(*Q_GENX),
+    "initial_sum": _of_optimizers(*Q_GENX),
 }
 """By field; one that is not here is always read."""
 

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 
 import qgenx_jax as qgenx
-from experiments.cifar10_gan.config import Q_GENX, Config
+from experiments.cifar10_gan.bases import CRITIC, PLAYERS, create_base
+from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.optimizers import EXTRAPOLATED, Q_GENX
 from experiments.cifar10_gan.quantizers import create_exchange
 
-CRITIC = "discriminator"
-PLAYERS = ("generator", CRITIC)
 DualVector = Callable[..., tuple[Any, dict[str, jax.Array]]]
 Iterate = Callable[[DualVector], Callable[..., tuple]]
 
@@ -63,10 +63,17 @@ def create_method(
     exchange = create_exchange(config, axis_name, plan)
     if config.optimizer in Q_GENX:
         _refuse_beside_q_genx(config)
-        variant, gamma0 = config.optimizer, config.gamma0
-        return _of_pair(
-            qgenx.q_genx(exchange, variant=variant, gamma0=gamma0), axis_name
+        gamma0 = {
+            "generator": config.gamma0_generator,
+            CRITIC: config.gamma0_discriminator,
+        }
+        pair = qgenx.q_genx(
+            exchange,
+            variant=config.optimizer,
+            gamma0=gamma0,
+            initial_sum=config.initial_sum,
         )
+        return _of_pair(pair, axis_name)
     joint = _of_players(config, PLAYERS, exchange, axis_name)
     if config.n_critic == 1:
         return joint
@@ -99,62 +106,10 @@ def _of_players(
     config: Config, players: tuple[str, ...], exchange: qgenx.Exchange, axis_name: Any
 ) -> Method:
     """An update of these players, on a tree of them alone."""
-    mean = qgenx.quantized_mean(exchange)
-    if config.optimizer == "extra_adam":
-        base = qgenx.extragradient(_per_player(config, players, _adam))
-        return _of_pair(qgenx.chain(mean, base), axis_name)
-    make = {"adam": _adam, "optimistic_adam": _optimistic_adam, "sgd": _sgd}
-    return _of_transformation(
-        mean, _per_player(config, players, make[config.optimizer]), axis_name
-    )
-
-
-def _per_player(
-    config: Config,
-    players: tuple[str, ...],
-    make: Callable[[Config, optax.ScalarOrSchedule], optax.GradientTransformation],
-) -> optax.GradientTransformationExtraArgs:
-    """Each player with its own learning rate."""
-    return optax.partition(
-        {player: make(config, _rate(config, player)) for player in players},
-        {player: player for player in players},
-    )
-
-
-def _rate(config: Config, player: str) -> optax.ScalarOrSchedule:
-    """A player's learning rate: a number, or by the count of its oracle calls.
-
-    What decays does so with iterations, all of whose calls have one rate; optimizers
-    count the vectors that they are given.
-    """
-    rate, calls = config.learning_rate_generator, 1
-    if player == CRITIC:
-        rate, calls = config.learning_rate_discriminator, config.n_critic
-    if config.optimizer == "extra_adam":
-        calls *= 2
-    length, end = config.decay_iterations, config.decay_to
-    if config.decay == "constant":
-        return rate
-    if config.decay == "linear":
-        decayed = optax.linear_schedule(rate, end * rate, length)
-    else:
-        decayed = optax.cosine_decay_schedule(rate, length, alpha=end)
-    return lambda count: decayed(jnp.asarray(count) // calls)
-
-
-def _adam(config: Config, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    return optax.adam(rate, b1=config.b1, b2=config.b2)
-
-
-def _optimistic_adam(
-    config: Config, rate: optax.ScalarOrSchedule
-) -> optax.GradientTransformation:
-    return optax.optimistic_adam_v2(rate, b1=config.b1, b2=config.b2)
-
-
-def _sgd(config: Config, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    del config
-    return optax.sgd(rate)
+    mean, base = qgenx.quantized_mean(exchange), create_base(config, players)
+    if config.optimizer in EXTRAPOLATED:
+        return _of_pair(qgenx.chain(mean, qgenx.extragradient(base)), axis_name)
+    return _of_transformation(mean, base, axis_name)
 
 
 def _of_pair(pair: Any, axis_name: Any) -> Method:

@@ -13,7 +13,9 @@ AT_LEAST = {
     "bucket_size": 1,
     "decay_iterations": 1,
     "n_critic": 1,
+    "leak": 0,
     "penalty_weight": 0,
+    "weight_decay": 0,
     "log_every": 1,
     "score_every": 1,
     "score_samples": 2,
@@ -26,6 +28,8 @@ POSITIVE = (
     "init_deviation",
     "learning_rate_generator",
     "learning_rate_discriminator",
-    "gamma0",
+    "gamma0_generator",
+    "gamma0_discriminator",
+    "initial_sum",
 )
 """Those that must be above 0 and finite."""

@@ -52,6 +52,11 @@ def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
         ValueError: for a given field that the run depends on, of another value, or for
             a saved field that is unknown.
     """
+    if "gamma0" in saved:  # one number for both players, and the paper's sum, then
+        rest = {name: value for name, value in saved.items() if name != "gamma0"}
+        names = ("gamma0_generator", "gamma0_discriminator")
+        both = dict.fromkeys(names, saved["gamma0"])
+        saved = {**rest, **both, "initial_sum": 1.0}
     config = replaced(Config(), saved)
     for name, value in given.items():
         before = getattr(config, name, value)

@@ -75,6 +75,7 @@ class Run:
             width=config.width,
             latent=config.latent,
             dtype=config.dtype,
+            leak=config.leak,
             rngs=nnx.Rngs(key_of(config, "weights")),
         )
         self.pair = models.split_pair(*modules)

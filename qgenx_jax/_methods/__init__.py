@@ -13,6 +13,7 @@ The files, each importing only from those before it:
 - `q_genx_state`: what that method below keeps between half-steps
 - `q_genx`: algorithm 1, three variants
 - `extragradient`: any optax optimizer, extrapolated
+- `optimistic`: any optax optimizer, extrapolated from the past
 - `accumulate`: vectors added up around an exchange
 - `skip_not_finite`: what a NaN would do, undone
 - `averaging`: averages of the iterates

@@ -49,6 +49,7 @@ def q_genx(
     variant: str = "dual_extrapolation",
     step_size: step_sizes.StepSizeLike = None,
     gamma0: chex.Numeric | Params | None = None,
+    initial_sum: chex.Numeric | None = None,
     collective: str | Link = "once",
     link: Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
@@ -91,6 +92,8 @@ def q_genx(
         gamma0: factor of the adaptive rule, 1 by default. The first extrapolation has
             length gamma0 K ||A(X_1)||: lower it where that overshoots. Or a number for
             each player, a tree that is a prefix of the parameters, see below.
+        initial_sum: in place of the 1 under the adaptive rule's root, as in
+            `adaptive_step_size`; for vectors much longer than 1.
         collective: as in `exchange`. "once" quantizes each vector once, as algorithm 1
             does: "all_gather", or "exact" without a quantizer. "auto" may quantize the
             mean, too: fewer bytes, and a variance that does not fall with K.
@@ -109,12 +112,12 @@ def q_genx(
         `map_workers` lay it out.
 
     Raises:
-        ValueError: for an unknown variant or collective, a gamma0 or step size that is
-            not positive, a gamma0 where step_size is given, or for each player one that
-            is traced, a key that is none; at init, where gamma0 is a tree but no prefix
-            of the parameters; at the update, where the axis is not bound, the vector's
-            structure is not that of the parameters, or it does not vary over the
-            workers, or the parameters do.
+        ValueError: for an unknown variant or collective, a gamma0, initial_sum or step
+            size that is not positive, one of the first two where step_size is given, or
+            a gamma0 for each player that is traced, a key that is none; at init, where
+            gamma0 is a tree but no prefix of the parameters; at the update, where the
+            axis is not bound, the vector's structure is not that of the parameters, or
+            it does not vary over the workers, or the parameters do.
 
     Example:
         >>> import jax.numpy as jnp, qgenx_jax as qgenx
@@ -141,7 +144,8 @@ def q_genx(
     """
     _checks.one_of("variant", variant, VARIANTS)
     metric = metric_of(gamma0)
-    rule = step_sizes.lift(step_size, metric.largest if step_size is None else gamma0)
+    largest = metric.largest if step_size is None else gamma0
+    rule = step_sizes.lift(step_size, largest, initial_sum)
     worker_mean = ready_or_new(
         axis_name,
         quantizer,

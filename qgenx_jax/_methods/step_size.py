@@ -56,23 +56,29 @@ class ScheduledStepSizeState(NamedTuple):
     count: Array
 
 
-def adaptive_step_size(gamma0: chex.Numeric = 1.0) -> StepSize:
+def adaptive_step_size(
+    gamma0: chex.Numeric = 1.0, initial_sum: chex.Numeric = 1.0
+) -> StepSize:
     """The rule of Q-GenX, which needs no Lipschitz constant, noise level or horizon.
 
-        gamma_t = gamma0 K (1 + sum_{i<t} sum_k ||V_{k,i} - V_{k,i+1/2}||^2)^(-1/2)
+        gamma_t = gamma0 K (c + sum_{i<t} sum_k ||V_{k,i} - V_{k,i+1/2}||^2)^(-1/2)
 
-    with each worker's own quantized dual vectors V_k. So gamma_1 = gamma0 K, and the
-    first extrapolation has length gamma0 K ||A(X_1)||.
+    with each worker's own quantized dual vectors V_k, and c = 1 in the paper. So
+    gamma_1 = gamma0 K c^(-1/2), and the first extrapolation is that times ||A(X_1)||.
+    Another c is the paper's rule for the operator A c^(-1/2): its guarantees hold. It
+    is for vectors much longer than 1, where a gamma0 that fits the later steps makes
+    the first ones far too long.
 
     Args:
         gamma0: positive factor; the paper's is 1.
+        initial_sum: c, positive, in the units of ||V||^2.
 
     Returns:
         A `StepSize`. Its values are NaN once the sum of squares has overflowed, which
         in float32 takes vectors of norm 1.8e19: gamma would be 0 for ever.
 
     Raises:
-        ValueError: if gamma0 is not positive and finite.
+        ValueError: if a number is not positive and finite.
 
     Example:
         >>> import qgenx_jax as qgenx
@@ -88,12 +94,14 @@ def adaptive_step_size(gamma0: chex.Numeric = 1.0) -> StepSize:
     _checks.positive(
         "gamma0", gamma0, "the paper uses 1.0; one for each player goes to q_genx"
     )
+    _checks.positive("initial_sum", initial_sum, "the paper uses 1.0")
 
     def init_fn() -> AdaptiveStepSizeState:
         return AdaptiveStepSizeState(jnp.zeros(()))
 
     def value_fn(state: AdaptiveStepSizeState, workers: int) -> Array:
-        gamma = jnp.asarray(gamma0) * workers / jnp.sqrt(1 + state.sum_of_squares)
+        squares = jnp.asarray(initial_sum) + state.sum_of_squares
+        gamma = jnp.asarray(gamma0) * workers / jnp.sqrt(squares)
         return jnp.where(jnp.isinf(state.sum_of_squares), jnp.nan, gamma)
 
     def update_fn(
@@ -174,22 +182,26 @@ def not_negative(argument: str, value: Any) -> Array:
 StepSizeLike: TypeAlias = StepSize | chex.Numeric | optax.Schedule | None
 
 
-def lift(step_size: StepSizeLike, gamma0: Any) -> StepSize:
-    """The rule for what a user gave: None is the adaptive rule with factor gamma0.
+def lift(step_size: StepSizeLike, gamma0: Any, initial_sum: Any = None) -> StepSize:
+    """The rule for what a user gave: None is the adaptive rule with these numbers.
 
     Raises:
-        ValueError: if it is no rule, or gamma0 is given with one.
+        ValueError: if it is no rule, or a number is given with one.
     """
     if step_size is None:
-        return adaptive_step_size(1.0 if gamma0 is None else gamma0)
-    if gamma0 is not None:
-        raise _checks.refuse(
-            "gamma0",
-            "must be left out where step_size is given, which has its own scale",
-            gamma0,
-            "pass step_size=qgenx_jax.adaptive_step_size(gamma0), or scale step_size; "
-            "for a number for each player leave step_size out",
+        return adaptive_step_size(
+            1.0 if gamma0 is None else gamma0,
+            1.0 if initial_sum is None else initial_sum,
         )
+    for name, value in (("gamma0", gamma0), ("initial_sum", initial_sum)):
+        if value is not None:
+            raise _checks.refuse(
+                name,
+                "must be left out where step_size is given, which has its own scale",
+                value,
+                "pass step_size=qgenx_jax.adaptive_step_size(gamma0, initial_sum), or "
+                "scale step_size; for a number for each player leave step_size out",
+            )
     if any(step_size is x for x in (StepSize, adaptive_step_size, scheduled_step_size)):
         rule, way_out = "must be a number, a schedule or a StepSize", "call the factory"
         raise _checks.refuse("step_size", rule, step_size, way_out)

@@ -80,6 +80,9 @@ def driven(driver, pair, quantizer):
 SUBJECTS = {
     "quantized_mean-exact": Subject(lambda rate: mean(None), None),
     "quantized_mean-4_bits": Subject(lambda rate: mean(BITS), None),
+    "optimistic": Subject(
+        lambda rate: optax.chain(mean(BITS), qgenx.optimistic(optax.adam(rate))), 0.05
+    ),
     **{
         f"alternating-{name}": driven(qgenx.alternating, pair, BITS)
         for name, pair in PAIRS.items()

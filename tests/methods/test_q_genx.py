@@ -54,6 +54,10 @@ def algorithm_1(variant, gamma_of, x1, matrices, offsets, iterations):
 STEP_SIZES = {
     "adaptive": ({}, lambda t, s: WORKERS / np.sqrt(1 + s)),
     "gamma0": ({"gamma0": 0.25}, lambda t, s: 0.25 * WORKERS / np.sqrt(1 + s)),
+    "initial_sum": (
+        {"gamma0": 0.25, "initial_sum": 40.0},
+        lambda t, s: 0.25 * WORKERS / np.sqrt(40 + s),
+    ),
     "constant": ({"step_size": 0.05}, lambda t, s: 0.05),
     "schedule": (
         {"step_size": lambda count: 0.3 / (count + 2.0)},

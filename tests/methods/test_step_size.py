@@ -20,6 +20,25 @@ def test_the_adaptive_step_size_begins_at_the_number_of_workers():
     assert float(rule.value(rule.update(rule.init(), 3.0), 4)) == 2.0
 
 
+def test_another_initial_sum_is_the_papers_rule_on_a_scaled_operator():
+    """c and A move as 1 and A c^(-1/2) do, with the same gamma0."""
+    problem = qgenx.problems.bilinear(4, seed=0)
+    x = problem.solution + 1.0
+    points = []
+    for c, scale in ((100.0, 1.0), (1.0, 0.1)):
+        pair = qgenx.q_genx(None, None, gamma0=0.5, initial_sum=c)
+
+        def operator(x, scale=scale):
+            return scale * 10 * problem.operator(x)
+
+        step, state, at = jax.jit(qgenx.iterate(pair, operator)), pair.init(x), x
+        for _ in range(20):
+            at, state = step(at, state)
+        points.append(at)
+    assert float(jnp.abs(points[0] - x).max()) > 0.1
+    np.testing.assert_allclose(*points, rtol=1e-4, atol=1e-5)
+
+
 def test_a_sum_of_squares_that_overflows_is_not_a_step_size_of_zero():
     """Else one vector of norm 1.8e19 would set parameters to X_1 for ever, silently."""
     rule = qgenx.adaptive_step_size(1.0)
@@ -101,6 +120,14 @@ ROWS = {
     "gamma0 NaN": (
         lambda: qgenx.q_genx(AXIS, None, gamma0=np.nan),
         "gamma0 " + POSITIVE + "nan: the paper",
+    ),
+    "initial_sum 0": (
+        lambda: qgenx.adaptive_step_size(1.0, 0.0),
+        "initial_sum " + POSITIVE + "0.0: the paper uses 1.0",
+    ),
+    "initial_sum with a step size": (
+        lambda: qgenx.q_genx(AXIS, None, initial_sum=2.0, step_size=0.1),
+        "initial_sum must be left out where step_size .*, got 2.0: pass step_size=",
     ),
     "gamma0 traced, a vector": (
         lambda: jax.eval_shape(lambda g: qgenx.adaptive_step_size(g).init(), X),

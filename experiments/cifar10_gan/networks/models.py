@@ -35,7 +35,7 @@ Params = Any
 
 NAMES = ("dcgan", "resnet")
 
-_LEAK = 0.2
+LEAK = 0.2
 
 
 class ResNetGenerator(nnx.Module):
@@ -132,16 +132,23 @@ class DCGANGenerator(nnx.Module):
 
 
 class DCGANDiscriminator(nnx.Module):
-    """Pictures (n, 32, 32, 3) to scores (n,): F, 2 F, 4 F filters, leaky ReLUs (0.2).
+    """Pictures (n, 32, 32, 3) to scores (n,): F, 2 F, 4 F filters, leaky ReLUs.
 
     2,636,673 parameters at width 128.
     """
 
     def __init__(
-        self, width: int, *, formulation: Formulation, dtype: Dtype, rngs: nnx.Rngs
+        self,
+        width: int,
+        *,
+        leak: float,
+        formulation: Formulation,
+        dtype: Dtype,
+        rngs: nnx.Rngs,
     ) -> None:
         given: dict[str, Any] = {"formulation": formulation, "dtype": dtype}
         given |= {"stride": 2, "rngs": rngs}
+        self.leak = leak
         self.conv1 = Convolution(3, width, 4, **given)
         self.conv2 = Convolution(width, 2 * width, 4, **given)
         self.conv3 = Convolution(2 * width, 4 * width, 4, **given)
@@ -151,7 +158,7 @@ class DCGANDiscriminator(nnx.Module):
         """Maps (n, 32, 32, 3) to (n,)."""
         x = pictures
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = nnx.leaky_relu(conv(x), _LEAK)
+            x = nnx.leaky_relu(conv(x), self.leak)
         return self.dense(x.reshape(len(x), -1))[:, 0]
 
 
@@ -177,6 +184,7 @@ def create_pair(
     rngs: nnx.Rngs,
     formulation: Formulation | None = None,
     dtype: Dtype = None,
+    leak: float = LEAK,
 ) -> tuple[nnx.Module, nnx.Module]:
     """Creates the generator and the discriminator called `name`.
 
@@ -190,6 +198,8 @@ def create_pair(
             backend.
         dtype: of the layers' activations and products, such as ``"bfloat16"``; None
             for the promoted one of parameters and inputs.
+        leak: slope below zero of the leaky ReLUs, of ``dcgan``'s discriminator alone;
+            the reference has 0.01.
 
     Raises:
         ValueError: for an unknown name or formulation, or a size below 1.
@@ -215,7 +225,8 @@ def create_pair(
             ResNetGenerator(width, latent, **given),
             ResNetDiscriminator(width, **given),
         )
-    return DCGANGenerator(width, latent, **given), DCGANDiscriminator(width, **given)
+    generator = DCGANGenerator(width, latent, **given)  # first: it draws first
+    return generator, DCGANDiscriminator(width, leak=leak, **given)
 
 
 def split_pair(generator: nnx.Module, discriminator: nnx.Module) -> Pair:

@@ -39,8 +39,8 @@ padding 1; a transposed convolution of size 1 has output padding 1. "/ 2" is str
 |          | dense                      | Linear, in (c, h, w)     | (1, 64 F)        |
 
 The names are ours. A checkpoint with other names is read through ``names``, which
-renames single arrays, layers or groups of layers: the longest beginning wins. For
-example, ``{"generator": {"up1": "blocks.0", "up1.norm1": "blocks.0.bn1"}}``.
+renames single arrays, layers or groups of layers, the longest beginning wins; those of
+the reference are `reference_names.REFERENCE_NAMES`, and what is idle there is left out.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,6 +51,7 @@ import numpy as np
 from flax import traverse_util
 
 from experiments.cifar10_gan.networks.models import NAMES
+from experiments.cifar10_gan.networks.reference_names import without_idle
 
 Params = dict[str, Any]
 Names = Mapping[str, Mapping[str, str]]
@@ -116,14 +117,15 @@ def from_reference(
         The ``params`` of `models.split_pair`, in the arrays' dtypes.
 
     Raises:
-        ValueError: for an unknown pair, or an array that is missing, surplus or of
-            another shape than in the table.
+        ValueError: for an unknown pair, or an array that is missing, surplus, of
+            another shape than in the table, or idle and changed.
     """
     result: Params = {}
     for player, arrays in _pair(name, width, latent).items():
         rename = _renaming(player, arrays, names)
         renamed = {rename(path): entry for path, entry in arrays.items()}
         given = {path: np.asarray(x) for path, x in weights.get(player, {}).items()}
+        given = without_idle(name, player, given, width)
         shapes = {path: array.shape for path, (_, array) in renamed.items()}
         _check(player, shapes, given, width, latent)
         leaves = {
@@ -142,9 +144,7 @@ def to_reference(
     latent: int,
     names: Names | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of `params`, or of a dual vector, in the reference's layout.
-
-    The inverse of `from_reference`, with its arguments; copies, as NumPy arrays.
+    """The inverse of `from_reference`, of `params` or of a dual vector; NumPy copies.
 
     Raises:
         ValueError: for an unknown pair, or a leaf that is missing, surplus or of

@@ -45,6 +45,15 @@ def test_a_resumed_run_keeps_its_fields_but_the_free_ones():
             resumed(saved, {name: other if name != "width" else 7})
 
 
+def test_one_gamma0_that_was_saved_is_that_of_both_players():
+    saved = dataclasses.asdict(Config(optimizer="optimistic"))
+    for name in ("gamma0_generator", "gamma0_discriminator", "initial_sum"):
+        del saved[name]
+    config = resumed({**saved, "gamma0": 0.5}, {})
+    assert (config.gamma0_generator, config.gamma0_discriminator) == (0.5, 0.5)
+    assert config.initial_sum == 1.0
+
+
 def test_unknown_presets_and_fields_are_refused():
     with pytest.raises(ValueError, match=r"preset must be one of .*got 'big'"):
         from_preset("big", {})

@@ -1,7 +1,6 @@
 """Every optimizer of the program, on a game whose solution is known."""
 
 import dataclasses
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,8 @@ import pytest
 
 import qgenx_jax as qgenx
 from experiments.cifar10_gan import methods, quantizers
-from experiments.cifar10_gan.config import EXACT, Config, Optimizer
+from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.optimizers import NAMES, Q_GENX, SGDS
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
@@ -34,14 +34,16 @@ def dual_vector(params, offset):
     return vector, {"loss": jnp.sum(x * y)}
 
 
-@pytest.mark.parametrize("name", get_args(Optimizer))
+@pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_approaches_the_solution(name):
     config = Config(
         optimizer=name,
         bits=6,
-        gamma0=0.3,
-        learning_rate_generator=0.05 if name == "sgd" else 0.05 * FAR,
-        learning_rate_discriminator=0.05 if name == "sgd" else 0.05 * FAR,
+        gamma0_generator=0.3,
+        gamma0_discriminator=0.3,
+        initial_sum=1.0,
+        learning_rate_generator=0.05 if name in SGDS else 0.05 * FAR,
+        learning_rate_discriminator=0.05 if name in SGDS else 0.05 * FAR,
     )
     method = methods.create_method(config, AXIS)
     run = qgenx.map_workers(method.iterate(dual_vector), AXIS, workers=WORKERS)
@@ -59,16 +61,40 @@ def test_every_optimizer_approaches_the_solution(name):
     )
 
 
-@pytest.mark.parametrize("name", get_args(Optimizer))
+def test_q_genx_has_a_step_size_for_each_player():
+    """The first extrapolation of player p has length gamma0_p K c^(-1/2) ||V_p||."""
+    config = Config(
+        optimizer="dual_extrapolation",
+        bits=EXACT,
+        gamma0_generator=0.02,
+        gamma0_discriminator=0.005,
+        initial_sum=4.0,
+    )
+    method = methods.create_method(config, AXIS)
+
+    def ones(params, offset):
+        del offset
+        points = {p: jnp.mean(params[p]["w"]) for p in methods.PLAYERS}
+        return jax.tree.map(jnp.ones_like, params), points
+
+    run = qgenx.map_workers(method.iterate(ones), AXIS, workers=WORKERS)
+    state = qgenx.init(method.optimizer, START, workers=WORKERS)
+    _, _, at = run(START, state, jnp.zeros((WORKERS, 2)))
+    for player, gamma0 in {"generator": 0.02, "discriminator": 0.005}.items():
+        moved = at[player][0, 1] - at[player][0, 0]
+        np.testing.assert_allclose(moved, -gamma0 * WORKERS / 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_bytes_of_an_iteration(name):
     """One or two exchanges; a number of 4 bytes rides with one of Q-GenX's."""
     config = Config(optimizer=name)
     method = methods.create_method(config, AXIS)
-    calls = 2 if name in ("extra_adam", "dual_extrapolation") else 1
+    calls = 2 if name in ("extra_adam", "extra_sgd", "dual_extrapolation") else 1
     assert method.calls == calls
     n_bytes = quantizers.create_quantizer(config).n_bytes(2 * SIZE)
     payload = n_bytes + 4 * 3  # the bias stays exact
-    number = 4 if name in methods.Q_GENX else 0
+    number = 4 if name in Q_GENX else 0
     expected = (WORKERS - 1) * (calls * payload + number)
     assert method.traffic(START, WORKERS).sent_bytes == expected
 

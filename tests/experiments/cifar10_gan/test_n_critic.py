@@ -10,7 +10,8 @@ import pytest
 
 import qgenx_jax as qgenx
 from experiments.cifar10_gan import methods, quantizers, run
-from experiments.cifar10_gan.config import EXACT, Q_GENX, Config
+from experiments.cifar10_gan.config import EXACT, Config
+from experiments.cifar10_gan.optimizers import ADAMS, EXTRAPOLATED, OPTIMISTIC, Q_GENX
 from tests.lib.helpers import mesh_of
 from tests.lib.hlo import collectives
 from tests.lib.tiny_runs import TINY
@@ -23,7 +24,7 @@ SIZE = 40
 N = 3
 B1, B2, EPSILON = 0.5, 0.9, 1e-8
 RATES = {"generator": 0.01, "discriminator": 0.03}
-CALLS = {"extra_adam": 2, "adam": 1, "optimistic_adam": 1, "sgd": 1}
+CALLS = {"extra_adam": 2, "extra_sgd": 2, "adam": 1, "optimistic_adam": 1, "sgd": 1}
 START = {
     "generator": {"w": jnp.linspace(1.0, 2.0, SIZE)},
     "discriminator": {"w": jnp.linspace(-1.0, 0.5, SIZE)},
@@ -52,22 +53,19 @@ class Player:
     def __init__(self, name, rate):
         self.name, self.rate, self.t = name, rate, 0
         self.m = self.n = np.zeros(SIZE)
-        self.last = None
+        self.last = 0.0
 
     def move(self, v):
-        if self.name == "sgd":
-            return -self.rate * v
-        self.t += 1
-        self.m = B1 * self.m + (1 - B1) * v
-        self.n = B2 * self.n + (1 - B2) * v**2
-        mean = self.m / (1 - B1**self.t)
-        if self.name == "optimistic_adam":  # Nesterov's, in optax
-            ahead = self.m / (1 - B1 ** (self.t + 1))
-            mean = B1 * ahead + (1 - B1) * v / (1 - B1**self.t)
-        unit = mean / (np.sqrt(self.n / (1 - B2**self.t)) + EPSILON)
-        if self.name != "optimistic_adam":
+        unit = v
+        if self.name in ADAMS:
+            self.t += 1
+            self.m = B1 * self.m + (1 - B1) * v
+            self.n = B2 * self.n + (1 - B2) * v**2
+            mean = self.m / (1 - B1**self.t)
+            unit = mean / (np.sqrt(self.n / (1 - B2**self.t)) + EPSILON)
+        if self.name not in OPTIMISTIC:
             return -self.rate * unit
-        last, self.last = unit if self.last is None else self.last, unit
+        last, self.last = self.last, unit
         return -self.rate * (2 * unit - last)
 
 
@@ -86,7 +84,7 @@ def reference(name, offsets):
         for group in range(N):
             moving = methods.PLAYERS if group == N - 1 else ("discriminator",)
             half = moved(at, at, moving, next(fresh))
-            if name == "extra_adam":
+            if name in EXTRAPOLATED:
                 half = moved(at, half, moving, next(fresh))
             at = half
         yield at

@@ -78,6 +78,10 @@ def test_what_is_no_number_is_refused():
         ({"plan": "variance", "n_critic": 2}, "n_critic must be 1 with plan=variance"),
         ({"plan": "adam", "optimizer": "sgd"}, "plan must not be adam for sgd"),
         (
+            {"plan": "adam", "amsgrad": True},
+            "plan must not be adam for extra_adam, ams",
+        ),
+        (
             {"plan": "variance", "collective": "auto"},
             "collective must be 'all_gather' with plan=variance",
         ),

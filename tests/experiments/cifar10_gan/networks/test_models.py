@@ -44,6 +44,17 @@ def test_parameter_counts_at_the_papers_size(name, generator, discriminator):
     assert counts == {"generator": generator, "discriminator": discriminator}
 
 
+@pytest.mark.parametrize(
+    ("name", "alone"),
+    [("resnet", models.ResNetGenerator), ("dcgan", models.DCGANGenerator)],
+)
+def test_the_generator_draws_its_weights_first(name, alone):
+    """A seed stands for weights: another order would give runs other ones."""
+    given = {"formulation": "plain", "dtype": None, "rngs": nnx.Rngs(0)}
+    expected = nnx.to_pure_dict(nnx.state(alone(4, 6, **given), nnx.Param))
+    chex.assert_trees_all_equal(pair(name).params["generator"], expected)
+
+
 @pytest.mark.parametrize("name", models.NAMES)
 def test_shapes_ranges_and_independent_examples(name):
     made = pair(name)
