@@ -116,6 +116,10 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
         for levels in ([-1.0, 1.0], [-1.0, -0.1, 0.4, 1.0], nine):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "signed", qgenx.user_levels(levels, **by)
+    for levels in ([1.0], [0.1, 0.4, 1.0], list(np.linspace(0.05, 1, 20))):
+        for _ in range(2):
+            by = {"norm": "range", "bucket_size": next(sizes)}
+            yield "range", qgenx.user_levels(levels, **by)
 
 
 def payloads(some: Collection[int] | None = None) -> dict[str, str]:
@@ -130,7 +134,7 @@ def payloads(some: Collection[int] | None = None) -> dict[str, str]:
         size, dtype = SIZES[index % len(SIZES)], next(dtypes)
         if some is not None and index not in some:
             continue
-        exact_sums = quantizer.norm != math.inf
+        exact_sums = quantizer.norm in (1, 2)
         x = jnp.asarray(vector(size, index, np.float32, exact_sums=exact_sums))
         payload = quantizer.encode(index, x.astype(dtype))
         values = quantizer.decode(payload).astype(jnp.float32)
@@ -171,6 +175,7 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
             "levels": qgenx.user_levels([0.1, 0.4, 1.0]),
             "without zero": qgenx.user_levels([0.1, 0.4, 1.0], zero=False),
             "signed": qgenx.user_levels([-1.0, -0.3, 0.1, 1.0]),
+            "range": qgenx.user_levels([0.1, 0.4, 1.0], norm="range"),
             "one bucket": qgenx.uniform(2, bucket_size=None),
         }.items():
             yield f"{collective} {name}", (quantizer,), {"collective": collective}

@@ -199,7 +199,9 @@ class OverRange(TableRounding):
         table = jnp.concatenate([jnp.zeros(1, half.dtype), above])
         largest = np.finfo(half.dtype).max
         # halved, as in `MinMax`
-        return jnp.clip(2 * (low * 0.5 + lookup(table, codes) * half), -largest, largest)
+        return jnp.clip(
+            2 * (low * 0.5 + lookup(table, codes) * half), -largest, largest
+        )
 
     def padding(self, vector: Array, real: int | Array) -> Array:
         """See `Rounding`: the last coordinate, since a minimum counts, too."""
