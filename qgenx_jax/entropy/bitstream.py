@@ -15,6 +15,8 @@ AT_ONCE = 8
 """Codes that one look into a table may give."""
 LANES = 4096
 """Chunks that are read in step; what they need stays in a cache."""
+TURNS = 8
+"""Looks into the table between those at codes that it does not hold."""
 LOW = 40
 """Bits of a lane's state for its place in the stream; those above for that in codes."""
 
@@ -192,7 +194,7 @@ def _read(
     state = ((lanes * stride) << LOW) + begins
     end = ((lanes * stride) + np.minimum(size - lanes * chunk, chunk)) << LOW
     low, mask, shift = (1 << LOW) - 1, 2**reader.bits - 1, 24 - reader.bits
-    has_runs = bool(reader.skip.any())
+    has_runs, turn = bool(reader.skip.any()), 0
     while state.size:
         bit = state & low
         window = next_24.take(bit >> 3, mode="clip") >> (shift - (bit & 7))
@@ -202,13 +204,16 @@ def _read(
             place += reader.skip.take(index)
         eight[place] = reader.packed.take(index)
         state += step
-        if reader.has_long and (long := np.flatnonzero(step == 0)).size:
+        # chunks whose next code is no whole one in the table wait for each other
+        turn += reader.has_long
+        if turn == TURNS and (long := np.flatnonzero(step == 0)).size:
             run, symbols, used = reader.one(data, bit[long])
             state[long] += (run << LOW) + used
             # a run at the end of a chunk has no code after it
             place = state[long] >> LOW
             inside = place <= end[long] >> LOW
             out[place[inside] - 1] = symbols[inside]
+        turn %= TURNS
         going = state < end
         if not going.all():
             state, end = state[going], end[going]

@@ -9,6 +9,7 @@ A stream is, with numbers lowest byte first:
 Chunks are of 1024 codes. CRC-32 detects every error of one bit, and every burst of 32.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Iterator
@@ -208,6 +209,13 @@ def _runs(
     )
 
 
+@functools.lru_cache(maxsize=8)
+def _of_runs(by: str, zero: int, width: int) -> Reader:
+    """What reads runs and codes: the same for all streams."""
+    values = _code(by, zero, np.zeros(0, np.int64))
+    return Reader(values, width, ELIAS[by](CHUNK + 1), zero)
+
+
 def decode(stream: Any) -> np.ndarray:
     """The codes of a stream, uint8 of their shape.
 
@@ -271,8 +279,7 @@ def _decode(data: bytes) -> np.ndarray:
     code = _code(by, at, table)
     width = 12 if size < 2**16 else 16
     if by in ELIAS and at is not None:
-        reader = Reader(code, width, ELIAS[by](CHUNK + 1), at)
-        found = bitstream.read(reader, body, begins, size, CHUNK)
+        found = bitstream.read(_of_runs(by, at, width), body, begins, size, CHUNK)
     elif code.lengths.any():
         found = bitstream.read(Reader(code, width), body, begins, size, CHUNK)
     else:  # one symbol, of no bits
