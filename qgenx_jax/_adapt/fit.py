@@ -40,10 +40,10 @@ def fit_levels(
         sum_j int_{l_j}^{l_{j+1}} (l_{j+1} - u)(u - l_j) dF(u)
 
     where F is the law of magnitudes u = |v_i| / ||v||_q over all buckets v, each
-    weighted by its coordinates times ||v||_q^2; with norm="range" that of
-    u = (v_i - min v) / (max v - min v), weighted by (max v - min v)^2. Of several starts the best is kept, and
-    uniform levels where none is better, or where nothing can be learned: all vectors
-    zero, or not finite in any bucket.
+    weighted by its coordinates times ||v||_q^2; with norm="range" that of places
+    u = (v_i - min v) / (max v - min v), with max v - min v for ||v||_q. Of several
+    starts the best is kept, and uniform levels where none is better, or where nothing
+    can be learned: all vectors zero, or not finite in any bucket.
 
     Args:
         vectors: an array or a tree of them; each leaf is one vector, flattened.
@@ -65,12 +65,13 @@ def fit_levels(
 
     Returns:
         Levels l_1 < ... < l_{s+1} = 1 for `user_levels`, of 12 significant bits; signed
-        ones from -1 to 1; 2^bits - 1 over the range, above 0. Where there are only ends, those.
+        ones from -1 to 1; over the range the 2^bits - 1 above 0. Where there are only
+        ends, those.
 
     Raises:
         ValueError: for values outside these ranges, leaves that are not real floating
-            point, "optimal" with law "normal", and signed levels with zero=False; signed
-        levels, or without zero, with norm="range".
+            point, "optimal" with law "normal", and signed levels with zero=False;
+            signed levels, or without zero, with norm="range".
 
     Example:
         >>> import math

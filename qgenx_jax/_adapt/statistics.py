@@ -5,9 +5,9 @@ Each bucket counts by its real coordinates times its squared norm, which is by h
 the variance of its coordinates u enters that of the vector. Left out, with weight 0:
 padding, and buckets that are 0, not finite, or whose squared norm is beyond their dtype
 (norms outside 1e-18 to 1e18 in float32). With "range" for a norm u is the place between
-minimum and maximum, whose distance is in place of the norm. What a worker with nothing but such buckets
-adds is 0. Sums overflow before that: divide vectors by a power of two (`exponent`,
-`scaled`), the same for all that are added up.
+minimum and maximum, whose distance is in place of the norm. What a worker with nothing
+but such buckets adds is 0. Sums overflow before that: divide vectors by a power of two
+(`exponent`, `scaled`), the same for all that are added up.
 """
 
 import math

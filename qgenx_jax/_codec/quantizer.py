@@ -113,7 +113,8 @@ class Quantizer:
             The payload. The mean of what `decode` gives over all keys is x, to 2^-17 of
             the distance of the two levels around each coordinate (16 random bits decide
             a rounding), before it is rounded to the nearest of x's dtype; `min_max`
-            and levels over the range add the rounding of v - min and max - min in floating point.
+            and levels over the range add the rounding of v - min and max - min in
+            floating point.
 
         Raises:
             ValueError: if x is not a real floating-point array, or levels are given to

@@ -151,7 +151,7 @@ class Reader:
         self.has_long = bool((self.step == 0).any())
 
     def one(self, data: np.ndarray, bit: np.ndarray) -> tuple:
-        """At bits of a stream: the run before a code, the code, and the bits of both."""
+        """At bits of a stream: runs, the codes that end them, and the bits of both."""
         run, before = np.ones(bit.size, np.int64), np.zeros(bit.size, np.int64)
         if self._runs is not None:
             run, before = self._runs.search(_window(data, bit))

@@ -6,8 +6,9 @@ values are those of the dtype that travels, `wide`: float32 or float64.
 
 Three things are float arithmetic and not real: numbers below the dtype's smallest
 normal one are zeros (XLA flushes them on CPUs), families over a range subtract the
-minimum in the dtype, and the sums in norms 1 and 2, which may be taken in any order. For these
-two, `check_scale` says what a scale may be, and the codes follow from the one sent.
+minimum in the dtype, and the sums in norms 1 and 2, which may be taken in any order.
+For these two, `check_scale` says what a scale may be, and the codes follow from the one
+sent.
 """
 
 import math

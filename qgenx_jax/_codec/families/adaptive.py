@@ -32,11 +32,11 @@ def adaptive(
         sum_j int_{l_j}^{l_{j+1}} (l_{j+1} - u)(u - l_j) dF(u)
 
     with F the law of u = |v_i| / ||v||_q over all buckets v of all workers, each
-    weighted by its coordinates times ||v||_q^2; with norm="range" u is
-    (v_i - min v) / (max v - min v), and max v - min v is in place of ||v||_q. It happens inside the jitted step:
-    nothing is recompiled, and the other exchanges pay nothing. Where nothing can be
-    learned (vectors of zeros, not finite), or nothing better is found, levels stay.
-    Given the levels the quantizer is unbiased, as with any others.
+    weighted by its coordinates times ||v||_q^2; with norm="range" u is the place
+    (v_i - min v) / (max v - min v), and max v - min v stands for ||v||_q. It happens
+    inside the jitted step: nothing is recompiled, and the other exchanges pay nothing.
+    Where nothing can be learned (vectors of zeros, not finite), or nothing better is
+    found, levels stay. Given the levels the quantizer is unbiased, as with any others.
 
     Args:
         bits: per coordinate, sign included; 1 to 8, of which 1 without zero, and 2 with
@@ -50,7 +50,7 @@ def adaptive(
             without zero, which at 4 bits have 0.9 times the variance, at 3 bits 0.7
             and at 2 bits 0.4 (normal coordinates).
         signed: levels of positive and negative coordinates apart, for vectors that are
-            one-sided; slower, and no better for others.
+            one-sided; slower, and no better for others. norm="range" is better still.
         levels: what to begin with, as `user_levels` takes them; None for equal steps.
         method: from several starts, of which the best is kept, "newton", Newton's
             method; "coordinate" or "gradient" descent, finished by it; "amq", geometric
