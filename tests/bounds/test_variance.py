@@ -172,7 +172,7 @@ def test_over_a_range_the_sharp_form_is_what_the_worst_vector_has(d):
         worst = np.full(d, u[0, column]) - a[row]
         worst[:2] = -a[row, 0], 1 - a[row, 0]
         (found,) = exact(worst, quantizer, ideal=True) / (worst @ worst)
-        assert found == pytest.approx(ratio.max(), rel=1e-9)
+        assert found == pytest.approx(ratio.max(), rel=1e-5)  # of float32
 
 
 def near_worst(levels, d, q):
