@@ -35,6 +35,7 @@ STORED = {
     "payloads min_max": "97e958605beac543",
     "payloads without zero": "55287dea6e4e4474",
     "payloads signed": "4555ba7c2f42682e",
+    "payloads range": "e140c16ab7c48d21",
     "exchange exact": "dd488c6d171016bd",
     "exchange all_gather uniform(4)": "434642508917bf35",
     "exchange all_gather uniform(8, 200)": "f22c08af785b054d",
@@ -43,6 +44,7 @@ STORED = {
     "exchange all_gather levels": "462fc6136b233620",
     "exchange all_gather without zero": "b49778d2a00382c2",
     "exchange all_gather signed": "c23bb55364d7b89d",
+    "exchange all_gather range": "f9956c5237d01cc3",
     "exchange all_gather one bucket": "192f4b73cc5ab2a1",
     "exchange all_gather small": "7a08b0f63d6954f3",
     "exchange all_gather labels": "97c3f8307e26f0ba",
@@ -53,6 +55,7 @@ STORED = {
     "exchange reduce_scatter levels": "db22f16add72b322",
     "exchange reduce_scatter without zero": "f17aba639ab75a73",
     "exchange reduce_scatter signed": "787cfc392f2ea19f",
+    "exchange reduce_scatter range": "9e68cc6b1d217386",
     "exchange reduce_scatter one bucket": "6270ce7786315eaa",
     "exchange reduce_scatter small": "d19352f980652bd5",
     "exchange reduce_scatter labels": "51343fed2879fc88",
@@ -64,7 +67,7 @@ STORED = {
     "hierarchical uniform": "ef75bae471300ad4",
     "hierarchical min_max": "cdd9844a61766461",
 }
-"""What they have been since 0dd6525; `trajectories` are those of one machine."""
+"""What they have been since 0dd6525, or since there are such; `trajectories` are those of one machine."""
 
 
 def digest(arrays: Iterator[Any]) -> str:

@@ -204,7 +204,7 @@ def test_a_known_case():
     assert exact(v, signed, ideal=True)[0] == 3 * 2 + 2 * 1 + 4 * 1
     # -1, 1.5 and 4: 1 x 1.5 for 0, 1.5 x 1 for 3
     over_range = qgenx.user_levels(halves, norm="range")
-    assert exact(v, over_range)[0] == 1 * 1.5 + 1.5 * 1
+    assert exact(v, over_range, ideal=True)[0] == 1 * 1.5 + 1.5 * 1
 
 
 def test_coordinates_add_up_to_buckets():

@@ -31,6 +31,7 @@ def quantizers(bucket_size=None, norms=NORMS):
                 yield f"exponential-{bits}-{q}", exponential
                 yield f"levels-{bits}-{q}", qgenx.user_levels(user_levels(bits), **by)
         yield f"min_max-{bits}", qgenx.min_max(bits, bucket_size=bucket_size)
+    for bits in range(1, 9):
         by = {"norm": "range", "bucket_size": bucket_size}
         over_range = qgenx.user_levels(levels_of("range_levels", bits), **by)
         yield f"range_levels-{bits}", over_range
