@@ -35,7 +35,7 @@ STORED = {
     "payloads min_max": "97e958605beac543",
     "payloads without zero": "55287dea6e4e4474",
     "payloads signed": "4555ba7c2f42682e",
-    "payloads range": "e140c16ab7c48d21",
+    "payloads range": "3e0d1ea9082e102e",
     "exchange exact": "dd488c6d171016bd",
     "exchange all_gather uniform(4)": "434642508917bf35",
     "exchange all_gather uniform(8, 200)": "f22c08af785b054d",
@@ -67,7 +67,7 @@ STORED = {
     "hierarchical uniform": "ef75bae471300ad4",
     "hierarchical min_max": "cdd9844a61766461",
 }
-"""What they have been since 0dd6525, or since there are such; `trajectories` are those of one machine."""
+"""Since 0dd6525, or since there are such; `trajectories` are those of one machine."""
 
 
 def digest(arrays: Iterator[Any]) -> str:
@@ -115,14 +115,12 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
         for levels in ([1.0], [0.1, 0.4, 1.0], [0.05, 0.3, 0.5, 1.0], [0.5**3, 1.0]):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "without zero", qgenx.user_levels(levels, zero=False, **by)
-        nine = list(np.linspace(-1, 1, 9))
-        for levels in ([-1.0, 1.0], [-1.0, -0.1, 0.4, 1.0], nine):
+        for levels in ([-1, 1], [-1, -0.1, 0.4, 1], list(np.linspace(-1, 1, 9))):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "signed", qgenx.user_levels(levels, **by)
-    for levels in ([1.0], [0.1, 0.4, 1.0], list(np.linspace(0.05, 1, 20))):
-        for _ in range(2):
-            by = {"norm": "range", "bucket_size": next(sizes)}
-            yield "range", qgenx.user_levels(levels, **by)
+    for levels in 2 * ([1.0], [0.1, 0.4, 1.0], list(np.linspace(0.05, 1, 20))):
+        size = next(sizes)
+        yield "range", qgenx.user_levels(levels, norm="range", bucket_size=size)
 
 
 def payloads(some: Collection[int] | None = None) -> dict[str, str]:
@@ -195,8 +193,7 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
             yield name, (quantizer,), together
 
 
-ALONE: dict[str, Any] = {"rounding": "independent"}
-"""Workers round by bits of their own, as in all versions."""
+ALONE: dict[str, Any] = {"rounding": "independent"}  # bits as in all versions
 
 
 def exchanges(some: Collection[str] | None = None, workers: int = 3) -> dict[str, str]:
@@ -227,10 +224,8 @@ def hierarchical() -> dict[str, str]:
     """Of means over 2 hosts with 4 devices each, without and with padding."""
     mesh = jax.make_mesh((2, 4), ("host", "chip"), (AxisType.Auto,) * 2)
     found = {}
-    for name, quantizer in {
-        "uniform": qgenx.uniform(4),
-        "min_max": qgenx.min_max(3),
-    }.items():
+    quantizers = {"uniform": qgenx.uniform(4), "min_max": qgenx.min_max(3)}
+    for name, quantizer in quantizers.items():
         exchange = qgenx.exchange(
             ("host", "chip"), quantizer, collective="hierarchical", **ALONE
         )

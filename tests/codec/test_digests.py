@@ -42,7 +42,7 @@ PAYLOADS = {
     "payloads min_max": "b6d309821e2eb3e1",
     "payloads without zero": "bfa50151f7be7b3d",
     "payloads signed": "fe99193f14014b02",
-    "payloads range": "1e031635a146515b",
+    "payloads range": "6216dd675021d27e",
 }
 EXCHANGES = (
     "exact",

@@ -24,7 +24,7 @@ from absl import flags
 
 import qgenx_jax as qgenx
 from experiments.benchmarks.codec import calls as codec_calls
-from experiments.benchmarks.codec import table
+from experiments.benchmarks.codec import errors, table
 from experiments.benchmarks.codec.table import Row
 from experiments.common import arguments, figures, tables, timing
 
@@ -57,11 +57,11 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
     row: Row = {"family": family, "bits": bits, "size": size}
     row["payloads"] = _PAYLOADS.value
     row["bits per coordinate"] = 8 * quantizer.n_bytes(size) / size
-    row["error"] = codec_calls.error_of(quantizer, x)
+    row["error"] = errors.error_of(quantizer, x)
     row["QSGD error / error"] = ""
     if family in codec_calls.BESIDE_PEERS and bits in codec_calls.PEER_BITS:
         calls |= codec_calls.peers(x, bits, _PEERS_BUCKET)
-        error = codec_calls.error_of_peers(x, bits, _PEERS_BUCKET)
+        error = errors.error_of_peers(x, bits, _PEERS_BUCKET)
         row["QSGD error / error"] = error / row["error"]
     seconds = timing.rounds_side_by_side(
         calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST, warm=True
