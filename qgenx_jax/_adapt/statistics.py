@@ -38,7 +38,7 @@ class HistogramStatistics(NamedTuple):
 
     Coordinates that are on a level whatever the table, |u| = 1, and u = 0 of
     magnitudes unless tables are mirrored, cost nothing and are left out; but for those
-    of dithers, which have no levels.
+    of dithers, which have no levels: zeros move, too.
     """
 
     masses: Array
@@ -133,7 +133,7 @@ def histogram_statistics(
     u = coordinates if kind.signed else jnp.abs(coordinates)
     one = 1 - 4 * float(jnp.finfo(u.dtype).eps)  # a quotient's rounding below 1
     kept = real & (kind.ends | (jnp.abs(u) < one))
-    if not (kind.signed or kind.mirrored):
+    if not (kind.signed or kind.mirrored or kind.ends):
         kept &= u > 0
     weights = jnp.where(kept, norms**2, 0)
     index = bin_of(u, kind, jnp)

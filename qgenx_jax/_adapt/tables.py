@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     mirrored: bool = False
     """Of magnitudes without 0: l_1 > 0 is free, and u below it goes to l_1 or -l_1."""
     ends: bool = False
-    """Whether u = 1 costs something, too: it is no level of a dither."""
+    """Whether u = 0 and u = 1 cost something, too: they are no levels of a dither."""
     ranged: bool = False
     """Whether u is a place between a bucket's minimum and maximum."""
 

@@ -270,6 +270,7 @@ def _over_range(table: Table, size: int, *, sharp: bool) -> Any:
         places = (1 - 2 * low) * (1 - 2 * high) - 2 * table.excess
         half = ((k + 2) + k * places) / 4
         product = k * (k + 2) * gaps**2 / 4
-        between = xp.max(product / (half + xp.sqrt(half * half + product)))
+        worst = xp.max(product / (half + xp.sqrt(half * half + product)))
+        between = xp.minimum(between, worst)
     edge = (size > 1) * table.excess * widest
     return between + 2 * (edge + size * table.misplaced * widest**2)

@@ -133,6 +133,18 @@ def test_zeros_count_where_no_level_is_zero():
     np.testing.assert_allclose(more[1:], 0)
 
 
+def test_zeros_and_largest_count_where_nothing_is_a_level():
+    vector = np.where(np.arange(1000) % 4, VECTOR, 0)
+    dithers = histogram(
+        jnp.float32(vector), Kind(False, ends=True), bucket_size=64, norm=np.inf
+    )
+    blocks = [vector[i : i + 64] for i in range(0, 1000, 64)]
+    right = sum(np.abs(b).max() ** 2 * b.size for b in blocks)
+    np.testing.assert_allclose(dithers.masses.sum(), right, rtol=1e-5)
+    zeros = sum(np.abs(b).max() ** 2 * (b == 0).sum() for b in blocks)
+    assert dithers.masses[0] >= zeros * (1 - 1e-5)
+
+
 def test_sums_of_many_terms_do_not_stagnate():
     size = 10**7  # 0.3^2 added one by one in float32 stops at 2^17 or so
     found = of_histogram(np.full(size, 0.3, np.float32), bucket_size=64)
