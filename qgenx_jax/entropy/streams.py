@@ -35,7 +35,7 @@ ELIAS = {"elias_gamma": elias_gamma, "elias_omega": elias_omega}
 CHUNK, NONE = 1024, 0xFFFF
 
 
-BLOCK = 32 * CHUNK
+BLOCK = 128 * CHUNK
 """Codes that become strings at a time, to stay in a cache."""
 
 
