@@ -35,6 +35,7 @@ STORED = {
     "payloads min_max": "97e958605beac543",
     "payloads without zero": "55287dea6e4e4474",
     "payloads signed": "4555ba7c2f42682e",
+    "payloads range": "3e0d1ea9082e102e",
     "exchange exact": "dd488c6d171016bd",
     "exchange all_gather uniform(4)": "434642508917bf35",
     "exchange all_gather uniform(8, 200)": "f22c08af785b054d",
@@ -43,6 +44,7 @@ STORED = {
     "exchange all_gather levels": "462fc6136b233620",
     "exchange all_gather without zero": "b49778d2a00382c2",
     "exchange all_gather signed": "c23bb55364d7b89d",
+    "exchange all_gather range": "f9956c5237d01cc3",
     "exchange all_gather one bucket": "192f4b73cc5ab2a1",
     "exchange all_gather small": "7a08b0f63d6954f3",
     "exchange all_gather labels": "97c3f8307e26f0ba",
@@ -53,6 +55,7 @@ STORED = {
     "exchange reduce_scatter levels": "db22f16add72b322",
     "exchange reduce_scatter without zero": "f17aba639ab75a73",
     "exchange reduce_scatter signed": "787cfc392f2ea19f",
+    "exchange reduce_scatter range": "9e68cc6b1d217386",
     "exchange reduce_scatter one bucket": "6270ce7786315eaa",
     "exchange reduce_scatter small": "d19352f980652bd5",
     "exchange reduce_scatter labels": "51343fed2879fc88",
@@ -64,7 +67,7 @@ STORED = {
     "hierarchical uniform": "ef75bae471300ad4",
     "hierarchical min_max": "cdd9844a61766461",
 }
-"""What they have been since 0dd6525; `trajectories` are those of one machine."""
+"""Since 0dd6525, or since there are such; `trajectories` are those of one machine."""
 
 
 def digest(arrays: Iterator[Any]) -> str:
@@ -112,10 +115,12 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
         for levels in ([1.0], [0.1, 0.4, 1.0], [0.05, 0.3, 0.5, 1.0], [0.5**3, 1.0]):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "without zero", qgenx.user_levels(levels, zero=False, **by)
-        nine = list(np.linspace(-1, 1, 9))
-        for levels in ([-1.0, 1.0], [-1.0, -0.1, 0.4, 1.0], nine):
+        for levels in ([-1, 1], [-1, -0.1, 0.4, 1], list(np.linspace(-1, 1, 9))):
             by = {"norm": norm, "bucket_size": next(sizes)}
             yield "signed", qgenx.user_levels(levels, **by)
+    for levels in 2 * ([1.0], [0.1, 0.4, 1.0], list(np.linspace(0.05, 1, 20))):
+        size = next(sizes)
+        yield "range", qgenx.user_levels(levels, norm="range", bucket_size=size)
 
 
 def payloads(some: Collection[int] | None = None) -> dict[str, str]:
@@ -130,7 +135,7 @@ def payloads(some: Collection[int] | None = None) -> dict[str, str]:
         size, dtype = SIZES[index % len(SIZES)], next(dtypes)
         if some is not None and index not in some:
             continue
-        exact_sums = quantizer.norm != math.inf
+        exact_sums = quantizer.norm in (1, 2)
         x = jnp.asarray(vector(size, index, np.float32, exact_sums=exact_sums))
         payload = quantizer.encode(index, x.astype(dtype))
         values = quantizer.decode(payload).astype(jnp.float32)
@@ -171,6 +176,7 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
             "levels": qgenx.user_levels([0.1, 0.4, 1.0]),
             "without zero": qgenx.user_levels([0.1, 0.4, 1.0], zero=False),
             "signed": qgenx.user_levels([-1.0, -0.3, 0.1, 1.0]),
+            "range": qgenx.user_levels([0.1, 0.4, 1.0], norm="range"),
             "one bucket": qgenx.uniform(2, bucket_size=None),
         }.items():
             yield f"{collective} {name}", (quantizer,), {"collective": collective}
@@ -187,8 +193,7 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
             yield name, (quantizer,), together
 
 
-ALONE: dict[str, Any] = {"rounding": "independent"}
-"""Workers round by bits of their own, as in all versions."""
+ALONE: dict[str, Any] = {"rounding": "independent"}  # bits as in all versions
 
 
 def exchanges(some: Collection[str] | None = None, workers: int = 3) -> dict[str, str]:
@@ -219,10 +224,8 @@ def hierarchical() -> dict[str, str]:
     """Of means over 2 hosts with 4 devices each, without and with padding."""
     mesh = jax.make_mesh((2, 4), ("host", "chip"), (AxisType.Auto,) * 2)
     found = {}
-    for name, quantizer in {
-        "uniform": qgenx.uniform(4),
-        "min_max": qgenx.min_max(3),
-    }.items():
+    quantizers = {"uniform": qgenx.uniform(4), "min_max": qgenx.min_max(3)}
+    for name, quantizer in quantizers.items():
         exchange = qgenx.exchange(
             ("host", "chip"), quantizer, collective="hierarchical", **ALONE
         )

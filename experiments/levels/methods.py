@@ -60,6 +60,13 @@ def _adaptive(
     return made
 
 
+def _over_range(of: Setting) -> qgenx.Quantizer | None:
+    if of.norm != math.inf or of.bits < 2:
+        return None
+    buckets: Any = {"norm": "range", "bucket_size": of.bucket_size}
+    return qgenx.adaptive(of.bits, adapt=[0], **buckets)
+
+
 def _dithered(of: Setting) -> qgenx.Quantizer | None:
     if of.norm != math.inf:
         return None
@@ -80,6 +87,7 @@ QUANTIZERS: dict[str, Callable[[Setting], qgenx.Quantizer | None]] = {
     "adaptive": _adaptive(2),
     "adaptive by normal law": _adaptive(2, law="normal"),
     "adaptive signed": _adaptive(2, signed=True),
+    "adaptive over the range": _over_range,
     "dithered": _dithered,
     "best": _best,
 }

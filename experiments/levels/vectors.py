@@ -22,7 +22,7 @@ LEAVES = {
 SCALES = {"input": 3.0, "narrow": 0.3, "wide": 0.1, "output": 10.0, "bias": 1.0}
 """Of the coordinates of each leaf in the law `network`; 1 if not said."""
 
-LAWS = ("normal", "laplace", "student", "network")
+LAWS = ("normal", "laplace", "student", "network", "relu", "squares")
 
 
 def drawn(law: str, seed: int) -> dict[str, np.ndarray]:
@@ -31,13 +31,14 @@ def drawn(law: str, seed: int) -> dict[str, np.ndarray]:
     Args:
         law: "normal", "laplace", "student" (3 degrees of freedom), of equal scale in
             all leaves; "network", whose leaves have `SCALES`, rows of log-normal scales
-            and Student's tails, as gradients of convolutions do.
+            and Student's tails, as gradients of convolutions do; "relu", normal ones
+            or 0, as activations are; "squares" of "student", as second moments are.
         seed: of the draw.
     """
     rng = np.random.default_rng([seed, LAWS.index(law)])
     tree = {}
     for name, size in LEAVES.items():
-        if law == "normal":
+        if law in ("normal", "relu"):
             leaf = rng.normal(size=size)
         elif law == "laplace":
             leaf = rng.laplace(size=size)
@@ -46,6 +47,10 @@ def drawn(law: str, seed: int) -> dict[str, np.ndarray]:
         if law == "network":
             rows = np.exp(rng.normal(size=-(-size // 64)))
             leaf = SCALES.get(name, 1.0) * leaf * np.repeat(rows, 64)[:size]
+        if law == "relu":
+            leaf = np.maximum(leaf, 0)
+        if law == "squares":
+            leaf = leaf**2
         tree[name] = leaf.astype(np.float32)
     return tree
 

@@ -13,11 +13,14 @@ import numpy as np
 
 from qgenx_jax import _checks
 from qgenx_jax._adapt.statistics import BINS, Statistics, bin_of, edges
+from qgenx_jax._adapt.tables import Kind
 from qgenx_jax._codec import bend as bends
 from qgenx_jax._codec.bend import Curve
 from qgenx_jax._codec.levels import truncate
 from qgenx_jax._types import Array
 
+KIND = Kind(signed=False, ends=True)
+"""Of the histogram: magnitudes, none of which is a level."""
 LEAST = 2.0**-6
 """Below it the next bend is 0: the two differ by a ten-thousandth of the variance."""
 COARSE, FINE = 40, 9
@@ -57,7 +60,7 @@ def refitted(bits: int, total: Statistics, levels: Array) -> tuple[Array, Array]
         The bend, as given, and sum_k E||Q(V_k) - V_k||^2 / sum_k ||V_k||^2, (), which
         is no number where there is nothing to learn from.
     """
-    law: Any = total.law(signed=False)
+    law: Any = total.law(KIND)
     middle = (law.edges[1:] + law.edges[:-1]) / 2
     mass = law.densities * jnp.diff(law.edges)
     coarse = jnp.asarray(grid(), mass.dtype)
@@ -109,7 +112,7 @@ def bend_of(summed: np.ndarray, bits: int) -> float:
     total = summed.sum()
     if not total > 0:
         return 1.0
-    bins = edges(signed=False)
+    bins = edges(KIND)
     known = (bins[1:] + bins[:-1]) / 2, summed / total
     best = grid()[cost(bits, grid(), *known).argmin()]
     fine = np.minimum(around(best), bends.MOST)
@@ -149,5 +152,5 @@ def _masses(rows: np.ndarray) -> np.ndarray:
     counts = np.isfinite(norms) & (norms > 0)
     u = np.abs(rows[counts]) / norms[counts, None]
     weights = np.broadcast_to(norms[counts, None] ** 2, u.shape)
-    index = bin_of(u, False, np)
+    index = bin_of(u, KIND, np)
     return np.bincount(index.ravel(), weights.ravel(), minlength=BINS)

@@ -147,21 +147,22 @@ class NormalMixture(NamedTuple):
 
 
 def truncated(
-    means: Array, deviations: Array, weights: Array, *, signed: bool
+    means: Array, deviations: Array, weights: Array, *, signed: bool, low: float = -1.0
 ) -> NormalMixture:
-    """The mixture of normals truncated to [-1, 1], and folded unless signed.
+    """The mixture of normals truncated to [low, 1], and folded unless signed.
 
     Folded, the density at u is p(u) + p(-u): a component more with mean -mu.
 
     Args:
-        means: (components,), in [-1, 1].
+        means: (components,), in [low, 1].
         deviations: (components,); raised to LEAST_DEVIATION.
         weights: (components,), not negative; all 0 where nothing is known, and then so
             is all mass.
-        signed: whether the law is that of u on [-1, 1], not of |u| on [0, 1].
+        signed: whether the law is that of u on [low, 1], not of |u| on [0, 1].
+        low: -1, or 0 of a signed law over a range.
     """
     deviations = jnp.maximum(deviations, LEAST_DEVIATION)
-    inside = _between((-1 - means) / deviations, (1 - means) / deviations)
+    inside = _between((low - means) / deviations, (1 - means) / deviations)
     masses = weights / jnp.where(inside > 0, inside, 1)
     total = jnp.sum(weights)
     masses /= jnp.where(total > 0, total, 1)

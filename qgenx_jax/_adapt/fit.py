@@ -18,7 +18,7 @@ from qgenx_jax._adapt.statistics import (
     summed_up,
 )
 from qgenx_jax._adapt.tables import Kind, kind_of, on_grid, variance
-from qgenx_jax._codec.levels import Shape
+from qgenx_jax._codec.levels import RANGE, Shape
 from qgenx_jax._types import Array
 
 
@@ -27,7 +27,7 @@ def fit_levels(
     bits: int,
     *,
     bucket_size: int | None,
-    norm: float,
+    norm: float | str,
     method: str = "coordinate",
     law: str = "histogram",
     signed: bool = False,
@@ -40,15 +40,17 @@ def fit_levels(
         sum_j int_{l_j}^{l_{j+1}} (l_{j+1} - u)(u - l_j) dF(u)
 
     where F is the law of magnitudes u = |v_i| / ||v||_q over all buckets v, each
-    weighted by its coordinates times ||v||_q^2. Of several starts the best is kept, and
-    uniform levels where none is better, or where nothing can be learned: all vectors
-    zero, or not finite in any bucket.
+    weighted by its coordinates times ||v||_q^2; with norm="range" that of places
+    u = (v_i - min v) / (max v - min v), with max v - min v for ||v||_q. Of several
+    starts the best is kept, and uniform levels where none is better, or where nothing
+    can be learned: all vectors zero, or not finite in any bucket.
 
     Args:
         vectors: an array or a tree of them; each leaf is one vector, flattened.
-        bits: per coordinate, sign included: 2 to 8, from 1 if signed or without zero.
+        bits: per coordinate, sign included: 2 to 8, from 1 if signed, without zero or
+            over the range.
         bucket_size: as the quantizer's; None for one bucket.
-        norm: q, as the quantizer's.
+        norm: q, or "range", as the quantizer's.
         method: "coordinate" or "gradient" descent, which Newton's method finishes, or
             "newton", that alone, the fastest; "amq", geometric levels; "optimal",
             dynamic programming on the host, not inside jit.
@@ -63,11 +65,13 @@ def fit_levels(
 
     Returns:
         Levels l_1 < ... < l_{s+1} = 1 for `user_levels`, of 12 significant bits; signed
-        ones from -1 to 1. Where there are only ends, those.
+        ones from -1 to 1; over the range the 2^bits - 1 above 0. Where there are only
+        ends, those.
 
     Raises:
         ValueError: for values outside these ranges, leaves that are not real floating
-            point, "optimal" with law "normal", and signed levels with zero=False.
+            point, "optimal" with law "normal", and signed levels with zero=False;
+            signed levels, or without zero, with norm="range".
 
     Example:
         >>> import math
@@ -84,10 +88,12 @@ def fit_levels(
         2020.
     """
     _checks.floating_leaves("vectors", vectors)
-    bits = _checks.whole_number("bits", bits, 1 if signed or not zero else 2, 8)
+    ranged = isinstance(norm, str) and norm == RANGE
+    least = 1 if signed or not zero or ranged else 2
+    bits = _checks.whole_number("bits", bits, least, 8)
     if bucket_size is not None:
         bucket_size = _checks.whole_number("bucket_size", bucket_size, 1, None)
-    norm = _checks.one_of("norm", norm, (1, 2, np.inf))
+    norm = _checks.one_of("norm", norm, (1, 2, np.inf, RANGE))
     method = _checks.one_of("method", method, (*METHODS, "optimal"))
     law = _checks.one_of("law", law, ("histogram", "normal"))
     if method == "optimal" and law == "normal":
@@ -96,7 +102,11 @@ def fit_levels(
     if signed and not zero:
         way_out = "leave zero out, signed levels are fitted with or without one"
         raise _checks.refuse("zero", "must be True for signed levels", zero, way_out)
-    shape = Shape(signed, zero and not signed)
+    if ranged and (signed or not zero):
+        rule, way_out = "must be left out for levels over the range", "leave it out"
+        name, found = ("signed", signed) if signed else ("zero", zero)
+        raise _checks.refuse(name, rule, found, way_out)
+    shape = Shape(signed, zero and not signed, ranged)
     kind = kind_of(shape)
     leaves = tuple(map(jnp.asarray, jax.tree.leaves(vectors)))
     summed = _summed(leaves, bucket_size, norm, law, kind)
@@ -120,7 +130,7 @@ def predicted(statistics: Statistics, table: Array, kind: Kind) -> Array:
         kind: that of the statistics: signed, and mirrored.
     """
     energy = statistics.energy
-    cost = variance(statistics.law(signed=kind.signed), table, kind)
+    cost = variance(statistics.law(kind), table, kind)
     error = statistics.total() * cost / jnp.where(energy > 0, energy, 1)
     return jnp.where(energy > 0, error, 0)
 
@@ -129,7 +139,7 @@ def predicted(statistics: Statistics, table: Array, kind: Kind) -> Array:
 def _summed(
     vectors: tuple[Array, ...],
     bucket_size: int | None,
-    norm: float,
+    norm: float | str,
     law: str,
     kind: Kind,
 ) -> Statistics:
@@ -144,12 +154,12 @@ def _summed(
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _refitted(statistics: Statistics, in_use: Array, method: str, kind: Kind) -> Array:
-    return refit(statistics.law(signed=kind.signed), in_use, method=method, kind=kind)
+    return refit(statistics.law(kind), in_use, method=method, kind=kind)
 
 
 def _on_host(statistics: Statistics, in_use: Array, kind: Kind) -> Array:
     """The optimum, or the table in use where there is no mass."""
-    law: Any = statistics.law(signed=kind.signed)
+    law: Any = statistics.law(kind)
     if not np.asarray(law.densities).sum() > 0:
         return in_use
     steps = in_use.shape[0] - (0 if kind.mirrored else 1)

@@ -46,7 +46,7 @@ def refitted(
         known = (total.energy > 0) & jnp.isfinite(expected)
         return table, jnp.where(known, expected.astype(error.dtype), error)
     kind = kind_of(shape)
-    law = total.law(signed=shape.signed)
+    law = total.law(kind)
     dtype = jnp.result_type(total.energy)
     table = levels.astype(dtype)
     if shape.zero:

@@ -4,9 +4,10 @@ are those of all their vectors together.
 Each bucket counts by its real coordinates times its squared norm, which is by how much
 the variance of its coordinates u enters that of the vector. Left out, with weight 0:
 padding, and buckets that are 0, not finite, or whose squared norm is beyond their dtype
-(norms outside 1e-18 to 1e18 in float32). What a worker with nothing but such buckets
-adds is 0. Sums overflow before that: divide vectors by a power of two (`exponent`,
-`scaled`), the same for all that are added up.
+(norms outside 1e-18 to 1e18 in float32). With "range" for a norm u is the place between
+minimum and maximum, whose distance is in place of the norm. What a worker with nothing
+but such buckets adds is 0. Sums overflow before that: divide vectors by a power of two
+(`exponent`, `scaled`), the same for all that are added up.
 """
 
 import math
@@ -20,6 +21,7 @@ from jax import lax
 from qgenx_jax._adapt import distributions
 from qgenx_jax._adapt.tables import Kind
 from qgenx_jax._codec import scales
+from qgenx_jax._codec.levels import RANGE
 from qgenx_jax._trees import accumulator_dtype
 from qgenx_jax._types import Array
 from qgenx_jax._workers import axes
@@ -36,7 +38,7 @@ class HistogramStatistics(NamedTuple):
 
     Coordinates that are on a level whatever the table, |u| = 1, and u = 0 of
     magnitudes unless tables are mirrored, cost nothing and are left out; but for those
-    of dithers, which have no levels.
+    of dithers, which have no levels: zeros move, too.
     """
 
     masses: Array
@@ -48,9 +50,9 @@ class HistogramStatistics(NamedTuple):
         """What the law's mass of 1 stands for."""
         return jnp.sum(self.masses)
 
-    def law(self, *, signed: bool) -> distributions.Histogram:
+    def law(self, kind: Kind) -> distributions.Histogram:
         """The piecewise uniform law of these masses."""
-        table = jnp.asarray(edges(signed), self.masses.dtype)
+        table = jnp.asarray(edges(kind), self.masses.dtype)
         return distributions.histogram(table, self.masses)
 
 
@@ -85,62 +87,67 @@ class NormalStatistics(NamedTuple):
         """What the law's mass of 1 stands for."""
         return jnp.sum(self.weights)
 
-    def law(self, *, signed: bool) -> distributions.NormalMixture:
-        """The mixture of truncated normals, folded unless signed."""
+    def law(self, kind: Kind) -> distributions.NormalMixture:
+        """The mixture of truncated normals, folded where magnitudes are rounded."""
         total = jnp.where(self.weights > 0, self.weights, 1)
         means = self.means / total
         between = jnp.maximum(self.squares / total - means**2, 0)
         deviations = jnp.sqrt(self.variances / total + between)
-        return distributions.truncated(means, deviations, self.weights, signed=signed)
+        of: dict[str, Any] = {"signed": kind.signed or kind.ranged}
+        of["low"] = 0.0 if kind.ranged else -1.0
+        return distributions.truncated(means, deviations, self.weights, **of)
 
 
 Statistics: TypeAlias = HistogramStatistics | NormalStatistics
 
 
-def edges(signed: bool) -> np.ndarray:
-    """Edges of bins, in [0, 1] or [-1, 1]: sinh(k h) over sinh(K h)."""
-    steepness = math.asinh(1 / FINEST)
-    places = np.linspace(-1 if signed else 0, 1, BINS + 1)
-    table = np.sinh(places * steepness) * FINEST
-    table[0], table[-1] = -1 if signed else 0, 1
+def edges(kind: Kind) -> np.ndarray:
+    """Edges of bins, in [0, 1] or [-1, 1]: sinh(k h) over sinh(K h).
+
+    Over a range sin(k h)^2, fine at both ends: most vectors are there if they are
+    skewed, at one end or the other. In the middle a bin is 0.15 % wide.
+    """
+    if kind.ranged:
+        table = np.sin(np.linspace(0, math.pi / 2, BINS + 1)) ** 2
+    else:
+        steepness = math.asinh(1 / FINEST)
+        places = np.linspace(-1 if kind.signed else 0, 1, BINS + 1)
+        table = np.sinh(places * steepness) * FINEST
+    table[0], table[-1] = -1 if kind.signed else 0, 1
     return table
 
 
 def histogram_statistics(
-    vector: Array,
-    *,
-    bucket_size: int | None,
-    norm: float,
-    signed: bool,
-    mirrored: bool = False,
-    ends: bool = False,
+    vector: Array, kind: Kind, *, bucket_size: int | None, norm: float | str
 ) -> HistogramStatistics:
     """The weighted histogram of a vector's normalised coordinates, or magnitudes.
 
     Args:
         vector: (d,), floating point; sums are in float32, in float64 for such a vector.
+        kind: of the tables: whether signs are kept, and whether u = 0 and u = 1 count,
+            which they do where they are no levels.
         bucket_size: as the quantizer's; None for one bucket.
         norm: q, as the quantizer's.
-        signed: whether signs are kept.
-        mirrored: whether tables of magnitudes lack 0: then u = 0 counts too.
-        ends: whether u = 1 counts, too, which is no level of a dither.
     """
-    coordinates, norms, real = _normalised(vector, bucket_size, norm)
-    u = coordinates if signed else jnp.abs(coordinates)
+    coordinates, norms, real, energy = _normalised(vector, bucket_size, norm)
+    u = coordinates if kind.signed else jnp.abs(coordinates)
     one = 1 - 4 * float(jnp.finfo(u.dtype).eps)  # a quotient's rounding below 1
-    kept = real & (ends | (jnp.abs(u) < one))
-    if not (signed or mirrored):
+    kept = real & (kind.ends | (jnp.abs(u) < one))
+    if not (kind.signed or kind.mirrored or kind.ends):
         kept &= u > 0
     weights = jnp.where(kept, norms**2, 0)
-    index = bin_of(u, signed, jnp)
+    index = bin_of(u, kind, jnp)
     masses = _summed(weights.ravel(), index.ravel())
-    return HistogramStatistics(masses, _energy(coordinates, norms))
+    return HistogramStatistics(masses, energy)
 
 
-def bin_of(u: Any, signed: bool, xp: Any) -> Any:
+def bin_of(u: Any, kind: Kind, xp: Any) -> Any:
     """Which of the bins between `edges` coordinates are in, int32, in NumPy or JAX."""
-    place = xp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
-    place = (place + 1) / 2 if signed else place
+    if kind.ranged:
+        place = xp.arcsin(xp.sqrt(xp.clip(u, 0, 1))) * (2 / math.pi)
+    else:
+        place = xp.arcsinh(u / FINEST) / math.asinh(1 / FINEST)
+        place = (place + 1) / 2 if kind.signed else place
     return xp.clip(xp.floor(place * BINS), 0, BINS - 1).astype(np.int32)
 
 
@@ -170,10 +177,10 @@ def _summed(weights: Array, index: Array) -> Array:
 
 
 def normal_statistics(
-    vector: Array, *, bucket_size: int | None, norm: float
+    vector: Array, *, bucket_size: int | None, norm: float | str
 ) -> NormalStatistics:
     """The grouped means and variances of a vector's buckets; see `NormalStatistics`."""
-    u, norms, real = _normalised(vector, bucket_size, norm)
+    u, norms, real, energy = _normalised(vector, bucket_size, norm)
     count = jnp.sum(real, axis=1, dtype=u.dtype)
     share = 1 / jnp.maximum(count, 1)
     mean = jnp.sum(u, axis=1) * share
@@ -195,24 +202,17 @@ def normal_statistics(
         sums(mean),
         sums(variance),
         sums(mean**2),
-        _energy(u, norms),
+        energy,
     )
 
 
-def _energy(u: Array, norms: Array) -> Array:
-    """The sum of ||v||_2^2, as n_q^2 times that of u^2, which does not overflow."""
-    return jnp.sum(norms[:, 0] ** 2 * jnp.sum(u * u, axis=1))
-
-
 def summed_up(
-    vector: Array, law: str, kind: Kind, *, bucket_size: int | None, norm: float
+    vector: Array, law: str, kind: Kind, *, bucket_size: int | None, norm: float | str
 ) -> Statistics:
     """The statistics that a law, "histogram" or "normal", is made of for tables."""
     if law == "normal":
         return normal_statistics(vector, bucket_size=bucket_size, norm=norm)
-    of: dict[str, bool] = {"signed": kind.signed, "mirrored": kind.mirrored}
-    of["ends"] = kind.ends
-    return histogram_statistics(vector, bucket_size=bucket_size, norm=norm, **of)
+    return histogram_statistics(vector, kind, bucket_size=bucket_size, norm=norm)
 
 
 def added(one: Statistics, other: Statistics) -> Statistics:
@@ -239,9 +239,9 @@ def scaled(vector: Array, exponent: Array) -> Array:
 
 
 def _normalised(
-    vector: Array, bucket_size: int | None, norm: float
-) -> tuple[Array, Array, Array]:
-    """Coordinates u (rows, n), norms (rows, 1), and which coordinates count (rows, n).
+    vector: Array, bucket_size: int | None, norm: float | str
+) -> tuple[Array, Array, Array, Array]:
+    """Coordinates u (rows, n), norms (rows, 1), which coordinates count, and energy.
 
     Of buckets that do not count coordinates and norm are 0.
     """
@@ -249,14 +249,30 @@ def _normalised(
     size = max(vector.size, 1)
     length = size if bucket_size is None else min(bucket_size, size)
     rows = -(-size // length)
-    buckets = jnp.pad(vector, (0, rows * length - vector.size)).reshape(rows, length)
+    missing = (0, rows * length - vector.size)
+    # what is repeated changes no range
+    repeat = norm == RANGE and vector.size > 0
+    padded = jnp.pad(vector, missing, "edge" if repeat else "constant")
+    buckets = padded.reshape(rows, length)
     last = vector.size - (rows - 1) * length
     is_last = jnp.arange(rows)[:, None] == rows - 1
     real = ~is_last | (jnp.arange(length)[None] < last)
     largest, lift = scales.lift_of(scales.largest_magnitude(buckets))
-    lifted = scales.norm_of(buckets, lift, largest, norm)
+    if isinstance(norm, str):
+        low, high = (end * lift for end in scales.extremes(buckets))
+        lifted = high - low
+    else:
+        low, lifted = 0, scales.norm_of(buckets, lift, largest, norm)
     norms = lifted / lift
     weight = norms**2 * length
     counts = (weight >= np.finfo(vector.dtype).tiny) & (weight < jnp.inf)
-    u = jnp.where(counts, buckets * lift / jnp.where(lifted > 0, lifted, 1), 0)
-    return u, jnp.where(counts, norms, 0), real & counts
+    u = jnp.where(counts, (buckets * lift - low) / jnp.where(lifted > 0, lifted, 1), 0)
+    norms = jnp.where(counts, norms, 0)
+    if isinstance(norm, str):
+        # a constant bucket has no error, yet energy
+        squares = jnp.sum(jnp.where(real, buckets**2, 0), axis=1)
+        energy = jnp.sum(jnp.where(jnp.isfinite(squares), squares, 0))
+        u = jnp.where(real, u, 0)
+    else:  # n_q^2 times the sum of u^2, which does not overflow
+        energy = jnp.sum(norms[:, 0] ** 2 * jnp.sum(u * u, axis=1))
+    return u, norms, real & counts, energy

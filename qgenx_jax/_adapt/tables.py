@@ -22,7 +22,9 @@ class Kind(NamedTuple):
     mirrored: bool = False
     """Of magnitudes without 0: l_1 > 0 is free, and u below it goes to l_1 or -l_1."""
     ends: bool = False
-    """Whether u = 1 costs something, too: it is no level of a dither."""
+    """Whether u = 0 and u = 1 cost something, too: they are no levels of a dither."""
+    ranged: bool = False
+    """Whether u is a place between a bucket's minimum and maximum."""
 
     def whole(self, table: Array) -> Array:
         """A table with both ends, (n,): a mirrored one with the 0 that is no level."""
@@ -47,8 +49,10 @@ MAGNITUDES = Kind(signed=False)
 
 def kind_of(shape: Shape | Bend) -> Kind:
     """What tables of levels of a shape look like."""
+    if isinstance(shape, Bend):
+        return Kind(shape.signed, ends=True)
     mirrored = not (shape.signed or shape.zero)
-    return Kind(shape.signed, mirrored=mirrored, ends=isinstance(shape, Bend))
+    return Kind(shape.signed, mirrored=mirrored, ranged=shape.ranged)
 
 
 class Parts(NamedTuple):

@@ -3,6 +3,7 @@
 - with zero: 0 = l_0 < l_1 < ... < l_{s+1} = 1, mirrored to negative values
 - without zero: 0 < l_1 < ... < l_n = 1, mirrored, so that of b bits all codes are used
 - signed: -1 = l_0 < ... < l_n = 1, as they are
+- over the range: 0 = l_0 < ... < l_n = 1, from a bucket's minimum to its maximum
 """
 
 import itertools
@@ -30,20 +31,26 @@ class Shape(NamedTuple):
     Attributes:
         signed: from -1 to 1, not mirrored.
         zero: whether zero is a level whatever the table says; not so of signed ones.
+        ranged: over the range of a bucket, not its norm: zero stands for the minimum,
+            and nothing is mirrored.
     """
 
     signed: bool = False
     zero: bool = True
+    ranged: bool = False
 
     def most(self, bits: int) -> int:
         """How many levels of a table b bits can tell apart."""
         if self.signed:
             return 2**bits
+        if self.ranged:
+            return 2**bits - 1
         return steps_of(bits) if self.zero else 2 ** (bits - 1)
 
     def bits_for(self, count: int) -> int:
         """The fewest bits that tell the codes of so many levels of a table apart."""
-        codes = count if self.signed else 2 * count + self.zero
+        above_and_below = not (self.signed or self.ranged)
+        codes = count * (1 + above_and_below) + (self.zero and not self.signed)
         return max(1, (codes - 1).bit_length())
 
     def equal(self, bits: int) -> tuple[float, ...]:
@@ -57,6 +64,10 @@ class Shape(NamedTuple):
 
 
 WITH_ZERO, WITHOUT_ZERO, SIGNED = Shape(), Shape(zero=False), Shape(True, False)
+OVER_RANGE = Shape(ranged=True)
+
+RANGE = "range"
+"""In place of a norm's order, what levels over the range are given."""
 
 
 def steps_of(bits: int) -> int:
@@ -110,6 +121,8 @@ def check_levels(
         way_out = "zero is a level always, and negative values mirror positive ones"
         if shape.signed:
             rule, way_out = f"{rule} that end in 1", "divide by the largest magnitude"
+        elif shape.ranged:
+            way_out = "0 stands for a bucket's minimum, and is a level always"
         elif not shape.zero:
             way_out = "negative values mirror positive ones; zero is no level"
         raise refuse("levels", rule, levels, way_out)

@@ -17,9 +17,9 @@ class Payload:
 
     A record is the bucket's packed codes and then what its coordinates share, as
     float32, bfloat16 where scales have 16 bits or, for a float64 array, float64: a
-    scale, which is the norm up to a factor between 1/2 and 1, or for `min_max` the
-    minimum and a scale. NaN marks a bucket that held a NaN or an infinity.
-    `Quantizer.records` opens them.
+    scale, which is the norm up to a factor between 1/2 and 1, or for `min_max` and
+    levels over the range the minimum and a scale. NaN marks a bucket that held a NaN or
+    an infinity. `Quantizer.records` opens them.
 
     Attributes:
         data: uint8 of shape (bytes,), record after record.

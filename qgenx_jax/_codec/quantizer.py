@@ -35,9 +35,10 @@ class Quantizer:
 
     Attributes:
         family: "uniform", "exponential", "min_max", "levels", "levels_without_zero",
-            "signed_levels" or "dithered".
+            "signed_levels", "range_levels" or "dithered".
         bits: per coordinate, sign included.
-        norm: q of the bucket norm ||v||_q: 1, 2 or infinity; infinity for "min_max".
+        norm: q of the bucket norm ||v||_q: 1, 2 or infinity; infinity for "min_max",
+            "range" for "range_levels".
         bucket_size: coordinates that share a norm; None for one bucket.
         levels: of the families with a table; the bend of "dithered"; () otherwise.
         refresh: when an exchange fits levels anew, and how; None for never.
@@ -51,7 +52,7 @@ class Quantizer:
 
     family: str
     bits: int
-    norm: float
+    norm: float | str
     bucket_size: int | None
     levels: tuple[float, ...] = ()
     refresh: Refresh | None = None
@@ -119,7 +120,8 @@ class Quantizer:
             The payload. The mean of what `decode` gives over all keys is x, to 2^-17 of
             the distance of the two levels around each coordinate (16 random bits decide
             a rounding), before it is rounded to the nearest of x's dtype; `min_max`
-            adds the rounding of v - min and max - min in floating point.
+            and levels over the range add the rounding of v - min and max - min in
+            floating point.
 
         Raises:
             ValueError: if x is not a real floating-point array, or levels are given to

@@ -152,16 +152,16 @@ class Family(NamedTuple):
     Attributes:
         rounding: from bits, the norm's order, a scale's bits, and the levels or None.
         least_bits: per coordinate, of 8 at most.
-        norms: the orders q that there are.
+        norms: the orders q that there are; "range" for levels over the range.
         n_levels: from bits, the least and the largest number of levels of its own.
         takes_levels: of what shape the tables are that a state holds, so that others
             may replace them; None if it holds none.
         scale_bits: that what coordinates share may have.
     """
 
-    rounding: Callable[[int, float, int, Array | None], Rounding]
+    rounding: Callable[[int, Any, int, Array | None], Rounding]
     least_bits: int = 1
-    norms: tuple[float, ...] = (1, 2, math.inf)
+    norms: tuple[float | str, ...] = (1, 2, math.inf)
     n_levels: Callable[[int], tuple[int, int]] = lambda bits: (0, 0)
     takes_levels: Shape | Bend | None = None
     scale_bits: tuple[int, ...] = SCALE_BITS

@@ -181,7 +181,8 @@ def code_length_bound(
             of the codes themselves, as `code_probabilities` does, with signs=False.
         size: d, coordinates of the vector.
         buckets: their number.
-        scale_bits: C_b, of what a bucket's coordinates share: 32, or 64 for `min_max`.
+        scale_bits: C_b, of what a bucket's coordinates share: 32, or 64 for `min_max`
+            and levels over the range.
         signs: whether p_0 is that of zero and all others have a sign bit.
 
     Returns:

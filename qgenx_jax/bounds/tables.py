@@ -37,7 +37,8 @@ class Table(NamedTuple):
             for a quantizer that dithers, which has a curve.
         norm: q, or None for levels over the range.
         excess: the largest relative excess of a scale, but for the sum in a norm.
-        misplaced: the largest error of a coordinate's place between its levels.
+        misplaced: the largest error of a coordinate's place between its levels; over
+            a range, that of v - min is counted in widths of the widest gap.
         epsilon: of the dtype in which a codec adds up a norm; 0 for none.
         curve: of a quantizer that dithers, which has no levels; None for the others.
     """
@@ -45,7 +46,7 @@ class Table(NamedTuple):
     levels: Any
     norm: float | None
     excess: float = 0.0
-    misplaced: float = 0.0
+    misplaced: Any = 0.0
     epsilon: float = 0.0
     curve: Curve | None = None
 
@@ -169,14 +170,18 @@ def of_quantizer(
         if levels is None:
             curve = curve._replace(bend=float(curve.bend))
     is_range = rounding.n_meta > 1
-    norm = None if is_range else quantizer.norm
+    norm = None if is_range else cast(float, quantizer.norm)
     if ideal:
         return Table(table, norm, curve=curve)
     computed_in = computing_dtype(dtype)
     epsilon = float(np.finfo(computed_in).eps)
     # half of 2^-16, and the arithmetic of the place: of v - min, too, over a range
     misplaced = 2.0**-17 * (1 + 2.0**-6) + epsilon
-    misplaced += is_range * 2.0**quantizer.bits * epsilon
+    if is_range:
+        # v - min, at most h R over a gap h - l, is off by half an epsilon of itself:
+        # p (h - l)^2 = epsilon h (h - l) / 2 at most
+        xp = namespace(table)
+        misplaced += epsilon / xp.max(xp.diff(table))
     excess = 2.0 ** (1 - rounding.significant(computed_in))
     return Table(table, norm, excess, misplaced, epsilon, curve)
 

@@ -61,8 +61,15 @@ def variance_bound(
                                               = (d - 1) (l + h)^2 / 4,
 
     which some vector has. For q <= 2, a = b and a d^(1/m) >= 1 equal coordinates have
-    a^2 d^(2/m) - 1, less than both forms by 1 + c at most. For levels over the range of
-    a bucket both are max(d - 2, 0) D^2 / 2, attained by (1, -1, 0, ..., 0) with 1 bit.
+    a^2 d^(2/m) - 1, less than both forms by 1 + c at most.
+
+    For levels over the range of a bucket the theorem is k D^2 / 2, k = max(d - 2, 0).
+    The sharp form is what some vector has, with minimum, maximum and k coordinates at
+    one place: the largest root over neighbours l < h of
+
+        4 x^2 + (2 (k + 2) + 2 k (1 - 2 l) (1 - 2 h)) x = k (k + 2) (h - l)^2.
+
+    Both are attained by (1, -1, 0, ..., 0) where the widest gap is the middle one.
 
     Of `dithered` both are what some vector has (`qgenx_jax.bounds.dithers`), for long
     buckets g(h) + (d - 1) g(0) and (1, 0, ..., 0), g the variance of a place.
@@ -244,11 +251,26 @@ def _of_others(levels: Any, count: float, xp: Any) -> Any:
 def _over_range(table: Table, size: int, *, sharp: bool) -> Any:
     """For levels from 0 to 1 over max v - min v, which is at most sqrt(2) ||v||.
 
-    Minimum and maximum are on levels, but for the excess of the unit that is sent.
+    Minimum and maximum are on levels, but for the excess of the unit that is sent. With
+    a range of 1, minimum -a and k coordinates at places u_i the ratio is
+
+        sum_i g(u_i) / (a^2 + (1 - a)^2 + sum_i (u_i - a)^2),  g(u) = (h - u) (u - l).
+
+    For given a and ratio each u_i is best where all others are; of equal ones the best
+    a leaves 1/2 + (2 k / (k + 2)) (u - 1/2)^2 below. The largest x for which
+    k g(u) >= x times that for some u has a discriminant of 0: see `variance_bound`.
     """
-    del sharp
     xp = tables.namespace(table.levels)
-    widest = (1 + table.excess) * xp.max(xp.diff(table.levels))
-    between = max(size - 2, 0) * widest**2 / 4
+    low, high = table.levels[:-1], table.levels[1:]
+    gaps, k = (1 + table.excess) * (high - low), float(max(size - 2, 0))
+    widest = xp.max(gaps)
+    between = k * widest**2 / 2
+    if sharp:
+        # levels that are larger by the excess: the product falls by twice it at most
+        places = (1 - 2 * low) * (1 - 2 * high) - 2 * table.excess
+        half = ((k + 2) + k * places) / 4
+        product = k * (k + 2) * gaps**2 / 4
+        worst = xp.max(product / (half + xp.sqrt(half * half + product)))
+        between = xp.minimum(between, worst)
     edge = (size > 1) * table.excess * widest
-    return 2 * (between + edge + size * table.misplaced * widest**2)
+    return between + 2 * (edge + size * table.misplaced * widest**2)

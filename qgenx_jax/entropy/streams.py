@@ -9,8 +9,10 @@ A stream is, with numbers lowest byte first:
 Chunks are of 1024 codes. CRC-32 detects every error of one bit, and every burst of 32.
 """
 
+import functools
 import math
 import zlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,13 +35,16 @@ ELIAS = {"elias_gamma": elias_gamma, "elias_omega": elias_omega}
 CHUNK, NONE = 1024, 0xFFFF
 
 
+BLOCK = 128 * CHUNK
+"""Codes that become strings at a time, to stay in a cache."""
+
+
 class _Strings(NamedTuple):
-    """Bit strings in order, bits of each chunk, and the lengths of a Huffman code."""
+    """Bit strings of some chunks in order, and the bits of each chunk."""
 
     words: np.ndarray
     lengths: np.ndarray
     bits: np.ndarray
-    table: np.ndarray
 
 
 def encode(codes: Any, by: str = "huffman", *, zero: int | None = None) -> bytes:
@@ -73,16 +78,21 @@ def encode(codes: Any, by: str = "huffman", *, zero: int | None = None) -> bytes
         Elias, Universal codeword sets and representations of the integers, IEEE
         Transactions on Information Theory, 1975; Alistarh et al., QSGD, NeurIPS 2017.
     """
-    array, strings = _strings(codes, by, zero)
+    array, table, blocks = _strings(codes, by, zero)
+    bits = [np.zeros(0, np.int64)]
+
+    def strings() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for block in blocks:
+            bits.append(block.bits)
+            yield block.words, block.lengths
+
+    body = bitstream.write(strings()).tobytes()
     header = MAGIC + METHODS.index(by).to_bytes(1, "little")
     header += (NONE if zero is None else int(zero)).to_bytes(2, "little")
     header += array.ndim.to_bytes(1, "little")
     header += np.array(array.shape, "<u8").tobytes()
-    header += len(strings.table).to_bytes(2, "little")
-    header += (
-        strings.table.astype(np.uint8).tobytes() + strings.bits.astype("<u2").tobytes()
-    )
-    body = bitstream.write(strings.words, strings.lengths).tobytes()
+    header += len(table).to_bytes(2, "little") + table.astype(np.uint8).tobytes()
+    header += np.concatenate(bits).astype("<u2").tobytes()
     return header + body + zlib.crc32(body, zlib.crc32(header)).to_bytes(4, "little")
 
 
@@ -102,10 +112,13 @@ def body_bits(codes: Any, by: str = "huffman", *, zero: int | None = None) -> in
         >>> qgenx.entropy.body_bits([0, 0, 0, 1, 2])  # 1 bit each, and 2 for 1 and 2
         7
     """
-    return int(_strings(codes, by, zero)[1].lengths.sum())
+    return sum(int(block.bits.sum()) for block in _strings(codes, by, zero)[2])
 
 
-def _strings(codes: Any, by: str, zero: int | None) -> tuple[np.ndarray, _Strings]:
+def _strings(
+    codes: Any, by: str, zero: int | None
+) -> tuple[np.ndarray, np.ndarray, Iterator[_Strings]]:
+    """The codes as an array, the lengths of a Huffman code, and strings, by blocks."""
     by = _checks.one_of("by", by, METHODS)
     if zero is not None:
         zero = _checks.whole_number("zero", zero, 0, 255)
@@ -116,8 +129,6 @@ def _strings(codes: Any, by: str, zero: int | None) -> tuple[np.ndarray, _String
         way_out = "take the codes that Quantizer.records gives"
         raise _checks.refuse("codes", rule, codes, way_out)
     flat = array.astype(np.uint8).reshape(-1)
-    if by in ELIAS and zero is not None:
-        return array, _runs(flat, by, zero)
     table = np.zeros(0, np.int64)
     if by not in ELIAS:
         counts = np.bincount(flat)
@@ -127,11 +138,18 @@ def _strings(codes: Any, by: str, zero: int | None) -> tuple[np.ndarray, _String
             counts = np.trim_zeros(counts, "b")
         table = huffman_lengths(counts) if flat.size else table
     code = _code(by, zero, table)
+    parts = (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK))
+    if by in ELIAS and zero is not None:
+        runs = ELIAS[by](CHUNK + 1)
+        return array, table, (_runs(part, runs, code, zero) for part in parts)
+    return array, table, (_each(part, code) for part in parts)
+
+
+def _each(flat: np.ndarray, code: PrefixCode) -> _Strings:
+    """A string for each code."""
     lengths = code.lengths[flat]
-    bits = (
-        np.add.reduceat(lengths, np.arange(0, flat.size, CHUNK)) if flat.size else flat
-    )
-    return array, _Strings(code.words[flat], lengths, bits, table)
+    bits = np.add.reduceat(lengths, np.arange(0, flat.size, CHUNK))
+    return _Strings(code.words[flat], lengths, bits)
 
 
 def _code(by: str, zero: int | None, table: np.ndarray) -> PrefixCode:
@@ -160,12 +178,13 @@ def _with_signs(code: PrefixCode, zero: int) -> PrefixCode:
     return PrefixCode(signed.words, np.where(known, signed.lengths, 0))
 
 
-def _runs(flat: np.ndarray, by: str, zero: int) -> _Strings:
+def _runs(
+    flat: np.ndarray, runs: PrefixCode, values: PrefixCode, zero: int
+) -> _Strings:
     """A string for each code that is not zero: the run before it, and itself.
 
     And one for a run of zeros that a chunk ends in.
     """
-    runs, values = ELIAS[by](CHUNK + 1), _code(by, zero, np.zeros(0, np.int64))
     where = np.flatnonzero(flat != zero)
     chunk = where // CHUNK
     before = np.concatenate([[-1], where[:-1]])[: where.size]
@@ -187,8 +206,14 @@ def _runs(flat: np.ndarray, by: str, zero: int) -> _Strings:
         np.insert(words, after[some], runs.words[rest[some]]),
         np.insert(lengths, after[some], last_lengths[some]),
         bits + last_lengths,
-        np.zeros(0, np.int64),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _of_runs(by: str, zero: int, width: int) -> Reader:
+    """What reads runs and codes: the same for all streams."""
+    values = _code(by, zero, np.zeros(0, np.int64))
+    return Reader(values, width, ELIAS[by](CHUNK + 1), zero)
 
 
 def decode(stream: Any) -> np.ndarray:
@@ -254,8 +279,7 @@ def _decode(data: bytes) -> np.ndarray:
     code = _code(by, at, table)
     width = 12 if size < 2**16 else 16
     if by in ELIAS and at is not None:
-        readers = Reader(ELIAS[by](CHUNK + 1), width), Reader(code, width)
-        found = bitstream.read_runs(*readers, body, begins, size, CHUNK, at)
+        found = bitstream.read(_of_runs(by, at, width), body, begins, size, CHUNK)
     elif code.lengths.any():
         found = bitstream.read(Reader(code, width), body, begins, size, CHUNK)
     else:  # one symbol, of no bits

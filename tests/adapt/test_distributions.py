@@ -30,7 +30,7 @@ def law_of(name, dtype=jnp.float64, signed=False):
 
 
 # programs that all laws of as many components share
-truncated = jax.jit(distributions.truncated, static_argnames="signed")
+truncated = jax.jit(distributions.truncated, static_argnames=("signed", "low"))
 moments = jax.jit(lambda law, lower, upper: law.moments(lower, upper))
 inverse = jax.jit(distributions.inverse)
 
@@ -85,6 +85,9 @@ def test_signed_laws_have_all_their_mass_between_the_ends():
     with jax.enable_x64(True):
         ends = -jnp.ones(1), jnp.ones(1)
         total = moments(law_of("four", signed=True), *ends)[0]
+        np.testing.assert_allclose(total, 1, rtol=1e-14)
+        over_range = truncated(*law_of("four", signed=True), signed=True, low=0.0)
+        total = moments(over_range, 0 * ends[1], ends[1])[0]
         np.testing.assert_allclose(total, 1, rtol=1e-14)
 
 

@@ -14,7 +14,7 @@ from qgenx_jax._adapt.tables import Kind
 
 BUCKETS = {"bucket_size": 256, "norm": math.inf}
 histogram = jax.jit(
-    histogram_statistics, static_argnames=("bucket_size", "norm", "signed", "mirrored")
+    histogram_statistics, static_argnames=("kind", "bucket_size", "norm")
 )
 normals = jax.jit(normal_statistics, static_argnames=("bucket_size", "norm"))
 predicted = jax.jit(fit.predicted, static_argnames="kind")
@@ -70,7 +70,7 @@ KINDS = {
 def test_what_is_predicted_is_the_variance(label):
     kind, sparse = KINDS[label], np.where(np.arange(2**13) % 5, VECTOR, 0)
     vector = jnp.asarray(sparse, jnp.float32)
-    summed = histogram(vector, **BUCKETS, signed=kind.signed, mirrored=kind.mirrored)
+    summed = histogram(vector, kind, **BUCKETS)
     table = np.array([0.05, 0.2, 0.5, 1])
     whole = [*-table[::-1], *([0] if label == "magnitudes" else []), *table]
     given = {"magnitudes": [0, *table], "mirrored": table, "signed": whole}[label]
@@ -100,7 +100,7 @@ def test_what_is_predicted_of_normal_vectors():
 def test_nothing_is_predicted_of_no_energy():
     kind = KINDS["mirrored"]
     zeros = jnp.zeros(2**13)
-    summed = histogram(zeros, **BUCKETS, signed=False, mirrored=True)
+    summed = histogram(zeros, kind, **BUCKETS)
     assert predicted(summed, jnp.asarray([0.05, 0.2, 0.5, 1]), kind=kind) == 0
 
 
@@ -109,6 +109,33 @@ def test_all_signed_levels_beat_those_with_zero():
     levels = qgenx.fit_levels(VECTOR, 3, signed=True, **BUCKETS)
     assert levels.shape == (8,)
     assert variance(levels, True) < variance(qgenx.fit_levels(VECTOR, 3, **BUCKETS))
+
+
+@pytest.mark.plainly
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("law", ["histogram", "normal"])
+def test_levels_over_the_range_beat_signed_ones_of_skewed_vectors(sign, law):
+    """And equal steps over it: of squares, and of the same with the other sign."""
+    vector = sign * VECTOR**2
+    over_range = {"bucket_size": 256, "norm": "range"}
+
+    def error(bits, levels):
+        quantizer = qgenx.user_levels(levels, norm="range", bucket_size=256)
+        assert quantizer.bits == bits
+        return qgenx.bounds.exact_variance(vector, quantizer, ideal=True).sum()
+
+    if law == "normal":  # far from these, yet better than equal steps
+        fitted = error(3, qgenx.fit_levels(vector, 3, law=law, **over_range))
+        assert fitted < error(3, np.arange(1, 8) / 7) / 2
+        return
+    for bits in (2, 3):
+        found = qgenx.fit_levels(vector, bits, **over_range)
+        best = qgenx.fit_levels(vector, bits, method="optimal", **over_range)
+        assert error(bits, found) < 1.01 * error(bits, best)
+        signed = qgenx.fit_levels(vector, bits, signed=True, **BUCKETS)
+        assert error(bits, found) < 0.8 * variance(signed, True, vector)
+        steps = np.arange(1, 2**bits) / (2**bits - 1)
+        assert error(bits, found) < 0.3 * error(bits, steps)
 
 
 def test_inside_jit_and_of_a_tree():
@@ -139,7 +166,9 @@ def test_two_bits_are_all_ends():
         ({"zero": False, "signed": True}, "zero must be True for signed levels, got F"),
         ({"zero": False, "bits": 0}, "bits must be a whole number from 1 to 8, got 0"),
         ({"law": "laplace"}, "law must be one of 'histogram', 'normal'"),
-        ({"norm": 3}, "norm must be one of 1, 2, inf, got 3"),
+        ({"norm": 3}, "norm must be one of 1, 2, inf, 'range', got 3"),
+        ({"norm": "range", "signed": True}, "signed must be left out for levels over"),
+        ({"norm": "range", "zero": False}, "zero must be left out for levels over the"),
         ({"bucket_size": 0}, "bucket_size must be a whole number of at least 1"),
         ({"vectors": np.arange(3)}, "vectors must be a real floating-point array"),
         ({"law": "normal", "method": "optimal"}, 'law must be "histogram" for'),

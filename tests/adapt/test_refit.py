@@ -10,8 +10,9 @@ from qgenx_jax._adapt import refit
 
 plainly = pytest.mark.plainly
 SHAPES = {"zero": {"zero": True}, "without": {}, "signed": {"signed": True}}
+SHAPES["range"] = {"norm": "range"}
 BY_HAND = {**SHAPES, "without": {"zero": False}}
-WITHIN = {"zero": 1.005, "without": 1.005, "signed": 1.02}
+WITHIN = {"zero": 1.005, "without": 1.005, "signed": 1.02, "range": 1.005}
 """Of the optimum: signed tables have more local ones, by which side zeros are on."""
 
 
@@ -33,7 +34,7 @@ def test_levels_are_as_good_as_the_optimum_of_the_host(shape, law):
     if law == "normal":
         vector = rng.normal(size=30_000).astype(np.float32)
     buckets = {"bucket_size": 500, "norm": np.inf}
-    quantizer = qgenx.adaptive(3, law=law, **SHAPES[shape], **buckets)
+    quantizer = qgenx.adaptive(3, law=law, **{**buckets, **SHAPES[shape]})
 
     @jax.jit
     def fitted(vector, levels):
@@ -41,7 +42,8 @@ def test_levels_are_as_good_as_the_optimum_of_the_host(shape, law):
         return refit.refitted(quantizer, total, levels, jnp.zeros(()))
 
     levels, predicted = fitted(vector, jnp.asarray(quantizer.levels, jnp.float32))
-    best = qgenx.fit_levels(vector, 3, method="optimal", **BY_HAND[shape], **buckets)
+    by_hand = {**buckets, **BY_HAND[shape]}
+    best = qgenx.fit_levels(vector, 3, method="optimal", **by_hand)
     found, least = (error(vector, quantizer, x) for x in (levels, best))
     within = WITHIN[shape] if law == "histogram" else 1.02
     assert found <= within * least, f"{found:.5f}, the optimum has {least:.5f}"

@@ -23,6 +23,11 @@ SIZE = 24
 def ideal_variance(quantizer, v):
     """Of one bucket, coordinate by coordinate, from the definition."""
     v = np.asarray(v, np.float64)
+    if quantizer.family == "range_levels":
+        n, v = np.ptp(v), v - v.min()
+        table = np.array([0, *quantizer.levels])
+        j = np.clip(np.searchsorted(table * n, v, "right"), 1, table.size - 1)
+        return np.sum((table[j] * n - v) * (v - table[j - 1] * n))
     n = np.linalg.norm(v, quantizer.norm)
     if quantizer.family == "min_max":
         unit = (v.max() - v.min()) / (2**quantizer.bits - 1)
@@ -58,7 +63,7 @@ def test_the_codec_has_the_mean_over_all_rounding_bits():
         _, meta = coder_of(quantizer, "float32").rounding.measure(jnp.asarray(rows))
         family, bits = quantizer.family, quantizer.bits
         for row, metas, variance in zip(rows, np.asarray(meta), found, strict=True):
-            if not (np.ptp(row) if family == "min_max" else row.any()):
+            if not (np.ptp(row) if family in reference.RANGES else row.any()):
                 assert variance == 0, name
                 continue
             metas = np.asarray(metas, np.float64)
@@ -103,6 +108,7 @@ def test_zeros_nan_and_nothing():
         qgenx.uniform(1, bucket_size=4),
         qgenx.user_levels([0.5, 1.0], zero=False, bucket_size=4),
         qgenx.user_levels([-1.0, 0.5, 1.0], bucket_size=4),
+        qgenx.user_levels([0.5, 1.0], norm="range", bucket_size=4),
     ):
         for ideal in (True, False):
             v = np.array([0, 0, 0, 0, 1, np.nan, 0, 2, 1, np.inf], np.float32)
@@ -162,6 +168,7 @@ def test_codes_come_as_often_as_said():
         qgenx.min_max(2, bucket_size=30),
         qgenx.user_levels([0.1, 0.5, 1.0], zero=False, norm=1, bucket_size=30),
         qgenx.user_levels([-1.0, -0.3, 0.1, 1.0], bucket_size=30),
+        qgenx.user_levels([0.1, 0.4, 1.0], norm="range", bucket_size=30),
     ):
         found = qgenx.bounds.code_probabilities(v, quantizer)
 
@@ -195,6 +202,9 @@ def test_a_known_case():
     # -4, 1 and 4: 3 x 2 for -1, 1 x 2 for 3, 1 x 4 for 0
     signed = qgenx.user_levels([-1, 0.25, 1.0])
     assert exact(v, signed, ideal=True)[0] == 3 * 2 + 2 * 1 + 4 * 1
+    # -1, 1.5 and 4: 1 x 1.5 for 0, 1.5 x 1 for 3
+    over_range = qgenx.user_levels(halves, norm="range")
+    assert exact(v, over_range, ideal=True)[0] == 1 * 1.5 + 1.5 * 1
 
 
 def test_coordinates_add_up_to_buckets():

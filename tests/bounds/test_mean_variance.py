@@ -21,6 +21,7 @@ QUANTIZERS = [
     qgenx.exponential(3, bucket_size=16),
     qgenx.user_levels([0.2, 0.5, 1.0], zero=False, bucket_size=16),
     qgenx.user_levels([-1.0, -0.1, 0.2, 1.0], bucket_size=16),
+    qgenx.user_levels([0.1, 0.4, 1.0], norm="range", bucket_size=16),
 ]
 
 

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.quick
 QUANTIZERS = [
     qgenx.uniform(3, bucket_size=16),
     qgenx.min_max(2, bucket_size=16),
+    qgenx.user_levels([0.1, 0.4, 1.0], norm="range", bucket_size=16),
     qgenx.dithered(3, bend=0.8, bucket_size=16),
     qgenx.dithered(1, bend=3.0, bucket_size=16, scale_bits=16),
 ]
@@ -27,7 +28,7 @@ def test_rows_of_several_vectors_are_those_of_each(quantizer):
         np.testing.assert_allclose(rows, alone, rtol=1e-12)
 
 
-@pytest.mark.parametrize("quantizer", QUANTIZERS[2:], ids=str)
+@pytest.mark.parametrize("quantizer", QUANTIZERS[3:], ids=str)
 def test_codes_of_dithers_are_as_frequent_as_counted(quantizer):
     v, draws = vectors(1, 32)[0], 400
     expected = code_probabilities(v, quantizer)

@@ -11,24 +11,17 @@ import qgenx_jax as qgenx
 from qgenx_jax._codec.quantizer import coder_of
 from qgenx_jax.bounds import tables
 from tests.lib import reference
-from tests.lib.bound_cases import quantizers, table_of
+from tests.lib.bound_cases import RANGES, quantizers, table_of
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
-
-
-def expected_levels(quantizer):
-    """From the definitions, over norm or range."""
-    if quantizer.family == "min_max":
-        return np.linspace(0, 1, 2**quantizer.bits)
-    return table_of(quantizer)
 
 
 def test_levels_are_those_of_the_definitions():
     for name, quantizer in quantizers(norms=[2]):
         table = tables.of_quantizer(quantizer, None, ideal=True)
-        expected = expected_levels(quantizer)
+        expected = table_of(quantizer)
         np.testing.assert_allclose(table.levels, expected, rtol=1e-15, err_msg=name)
-        assert table.norm == (None if quantizer.family == "min_max" else 2)
+        assert table.norm == (None if quantizer.family in RANGES else 2)
         assert table.too_large(10**6) == table.misplaced == 0
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import qgenx_jax as qgenx
 from tests.lib.bound_cases import (
+    RANGES,
     WITHOUT,
     hard_vectors,
     over_norm,
@@ -88,7 +89,7 @@ def test_the_codec_is_at_most_a_little_worse_than_the_ideal():
 
 
 @pytest.mark.parametrize(
-    "family", ["uniform", "exponential", "levels", "min_max", *WITHOUT]
+    "family", ["uniform", "exponential", "levels", *RANGES, *WITHOUT]
 )
 def test_no_vector_has_more(family):
     """Of every width and norm, the exact variance of the ideal and of the codec."""
@@ -97,7 +98,8 @@ def test_no_vector_has_more(family):
         if quantizer.family != family:
             continue
         # the same for families that share a program
-        size = SIZES[(quantizer.bits + NORMS.index(quantizer.norm)) % len(SIZES)]
+        turn = 0 if family in RANGES else NORMS.index(quantizer.norm)
+        size = SIZES[(quantizer.bits + turn) % len(SIZES)]
         vectors = hard_vectors(size, over_norm(quantizer), quantizer.norm, index)
         by = type(quantizer)(
             family, quantizer.bits, quantizer.norm, size, quantizer.levels
@@ -121,6 +123,7 @@ def test_no_vector_of_ten_thousand_has_more(q):
         qgenx.uniform(4, norm=q, bucket_size=size),
         qgenx.exponential(4, norm=q, bucket_size=size),
         qgenx.min_max(2, bucket_size=size),
+        qgenx.user_levels([0.1, 0.4, 1.0], norm="range", bucket_size=size),
     ):
         vectors = hard_vectors(size, over_norm(quantizer), q, 5, count=30)
         squares = np.sum(vectors.astype(np.float64) ** 2, axis=1)
@@ -148,6 +151,28 @@ def test_where_bounds_are_attained():
             quantizer = qgenx.min_max(bits, bucket_size=None)
             (found,) = exact(pair, quantizer, ideal=True) / 2
             assert found == pytest.approx(bound(quantizer, d, ideal=True), rel=1e-6)
+
+
+@quick
+@pytest.mark.parametrize("d", [3, 12, 500])
+def test_over_a_range_the_sharp_form_is_what_the_worst_vector_has(d):
+    """Found by trying: minimum -a, maximum 1 - a and d - 2 coordinates at u - a."""
+    for levels in ([0.1, 0.4, 1.0], [0.5, 0.75, 1.0], [0.02, 0.3, 0.35, 1.0], [0.9, 1]):
+        quantizer = qgenx.user_levels(levels, norm="range", bucket_size=None)
+        table = np.array([0, *quantizer.levels])
+        a = np.linspace(0, 1, 401)[:, None]
+        u = np.linspace(0, 1, 2001)[None]
+        j = np.clip(np.searchsorted(table, u, side="right"), 1, len(table) - 1)
+        gained = (d - 2) * (table[j] - u) * (u - table[j - 1])
+        ratio = gained / (a**2 + (1 - a) ** 2 + (d - 2) * (u - a) ** 2)
+        row, column = np.unravel_index(ratio.argmax(), ratio.shape)
+        sharp = bound(quantizer, d, form="sharp", ideal=True)
+        assert ratio.max() <= sharp <= 1.002 * ratio.max(), levels
+        assert sharp <= bound(quantizer, d, ideal=True)
+        worst = np.full(d, u[0, column]) - a[row]
+        worst[:2] = -a[row, 0], 1 - a[row, 0]
+        (found,) = exact(worst, quantizer, ideal=True) / (worst @ worst)
+        assert found == pytest.approx(ratio.max(), rel=1e-5)  # of float32
 
 
 def near_worst(levels, d, q):

@@ -12,7 +12,29 @@ from experiments.checks import digests
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
-SOME = (2, 10, 13, 24, 25, 27, 33, 36, 48, 51, 56, 57, 59, 63, 69, 75, 76, 81)
+SOME = (
+    2,
+    10,
+    13,
+    24,
+    25,
+    27,
+    33,
+    36,
+    48,
+    51,
+    56,
+    57,
+    59,
+    63,
+    69,
+    75,
+    76,
+    81,
+    83,
+    86,
+    88,
+)
 PAYLOADS = {
     "payloads uniform": "805443153b6ddb9e",
     "payloads exponential": "43e44e0cd4e863ad",
@@ -20,11 +42,13 @@ PAYLOADS = {
     "payloads min_max": "b6d309821e2eb3e1",
     "payloads without zero": "bfa50151f7be7b3d",
     "payloads signed": "fe99193f14014b02",
+    "payloads range": "6216dd675021d27e",
 }
 EXCHANGES = (
     "exact",
     "all_gather one bucket",
     "all_gather signed",
+    "all_gather range",
     "all_gather labels",
     "reduce_scatter uniform(8, 200)",
     "reduce_scatter without zero",

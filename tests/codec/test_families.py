@@ -32,6 +32,9 @@ QUANTIZERS = {
     "min_max 1": qgenx.min_max(1, bucket_size=64),
     "min_max 4": qgenx.min_max(4, bucket_size=64),
     "min_max 8": qgenx.min_max(8, bucket_size=64),
+    "range, 1 bit": qgenx.user_levels([1.0], norm="range", bucket_size=64),
+    "range": qgenx.user_levels([0.1, 0.3, 1.0], norm="range", bucket_size=64),
+    "range, adaptive": qgenx.adaptive(5, norm="range", bucket_size=64),
     "dithered 1": qgenx.dithered(1, bend=3.0, bucket_size=64),
     "dithered 3": qgenx.dithered(3, bend=0.8, bucket_size=64),
     "dithered 8": qgenx.dithered(8, bend=5.0, bucket_size=64),
@@ -83,7 +86,7 @@ def test_float64_keeps_its_range_and_its_precision(name):
         assert payload.nbytes == quantizer.n_bytes(100, "float64")
         assert np.isfinite(y).all()
         again = decode(encode(1, y), jax.random.key(1))
-        if quantizer.norm == math.inf and quantizer.family != "dithered":
+        if quantizer.norm in (math.inf, "range") and quantizer.family != "dithered":
             np.testing.assert_array_equal(again, y)  # on levels: nothing moves
 
 
@@ -135,10 +138,12 @@ def test_levels_that_are_fitted_begin_with_equal_steps():
         cases[False, True] = np.linspace(-1, 1, 2 * n)
         if bits > 2:
             cases[True, False] = np.arange(1, n) / (n - 1)
+        cases["range", False] = np.arange(1, 2 * n) / (2 * n - 1)
         for (zero, signed), expected in cases.items():
-            found = qgenx.adaptive(bits, zero=zero, signed=signed)
+            by = {"norm": zero} if zero == "range" else {"zero": zero}
+            found = qgenx.adaptive(bits, signed=signed, **by)
             np.testing.assert_allclose(found.levels, expected, rtol=2.0**-12)
-            fixed = qgenx.user_levels(found.levels, zero=zero)
+            fixed = qgenx.user_levels(found.levels, **by)
             assert fixed == dataclasses.replace(found, refresh=None)
             assert fixed.bits == bits
     own = [0.1, 0.3, 0.5, 1.0]
@@ -154,6 +159,33 @@ def test_bytes_of_fitted_levels_are_those_of_the_same_ones_given():
     np.testing.assert_array_equal(*payloads)
     with pytest.raises(ValueError, match=r"payload must be encoded by"):
         fixed.decode(fitted.encode(1, x))  # levels may have moved since
+
+
+@pytest.mark.quick
+def test_levels_over_the_range_have_no_zero_and_no_signs():
+    with pytest.raises(ValueError, match=r'signed must be False with norm="range", go'):
+        qgenx.adaptive(4, norm="range", signed=True)
+    with pytest.raises(ValueError, match=r'zero must be False with norm="range", got'):
+        qgenx.adaptive(4, norm="range", zero=True)
+    with pytest.raises(
+        ValueError, match=r"bits must be at least 2, .* use min_max\(1\)"
+    ):
+        qgenx.adaptive(1, norm="range")
+    with pytest.raises(ValueError, match=r"levels must be .* a bucket's minimum, and"):
+        qgenx.user_levels([-1.0, 0.2, 1.0], norm="range")
+    with pytest.raises(ValueError, match=r"levels must be at most 255, which 8 bits"):
+        qgenx.user_levels(np.arange(1, 257) / 256, norm="range")
+    with pytest.raises(ValueError, match=r"levels must be 15 for 4 bits, got '3 lev"):
+        qgenx.adaptive(4, norm="range", levels=[0.1, 0.2, 1.0])
+    with pytest.raises(ValueError, match=r"scale_bits must be one of 32, got 16"):
+        qgenx.adaptive(4, norm="range", scale_bits=16)
+    with pytest.raises(ValueError, match=r"norm must be one of 1, 2, inf, got 'range'"):
+        qgenx.uniform(4, norm="range")
+    with pytest.raises(ValueError, match=r"norm must be one of 1, 2, inf, got 'span'"):
+        qgenx.adaptive(4, norm="span")
+    for bits in range(1, 9):  # a leading 0 stands for the minimum, which is there
+        levels = np.linspace(0, 1, 2**bits)
+        assert qgenx.user_levels(levels, norm="range").bits == bits
 
 
 AROUND_ZERO = {
@@ -186,13 +218,21 @@ def test_values_on_levels_never_move():
     """At 200 scales of few bits, with either sign, whatever the random bits are."""
     rng = np.random.default_rng(3)
     scales = rng.integers(2**11, 2**12, 200) * 2.0 ** rng.integers(-40, 40, 200)
-    for name in ("no zero", "no zero, 1 bit", "signed", "signed, 1 bit"):
+    names = "no zero", "no zero, 1 bit", "signed", "signed, 1 bit", "range"
+    for name in (*names, "range, 1 bit"):
         quantizer = QUANTIZERS[name]
         table = np.array(quantizer.levels)
         if quantizer.family == "levels_without_zero":
             table = np.concatenate([-table[::-1], table])
+        low = 0
+        if quantizer.family == "range_levels":  # minima that keep sums exact
+            table = np.array([0, *table])
+            low = rng.integers(-(2**10), 2**10, 200)[:, None] * scales[:, None] / 2**11
+            low = np.round(low / scales[:, None] * 8) / 8 * scales[:, None]
         x = rng.choice(table, (200, 64)) * scales[:, None]
         x[:, 0] = scales
+        x[:, 1] = 0 if quantizer.family == "range_levels" else x[:, 1]
+        x = x + low
         x = jnp.asarray(x, jnp.float32)
         decoded = jax.jit(
             lambda x, q=quantizer: [q.decode(q.encode(key, x)) for key in (1, 2)]

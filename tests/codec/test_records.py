@@ -66,7 +66,7 @@ def check(cell, vectors, kinds, data, decoded, r16, levels):
     """Equality with the reference, and what holds for every round trip."""
     wide = np.asarray(vectors, cell.wide).astype(np.float64)
     tiny = float(np.finfo(cell.wide).tiny)
-    meta_size = 2 if cell.family == "min_max" else 1
+    meta_size = 2 if cell.family in reference.RANGES else 1
     arguments = (cell.size, cell.bits, cell.bucket_size, meta_size, cell.wide)
     for start, codes, meta in reference.records(data, *arguments):
         at = slice(start, start + codes.shape[1])
@@ -76,7 +76,7 @@ def check(cell, vectors, kinds, data, decoded, r16, levels):
         with np.errstate(over="ignore"):  # float16: a level above its largest number
             same = values.astype(cell.wide).astype(vectors.dtype).astype(np.float64)
         # a fused minimum + code * unit does not flush the product
-        slack = 2 * tiny if cell.family == "min_max" else 0
+        slack = 2 * tiny if cell.family in reference.RANGES else 0
         slack = np.where(np.abs(same) < 2.0**20 * tiny, slack, 0)
         got = decoded[:, at].astype(np.float64)
         with np.errstate(invalid="ignore"):
@@ -107,7 +107,7 @@ def check(cell, vectors, kinds, data, decoded, r16, levels):
                     cell.wide,
                     where,
                 )
-            if meta[case, -1] == 0:  # zero, constant for min_max, or next to zero
+            if meta[case, -1] == 0:  # zero, constant for a range, or next to zero
                 assert np.ptp(x) <= 8 * tiny, f"{where}: a scale of 0 for {x}"
                 continue
             around = reference.neighbours(
@@ -131,7 +131,7 @@ def check_properties(cell, x, values, around, where):
         assert np.all(np.sign(x) * np.sign(values) >= 0), f"{where}: a sign changed"
     exact = reference.exact(x)
     is_normal = np.abs(x) >= 4 * tiny
-    if cell.family != "min_max":
+    if cell.family not in reference.RANGES:
         is_normal |= x == 0  # where zero is a level
     on = ((exact == low) | (exact == high)) & is_normal
     np.testing.assert_array_equal(values[on], x[on], f"{where}: a level moved")
@@ -168,7 +168,8 @@ def test_means_and_variances_over_the_source(cell):
     vectors = np.broadcast_to(vector, (cell.cases, cell.size))
     draws = range(DRAWS // cell.cases)
     samples = [run(cell, 100 + i, vectors, given)[0] for i in draws]
-    arguments = (cell.size, cell.bits, BUCKET, 2 if cell.family == "min_max" else 1)
+    meta_size = 2 if cell.family in reference.RANGES else 1
+    arguments = (cell.size, cell.bits, BUCKET, meta_size)
     for start, codes, meta in reference.records(
         np.concatenate(samples), *arguments, cell.wide
     ):
@@ -200,6 +201,7 @@ def test_means_and_variances_over_the_source(cell):
         ("levels", 6, None, 9),
         ("levels_without_zero", 3, 8, 15),
         ("signed_levels", 5, 3, 7),
+        ("range_levels", 4, 3, 7),
     ],
 )
 def test_sizes_around_multiples_of_bucket_and_group(family, bits, bucket_size, size):

@@ -141,7 +141,14 @@ EMPTY = {"a": jnp.zeros((2, 0)), "b": jnp.zeros((2, 0))}
 @pytest.mark.quick
 @pytest.mark.parametrize(
     "quantizer",
-    [None, qgenx.uniform(4), qgenx.min_max(3), NO_ZERO, qgenx.user_levels([-1.0, 1.0])],
+    [
+        None,
+        qgenx.uniform(4),
+        qgenx.min_max(3),
+        NO_ZERO,
+        qgenx.user_levels([-1.0, 1.0]),
+        qgenx.adaptive(2, norm="range"),
+    ],
 )
 @pytest.mark.parametrize("bucket_size", [8, None])
 def test_vectors_of_no_coordinates_come_back(quantizer, bucket_size):

@@ -359,6 +359,7 @@ EVERY_PAIR = {
     "other buckets": (qgenx.min_max(1, bucket_size=4), qgenx.min_max(1, bucket_size=6)),
     "no zero": (qgenx.user_levels([0.5, 1], zero=False, bucket_size=4), None),
     "signed": (qgenx.user_levels([-1, 0.5, 1.0], bucket_size=4), qgenx.min_max(1)),
+    "range": (qgenx.user_levels([0.5, 1], norm="range", bucket_size=4), None),
 }
 
 
@@ -371,6 +372,7 @@ EVERY_PAIR = {
         ("other buckets", 1802),
         ("no zero", 1799),
         ("signed", 1802),
+        ("range", 1799),
     ],
 )
 def test_padding_of_chunks_of_whole_buckets_is_in_no_norm(pair, size):

@@ -88,16 +88,16 @@ def test_levels_change_at_the_exchanges_that_are_named_and_at_no_other(
         ({"zero": False}, "normal"),
         ({"zero": True}, "normal"),
         ({"signed": True}, "histogram"),
+        ({"norm": "range"}, "histogram"),
     ],
     ids=str,
 )
 def test_levels_are_those_of_all_workers_vectors_together(shape, law):
     """As `fit_levels` finds them by hand for the same buckets."""
-    quantizer = qgenx.adaptive(3, **shape, law=law, bucket_size=1000)
-    exchange = qgenx.exchange(AXIS, quantizer)
+    kept = {"bucket_size": 1000, "norm": np.inf, "law": law, "bits": 3, **shape}
+    exchange = qgenx.exchange(AXIS, qgenx.adaptive(**kept))
     (state,) = run(exchange, running(exchange), 1)
-    kept = {"bucket_size": 1000, "norm": np.inf, "law": law, "bits": 3}
-    by_hand = qgenx.fit_levels(list(heavy()), **kept, **shape)
+    by_hand = qgenx.fit_levels(list(heavy()), **kept)
     np.testing.assert_allclose(state.levels["all"], by_hand, rtol=2e-3)
 
 

@@ -158,6 +158,7 @@ def test_gather_gives_everyones_bytes_in_the_order_of_workers(numbers):
 
 NO_ZERO = qgenx.user_levels([0.1, 0.3, 0.5, 1.0], zero=False, bucket_size=4)
 SIGNED = qgenx.user_levels([-1.0, -0.1, 0.2, 0.5, 1.0], bucket_size=4)
+OVER_RANGE = qgenx.user_levels([0.1, 0.2, 0.5, 1.0], norm="range", bucket_size=4)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +167,14 @@ SIGNED = qgenx.user_levels([-1.0, -0.1, 0.2, 0.5, 1.0], bucket_size=4)
         (NO_ZERO, "reduce_scatter"),
         (SIGNED, "all_gather"),
         (SIGNED, "reduce_scatter"),
+        (OVER_RANGE, "all_gather"),
+        (OVER_RANGE, "reduce_scatter"),
     ],
-    ids=["no zero, reduce_scatter", "signed, all_gather", "signed, reduce_scatter"],
+    ids=str,
 )
 def test_means_by_levels_without_zero_are_unbiased(quantizer, collective):
-    """Zeros, too, and those beside padding, which is in no norm: 5 sigma, 2,000 draws.
+    """Zeros, too, and those beside padding, which is in no norm or range: 5 sigma,
+    2,000 draws.
 
     Of 3 workers' 17 coordinates a chunk has 6, the last one 1 of padding.
     """

@@ -20,6 +20,7 @@ QUANTIZERS = {
     "magnitudes": qgenx.exponential(3, bucket_size=32),
     "no zero": qgenx.user_levels([0.2, 0.5, 1.0], zero=False, bucket_size=32),
     "signed": qgenx.user_levels([-1.0, -0.1, 0.2, 1.0], bucket_size=32),
+    "range": qgenx.user_levels([0.2, 0.5, 1.0], norm="range", bucket_size=32),
     "dithered": qgenx.dithered(3, bend=0.8, bucket_size=32),
 }
 

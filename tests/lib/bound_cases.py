@@ -8,6 +8,7 @@ import qgenx_jax as qgenx
 from tests.lib.codec_cells import BASES, NORMS, levels_of, user_levels
 
 WITHOUT = ("levels_without_zero", "signed_levels")
+RANGES = ("min_max", "range_levels")
 
 
 def quantizers(bucket_size=None, norms=NORMS):
@@ -30,27 +31,35 @@ def quantizers(bucket_size=None, norms=NORMS):
                 yield f"exponential-{bits}-{q}", exponential
                 yield f"levels-{bits}-{q}", qgenx.user_levels(user_levels(bits), **by)
         yield f"min_max-{bits}", qgenx.min_max(bits, bucket_size=bucket_size)
+    for bits in range(1, 9):
+        by = {"norm": "range", "bucket_size": bucket_size}
+        over_range = qgenx.user_levels(levels_of("range_levels", bits), **by)
+        yield f"range_levels-{bits}", over_range
 
 
 def over_norm(quantizer):
-    """0, l_1, ..., 1 from the definition; None for 1 bit and for min_max.
+    """0, l_1, ..., 1 from the definition; None for 1 bit and over a range.
 
     Of a family without zero 0 and the magnitudes of levels, for `hard_vectors`.
     """
+    if quantizer.family in RANGES:
+        return None
     if quantizer.levels:
         return np.array([0, *sorted(map(abs, quantizer.levels))])
-    if quantizer.family == "min_max" or quantizer.bits == 1:
+    if quantizer.bits == 1:
         return None
     steps = 2 ** (quantizer.bits - 1) - 1
     return np.arange(steps + 1) / steps
 
 
 def table_of(quantizer):
-    """All levels over the norm, from the definition; None for min_max."""
+    """All levels over norm or range, from the definition."""
     if quantizer.family == "signed_levels":
         return np.array(quantizer.levels)
     if quantizer.family == "min_max":
-        return None
+        return np.linspace(0, 1, 2**quantizer.bits)
+    if quantizer.family == "range_levels":
+        return np.array([0, *quantizer.levels])
     positive = over_norm(quantizer)
     if positive is None:
         return np.array([-1.0, 1.0])

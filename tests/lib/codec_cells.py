@@ -13,8 +13,8 @@ from tests.lib import reference
 BUCKET = 16
 NORMS = [1, 2, math.inf]
 DTYPES = ["float32", "bfloat16", "float64", "float16"]
-FEWER = ("levels_without_zero", "signed_levels")
-TAKE_LEVELS = ("levels", "levels_without_zero", "signed_levels")
+FEWER = ("levels_without_zero", "signed_levels", "range_levels")
+TAKE_LEVELS = ("levels", *FEWER)
 BASES = {2: 0.5, 3: 1 / 3, 4: 0.6, 5: 0.8, 6: 0.5, 7: 0.9, 8: 0.5}
 
 
@@ -41,7 +41,8 @@ class Cell(NamedTuple):
         rest = {"bucket_size": self.bucket_size}
         if self.family == "min_max":
             return qgenx.min_max(self.bits, **rest)
-        rest["norm"] = self.norm
+        is_range = self.family == "range_levels"
+        rest["norm"] = "range" if is_range else self.norm
         if self.family == "uniform":
             return qgenx.uniform(self.bits, **rest)
         if self.family == "exponential":
@@ -80,6 +81,8 @@ def levels_of(family, bits, seed=0):
         inner = rng.choice(within, 2**bits - 2 - len(zero), replace=False)
         return [-1.0, *(float(x) / 4096 for x in np.sort([*inner, *zero])), 1.0]
     count = 2 ** (bits - 1) - (family == "levels")
+    if family == "range_levels":
+        count = 2**bits - 1
     inner = np.sort(rng.choice(np.arange(9, 4096), count - 1, replace=False)) / 4096
     return [float(x) for x in reference.truncated([*inner, 1.0])]
 
@@ -91,12 +94,13 @@ WIDTHS = (
     + [("min_max", bits) for bits in range(1, 9)]
     + [("levels_without_zero", bits) for bits in range(1, 9)]
     + [("signed_levels", bits) for bits in range(1, 9)]
+    + [("range_levels", bits) for bits in range(1, 9)]
 )
 CELLS = [
     Cell(
         family,
         bits,
-        math.inf if family == "min_max" else NORMS[i % 3],
+        math.inf if family in reference.RANGES else NORMS[i % 3],
         DTYPES[i % 4],
         2 * BUCKET + (5 if i % 5 in (0, 2) else 0),
         optimized=i % 2 == 0 and i % 5 != 2 and (family not in FEWER or bits == 4),

@@ -5,9 +5,10 @@ exactly; nothing here imports the library. Buckets are rows of float64 arrays wh
 values are those of the dtype that travels, `wide`: float32 or float64.
 
 Three things are float arithmetic and not real: numbers below the dtype's smallest
-normal one are zeros (XLA flushes them on CPUs), `min_max` subtracts the minimum in the
-dtype, and the sums in norms 1 and 2, which may be taken in any order. For these
-two, `check_scale` says what a scale may be, and the codes follow from the one sent.
+normal one are zeros (XLA flushes them on CPUs), families over a range subtract the
+minimum in the dtype, and the sums in norms 1 and 2, which may be taken in any order.
+For these two, `check_scale` says what a scale may be, and the codes follow from the one
+sent.
 """
 
 import math
@@ -19,8 +20,11 @@ UNIT = 1200
 MIRRORED = ("exponential", "levels", "levels_without_zero")
 """Families that round magnitudes to a table of levels, and then give them a sign."""
 
-TABLES = (*MIRRORED, "signed_levels")
+TABLES = (*MIRRORED, "signed_levels", "range_levels")
 """Families with a table of levels."""
+
+RANGES = ("min_max", "range_levels")
+"""Families that send a minimum and a range in place of a norm."""
 
 
 def exact(x):
@@ -59,6 +63,8 @@ def ratio_of(family, bits):
     """What a bucket spans above zero (or above its minimum), over its scale."""
     if family == "min_max":
         return Fraction(2**bits - 1) / Fraction(2) ** (bits - 2)
+    if family == "range_levels":
+        return Fraction(2)
     if family == "uniform" and bits > 1:
         return steps_of(bits) / Fraction(2) ** (bits - 2)
     return Fraction(1)
@@ -84,7 +90,7 @@ def scale_of(family, bits, span, wide):
     least, top = Fraction(span) / ratio, Fraction(float(np.finfo(wide).max)) / ratio
     place, top_place = place_of(least, significant), place_of(top, significant)
     top = top_place * (top // top_place)
-    if family == "min_max":
+    if family in RANGES:
         top *= 2  # from the lowest to the highest finite number
     return float(min(place * math.ceil(least / place), top))
 
@@ -102,7 +108,7 @@ def prepare(bucket, wide):
 
 def meta_of(family, bits, bucket, wide):
     """What a finite bucket's coordinates share, for the infinity norm."""
-    if family != "min_max":
+    if family not in RANGES:
         scale = scale_of(family, bits, float(np.abs(bucket).max()), wide)
         return flush(np.array([scale]), wide)
     quarter = (bucket.max() / 4 - bucket.min() / 4).astype(wide)  # finite
@@ -137,6 +143,9 @@ def level_table(family, bits, meta, levels):
     if family == "min_max":
         unit = scale * 4 >> bits
         return [int(exact(meta[:1])[0]) + unit * j for j in range(2**bits)]
+    if family == "range_levels":
+        low, parts = int(exact(meta[:1])[0]), exact(levels)
+        return [low, *(low + (2 * scale * int(level) >> UNIT) for level in parts)]
     if family == "uniform" and bits == 1:
         return [-scale, scale]
     if family == "uniform":
@@ -156,7 +165,7 @@ def neighbours(family, bits, bucket, meta, levels, wide):
     """
     table = np.array(level_table(family, bits, meta, levels), object)
     v = exact(bucket)
-    if family == "min_max":
+    if family in RANGES:
         low = np.float64(meta[0])
         v = exact((bucket / 2 - low / 2).astype(wide)) * 2 + table[0]
     v = np.clip(v, table[0], table[-1])
@@ -202,9 +211,13 @@ def truncated(levels):
 
 def values_of(family, bits, codes, meta, levels, wide):
     """What codes stand for, in `wide` as float64; codes (..., n), meta (..., m)."""
-    if family == "min_max":
+    if family in RANGES:
         low, scale = meta[..., :1], meta[..., 1:]
-        part = flush(codes * 2.0 ** (1 - bits) * scale, wide)
+        if family == "min_max":
+            above = codes * 2.0 ** (1 - bits)
+        else:
+            above = np.concatenate([table_of(family, levels), np.zeros(256)])[codes]
+        part = flush(above * scale, wide)
         half = flush((flush(low / 2, wide) + part).astype(wide).astype(float), wide)
         largest = float(np.finfo(wide).max)
         with np.errstate(over="ignore"):
@@ -218,8 +231,10 @@ def values_of(family, bits, codes, meta, levels, wide):
 
 
 def table_of(family, levels):
-    """All levels over the norm, in order, of a family with a table."""
+    """All levels over norm or range, in order, of a family with a table."""
     levels = np.asarray(levels, np.float64)
+    if family == "range_levels":
+        return np.concatenate([[0], levels])
     if family == "signed_levels":
         return levels
     zero = [] if family == "levels_without_zero" else [0]

@@ -5,7 +5,9 @@
 
 On vectors of 2^exponent float32, in milliseconds and as ratios:
 
-    encode    over `x + 1`, a copy, and QSGD in NumPy and PyTorch (the extra ``peers``)
+    encode    over `x + 1`, a copy, and QSGD in NumPy and PyTorch (the extra ``peers``),
+              of the same bits and buckets of 1024, for uniform, dithered and best
+    error     E ||Q(x) - x||^2 / ||x||^2 of a normal vector, and that of QSGD over it
     together  encode by random bits that K workers share, over encode by bits of its own
     decode    one payload, over reading it and writing a float32 vector, the floor
     average   K payloads, decoded, over reading them and writing a float32 vector
@@ -23,7 +25,7 @@ from absl import flags
 
 import qgenx_jax as qgenx
 from experiments.benchmarks.codec import calls as codec_calls
-from experiments.benchmarks.codec import table
+from experiments.benchmarks.codec import errors, table
 from experiments.benchmarks.codec.table import Row
 from experiments.common import arguments, figures, tables, timing
 
@@ -42,6 +44,7 @@ _BUDGET = flags.DEFINE_float(
 )
 _OUTPUT = flags.DEFINE_string("output", "", "folder for codec.csv and codec.png")
 
+_PEERS_BUCKET = 1024
 _LEAST = 2e-3  # seconds of a function in a round, by several calls if need be
 
 
@@ -52,15 +55,18 @@ def measure(quantizer: qgenx.Quantizer, size: int) -> Row:
     calls: codec_calls.Calls = {**codec_calls.bounds(x)}
     calls |= codec_calls.codec(quantizer, x, _PAYLOADS.value)
     calls |= codec_calls.beside(quantizer, x, _PAYLOADS.value)
-    if family == "uniform" and bits in codec_calls.PEER_BITS:
-        assert quantizer.bucket_size is not None
-        calls |= codec_calls.peers(x, bits, quantizer.bucket_size)
-    seconds = timing.rounds_side_by_side(
-        calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST, warm=True
-    )
     row: Row = {"family": family, "bits": bits, "size": size}
     row["payloads"] = _PAYLOADS.value
     row["bits per coordinate"] = 8 * quantizer.n_bytes(size) / size
+    row["error"] = errors.error_of(quantizer, x)
+    row["QSGD error / error"] = ""
+    if family in codec_calls.BESIDE_PEERS and bits in codec_calls.PEER_BITS:
+        calls |= codec_calls.peers(x, bits, _PEERS_BUCKET)
+        error = errors.error_of_peers(x, bits, _PEERS_BUCKET)
+        row["QSGD error / error"] = error / row["error"]
+    seconds = timing.rounds_side_by_side(
+        calls, _ROUNDS.value, budget=_BUDGET.value, least=_LEAST, warm=True
+    )
     return row | table.columns(seconds, size)
 
 

@@ -30,9 +30,13 @@ FAMILIES = (
     "levels",
     "levels_without_zero",
     "signed_levels",
+    "range_levels",
     "dithered",
     "rotated",
+    "best",
 )
+BESIDE_PEERS = ("uniform", "dithered", "best")
+"""Families that are timed beside others' QSGD of the same bits."""
 PEER_BITS = range(2, 9)  # QSGD with one bit has no level
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -91,19 +95,25 @@ def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
         if family == "signed_levels":
             squares = [*(-x for x in reversed(squares)), *squares]
         return qgenx.user_levels(squares, zero=False)
+    if family == "range_levels":
+        squares = [(j / (2**bits - 1)) ** 2 for j in range(1, 2**bits)]
+        return qgenx.user_levels(squares, norm="range")
     make = {
         "uniform": qgenx.uniform,
         "exponential": qgenx.exponential,
         "min_max": qgenx.min_max,
         "dithered": qgenx.dithered,
         "rotated": lambda bits: qgenx.rotated(qgenx.uniform(bits)),
+        "best": qgenx.best,
     }
     return make[family](bits)
 
 
 def name_of(quantizer: qgenx.Quantizer) -> str:
     """The family, of FAMILIES."""
-    return "rotated" if quantizer.rotate else quantizer.family
+    if quantizer.rotate:
+        return "rotated"
+    return "best" if quantizer == qgenx.best(quantizer.bits) else quantizer.family
 
 
 def beside(quantizer: qgenx.Quantizer, x: jax.Array, count: int) -> Programs:

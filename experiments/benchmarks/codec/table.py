@@ -10,6 +10,7 @@ from experiments.common import tables
 Row = dict[str, Any]
 
 NAMES = ("family", "bits", "size")
+ERRORS = ("bits per coordinate", "error", "QSGD error / error")
 RATIOS = {
     "encode / x+1": ("encode", "x+1"),
     "encode / copy": ("encode", "copy"),
@@ -48,6 +49,10 @@ def show(rows: list[Row]) -> None:
     ms = [name for name in found if name.endswith(" ms")]
     best = [name for name in found if name.endswith(BEST)]
     ratios = [name for name in found if name not in (*ms, *best)]
+    print("\nof one rounding of a normal vector")
+    tables.print_table(
+        [{name: row[name] for name in (*NAMES, *ERRORS)} for row in rows]
+    )
     for title, kept in (
         ("milliseconds, medians", ms),
         ("ratios of medians", ratios),

@@ -1,14 +1,15 @@
-"""Rounding to a table of levels over a bucket's norm.
+"""Rounding to a table of levels over a bucket's norm, or over its range.
 
 Levels and norms have SIGNIFICANT_BITS bits each, so that their products, which
 coordinates are compared with, and which they become, are exact.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from qgenx_jax._codec import scales
 from qgenx_jax._codec.levels import SIGNIFICANT_BITS, lookup, neighbours
@@ -21,7 +22,7 @@ class TableRounding(PaddedByZeros):
     """What all tables have in common: the norm, and the level below and above."""
 
     bits: int = static()
-    norm: float = static()
+    norm: Any = static()
     scale_bits: int = static()
     table: Array
     """Not decreasing, the last one 1, float32 of SIGNIFICANT_BITS bits, or all NaN."""
@@ -149,3 +150,59 @@ class Signed(TableRounding):
         """See `Rounding`."""
         (scale,) = meta
         return lookup(self.table.astype(scale.dtype), codes) * scale
+
+
+@pytree
+class OverRange(TableRounding):
+    """min + (max - min) (l_{tau+1} with probability xi, else l_tau), l_0 = 0.
+
+    The table has l_1, ..., l_n = 1. On the wire are the minimum and half of the range,
+    which does not overflow where max - min does.
+    """
+
+    n_meta: ClassVar[int] = 2
+    keeps_zeros: ClassVar[bool] = False
+    rounds_magnitudes: ClassVar[bool] = False
+
+    @property
+    def n_codes(self) -> int:
+        """See `Rounding`."""
+        return self.table.size + 1
+
+    def measure(self, bucket: Array) -> tuple[tuple[Array, Array, Array], Array]:
+        """See `Rounding`."""
+        low, high = scales.extremes(bucket)
+        _, lift = scales.lift_of(jnp.maximum(jnp.abs(low), jnp.abs(high)))
+        low, high = low * lift, high * lift
+        drop = scales.significand(lift.dtype) - self.significant(lift.dtype)
+        # half: of the range what is finite on the wire is twice as much
+        half = scales.round_up(high - low, 2.0, drop, 2 * lift)
+        half *= self.table[-1].astype(lift.dtype)  # 1, or NaN: no levels at all
+        # selected, as in `MinMax`
+        first = lax.broadcasted_iota(jnp.int32, (*low.shape[:-1], 2), 1) == 0
+        return (lift, low, 2 * half), jnp.where(first, low, half) / lift
+
+    def round(
+        self, values: Array, grid: tuple[Array, Array, Array], r16: Array
+    ) -> Array:
+        """See `Rounding`."""
+        lift, low, scale = grid
+        above = values * lift - low
+        table = self.table.astype(above.dtype)
+        below, lower, upper = neighbours(above, table, scale)
+        return (below + self.up_or_down(above, lower, upper, r16)).astype(jnp.uint8)
+
+    def values(self, codes: Array, meta: Sequence[Array]) -> Array:
+        """See `Rounding`."""
+        low, half = meta
+        above = self.table.astype(half.dtype)
+        table = jnp.concatenate([jnp.zeros(1, half.dtype), above])
+        largest = np.finfo(half.dtype).max
+        # halved, as in `MinMax`
+        return jnp.clip(
+            2 * (low * 0.5 + lookup(table, codes) * half), -largest, largest
+        )
+
+    def padding(self, vector: Array, real: int | Array) -> Array:
+        """See `Rounding`: the last coordinate, since a minimum counts, too."""
+        return vector[jnp.maximum(real - 1, 0)]
