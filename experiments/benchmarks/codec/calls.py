@@ -98,15 +98,9 @@ def create_quantizer(family: str, bits: int) -> qgenx.Quantizer | None:
     if family == "range_levels":
         squares = [(j / (2**bits - 1)) ** 2 for j in range(1, 2**bits)]
         return qgenx.user_levels(squares, norm="range")
-    make = {
-        "uniform": qgenx.uniform,
-        "exponential": qgenx.exponential,
-        "min_max": qgenx.min_max,
-        "dithered": qgenx.dithered,
-        "rotated": lambda bits: qgenx.rotated(qgenx.uniform(bits)),
-        "best": qgenx.best,
-    }
-    return make[family](bits)
+    if family == "rotated":
+        return qgenx.rotated(qgenx.uniform(bits))
+    return getattr(qgenx, family)(bits)
 
 
 def name_of(quantizer: qgenx.Quantizer) -> str:
