@@ -3,8 +3,10 @@
 import contextlib
 import math
 import os
+import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -25,6 +27,15 @@ T = TypeVar("T")
 
 AXIS = "data"
 LANE = "local"
+
+LOST = 75
+"""Exit code where another process is gone: EX_TEMPFAIL, start all again and resume."""
+_OF_THE_CONNECTION = re.compile(
+    r"gloo|nccl|UNAVAILABLE|heartbeat|coordination service"
+    r"|connection (reset|closed|refused)|broken pipe|socket closed",
+    re.IGNORECASE,
+)
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]):\d+")
 
 
 class Place(NamedTuple):
@@ -115,6 +126,42 @@ def together(action: Callable[[], T]) -> T:
     raise failure or AnotherProcessFailed("another process has failed, see its output")
 
 
+@contextlib.contextmanager
+def leaving_none_behind(config: Config) -> Iterator[None]:
+    """Ends this process at once where it cannot go on with the others.
+
+    As Python ends, JAX waits for all processes; one that waits for this one then does
+    so for minutes, and aborts. Errors that all processes have pass.
+    """
+    try:
+        yield
+    except (SystemExit, AnotherProcessFailed):
+        raise
+    except BaseException as error:
+        if config.processes == 1:
+            raise
+        of_all = isinstance(error, (ValueError, ImportError, FloatingPointError))
+        if _OF_THE_CONNECTION.search(str(error)):
+            what = " ".join(str(error).split())[:200]
+            print(
+                f"process {config.process} of {config.processes} has lost another one "
+                f"({what}); see their outputs, and go on by starting all of them with "
+                "--resume",
+                file=sys.stderr,
+            )
+            _end(LOST)
+        if of_all:
+            raise
+        traceback.print_exc()
+        _end(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _end(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def start_processes(config: Config) -> None:
     """Simulates devices where they are asked for, and joins the other processes.
 
@@ -127,11 +174,14 @@ def start_processes(config: Config) -> None:
         jax.config.update("jax_num_cpu_devices", config.workers // config.processes)
     if config.processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        is_local = bool(_LOOPBACK.fullmatch(config.coordinator))
         with _waiting_for_processes(config):
             jax.distributed.initialize(
                 config.coordinator,
                 config.processes,
                 config.process,
+                # else process 0 listens at all addresses of its machine
+                coordinator_bind_address=config.coordinator if is_local else None,
                 # JAX's own end is an abort with a stack trace: it must not come first
                 initialization_timeout=config.wait_seconds + 60,
             )
