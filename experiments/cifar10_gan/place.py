@@ -35,6 +35,7 @@ _OF_THE_CONNECTION = re.compile(
     r"|connection (reset|closed|refused)|broken pipe|socket closed",
     re.IGNORECASE,
 )
+_OF_ALL = "the other processes know, and end too"
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]):\d+")
 
 
@@ -123,7 +124,10 @@ def together(action: Callable[[], T]) -> T:
         failure = error
     if not anywhere(failure is not None):
         return cast(T, result)
-    raise failure or AnotherProcessFailed("another process has failed, see its output")
+    if failure is None:
+        raise AnotherProcessFailed("another process has failed, see its output")
+    failure.add_note(_OF_ALL)
+    raise failure
 
 
 @contextlib.contextmanager
@@ -138,9 +142,8 @@ def leaving_none_behind(config: Config) -> Iterator[None]:
     except (SystemExit, AnotherProcessFailed):
         raise
     except BaseException as error:
-        if config.processes == 1:
+        if config.processes == 1 or _OF_ALL in getattr(error, "__notes__", ()):
             raise
-        of_all = isinstance(error, (ValueError, ImportError, FloatingPointError))
         if _OF_THE_CONNECTION.search(str(error)):
             what = " ".join(str(error).split())[:200]
             print(
@@ -150,8 +153,8 @@ def leaving_none_behind(config: Config) -> Iterator[None]:
                 file=sys.stderr,
             )
             _end(LOST)
-        if of_all:
-            raise
+        if isinstance(error, (ValueError, ImportError, FloatingPointError)):
+            raise  # of the configuration, or of numbers that all have
         traceback.print_exc()
         _end(130 if isinstance(error, KeyboardInterrupt) else 1)
 

@@ -45,7 +45,7 @@ def flags(tmp_path_factory):
 
 
 def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, flags):
-    """README's codes: 137 by mpirun, 75 after SIGTERM, 0 at the end, 1 for a mistake."""
+    """Codes: 137 by mpirun, 75 after SIGTERM, 1 if refused, 0 at the end."""
     workdir = tmp_path / "run"
     killed = start(workdir, *flags)
     launched.wait_for_row(workdir, 7, killed)
