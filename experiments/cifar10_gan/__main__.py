@@ -16,6 +16,7 @@ from absl import app, flags, logging
 
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.fields import check_read
+from experiments.cifar10_gan.launchers import placed
 from experiments.cifar10_gan.presets import PRESETS, from_preset
 from experiments.cifar10_gan.resuming import resumed
 
@@ -25,8 +26,22 @@ _DEFINE = {
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
 }
+
+
+class _Processes(flags.ArgumentParser):
+    """A number of processes, or the name of what has launched them."""
+
+    def parse(self, argument: str | int) -> str | int:
+        text = str(argument)
+        return int(text) if text.lstrip("-").isdecimal() else text
+
+
 for _field in dataclasses.fields(Config):
-    _DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+    _about = _field.name, _field.default, _field.metadata["help"]
+    if _field.name == "processes":
+        flags.DEFINE(_Processes(), *_about)
+    else:
+        _DEFINE[type(_field.default)](*_about)
 _PRESET = flags.DEFINE_string(
     "preset", "quickstart", f"where fields start from: one of {', '.join(PRESETS)}"
 )
@@ -54,6 +69,15 @@ _EVALUATED = {
         "fid_download", False, "of evaluate: lets torch-fidelity fetch its network"
     ),
 }
+_STOP_CODE = flags.DEFINE_integer(
+    "stop_code",
+    0,
+    "exit code where SIGTERM has stopped and saved the run before its end: 75 for "
+    "launchers, which else believe that it has come to it",
+    lower_bound=0,
+    upper_bound=125,
+)
+_OF_A_RUN = ("preset", "resume", "stop_code")
 
 
 def given() -> dict:
@@ -66,10 +90,12 @@ def configure() -> Config:
     """The configuration that the command line asks for.
 
     Raises:
-        ValueError: for an unknown preset, or a field that the run to resume has not.
+        ValueError: for an unknown preset, a field that the run to resume has not, or a
+            launcher that does not say what it has launched.
     """
+    fields = placed(given())
     if not _RESUME.value:
-        return from_preset(_PRESET.value, given())
+        return from_preset(_PRESET.value, fields)
     if flags.FLAGS["preset"].present:
         raise ValueError(
             f"preset must be left out with resume, got {_PRESET.value!r}: the run has "
@@ -81,9 +107,9 @@ def configure() -> Config:
     saved = read_config(workdir)
     # without a run in the workdir `train` says so
     return (
-        from_preset("quickstart", given())
+        from_preset("quickstart", fields)
         if saved is None
-        else resumed({**saved, "workdir": str(workdir)}, given())
+        else resumed({**saved, "workdir": str(workdir)}, fields)
     )
 
 
@@ -103,7 +129,7 @@ def _evaluate(arguments: list[str]) -> None:
             f"evaluate must be given the workdir of one run, got {arguments}"
         )
     fields = set(given()) - {"scores"}
-    _refuse_beside("evaluate, which reads the run's own", *fields, "preset", "resume")
+    _refuse_beside("evaluate, which reads the run's own", *fields, *_OF_A_RUN)
     _quiet()
     from experiments.cifar10_gan.evaluate import Asked, config_of, evaluate
     from experiments.cifar10_gan.place import start_processes
@@ -129,7 +155,9 @@ def main(argv: list[str]) -> None:
         if argv[1:2] == ["compare"]:
             from experiments.cifar10_gan.reporting.compare import compare
 
-            _refuse_beside("compare", *given(), "preset", "resume", *_EVALUATED)
+            _refuse_beside(
+                "compare", *given(), "preset", "resume", "stop_code", *_EVALUATED
+            )
             return compare(argv[2:], _OUTPUT.value or "compare.png")
         if argv[1:2] == ["evaluate"]:
             return _evaluate(argv[2:])
@@ -144,12 +172,17 @@ def main(argv: list[str]) -> None:
         _refuse_beside("training", "output", *_EVALUATED)
         _quiet()
         from experiments.cifar10_gan import train
-        from experiments.cifar10_gan.place import AnotherProcessFailed, start_processes
+        from experiments.cifar10_gan.place import (
+            AnotherProcessFailed,
+            leaving_none_behind,
+            start_processes,
+        )
 
         start_processes(config)
         print(json.dumps(dataclasses.asdict(config)), flush=True)
         try:
-            train.train(config, resume=_RESUME.value)
+            with leaving_none_behind(config):
+                train.train(config, resume=_RESUME.value, stop_code=_STOP_CODE.value)
         except AnotherProcessFailed as error:
             sys.exit(str(error))
     except (ValueError, ImportError, FloatingPointError) as error:

@@ -105,7 +105,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Waits for what is being saved."""
+    def __exit__(self, kind: object, *error: object) -> None:
+        """Waits for what is being saved; not for processes that may be gone."""
+        if kind is not None and jax.process_count() > 1:
+            return
         self._manager.wait_until_finished()
         self._manager.close()

@@ -57,7 +57,7 @@ class Config:
         "simulated: one CPU device each, also beside a GPU; vmap: all on one device",
     )
     coordinator: str = _field("", "host:port of process 0, where there are several")
-    processes: int = _field(1, "how many processes share the workers")
+    processes: int = _field(1, "that share the workers; auto: as a launcher says")
     process: int = _field(0, "which of them this is")
     wait_seconds: int = _field(300, "at the start, for the other processes to join")
     iterations: int = _field(

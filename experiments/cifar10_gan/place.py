@@ -3,8 +3,10 @@
 import contextlib
 import math
 import os
+import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -25,6 +27,16 @@ T = TypeVar("T")
 
 AXIS = "data"
 LANE = "local"
+
+LOST = 75
+"""Exit code where another process is gone: EX_TEMPFAIL, start all again and resume."""
+_OF_THE_CONNECTION = re.compile(
+    r"gloo|nccl|UNAVAILABLE|heartbeat|coordination service"
+    r"|connection (reset|closed|refused)|broken pipe|socket closed",
+    re.IGNORECASE,
+)
+_OF_ALL = "the other processes know, and end too"
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]):\d+")
 
 
 class Place(NamedTuple):
@@ -112,7 +124,45 @@ def together(action: Callable[[], T]) -> T:
         failure = error
     if not anywhere(failure is not None):
         return cast(T, result)
-    raise failure or AnotherProcessFailed("another process has failed, see its output")
+    if failure is None:
+        raise AnotherProcessFailed("another process has failed, see its output")
+    failure.add_note(_OF_ALL)
+    raise failure
+
+
+@contextlib.contextmanager
+def leaving_none_behind(config: Config) -> Iterator[None]:
+    """Ends this process at once where it cannot go on with the others.
+
+    As Python ends, JAX waits for all processes; one that waits for this one then does
+    so for minutes, and aborts. Errors that all processes have pass.
+    """
+    try:
+        yield
+    except (SystemExit, AnotherProcessFailed):
+        raise
+    except BaseException as error:
+        if config.processes == 1 or _OF_ALL in getattr(error, "__notes__", ()):
+            raise
+        if _OF_THE_CONNECTION.search(str(error)):
+            what = " ".join(str(error).split())[:200]
+            print(
+                f"process {config.process} of {config.processes} has lost another one "
+                f"({what}); see their outputs, and go on by starting all of them with "
+                "--resume",
+                file=sys.stderr,
+            )
+            _end(LOST)
+        if isinstance(error, (ValueError, ImportError, FloatingPointError)):
+            raise  # of the configuration, or of numbers that all have
+        traceback.print_exc()
+        _end(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _end(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def start_processes(config: Config) -> None:
@@ -127,11 +177,14 @@ def start_processes(config: Config) -> None:
         jax.config.update("jax_num_cpu_devices", config.workers // config.processes)
     if config.processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        is_local = bool(_LOOPBACK.fullmatch(config.coordinator))
         with _waiting_for_processes(config):
             jax.distributed.initialize(
                 config.coordinator,
                 config.processes,
                 config.process,
+                # else process 0 listens at all addresses of its machine
+                coordinator_bind_address=config.coordinator if is_local else None,
                 # JAX's own end is an abort with a stack trace: it must not come first
                 initialization_timeout=config.wait_seconds + 60,
             )

@@ -28,8 +28,21 @@ FREE = frozenset(
 )
 """Fields that may change when a run is resumed: none of them enters its numbers."""
 
+PLACEMENT = frozenset({"coordinator", "process", "processes"})
+"""Fields of the processes as they are now: a run does not keep them."""
+
 RESHARDED = frozenset({"workers"})
 """Fields that may change, too, and with them the numbers from there on."""
+
+
+def recorded(config: Config) -> dict[str, Any]:
+    """The fields that a run keeps: without those of its processes.
+
+    Another start may have other processes, on other hosts; a run that kept them would
+    wait for those that it once had.
+    """
+    fields = dataclasses.asdict(config)
+    return {name: value for name, value in fields.items() if name not in PLACEMENT}
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:
@@ -48,6 +61,8 @@ def replaced(config: Config, values: Mapping[str, Any]) -> Config:
 def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
     """The configuration of a saved run, with the fields given that may change.
 
+    Those of its processes are the ones given, or one process.
+
     Raises:
         ValueError: for a given field that the run depends on, of another value, or for
             a saved field that is unknown.
@@ -57,7 +72,8 @@ def resumed(saved: Mapping[str, Any], given: Mapping[str, Any]) -> Config:
         names = ("gamma0_generator", "gamma0_discriminator")
         both = dict.fromkeys(names, saved["gamma0"])
         saved = {**rest, **both, "initial_sum": 1.0}
-    config = replaced(Config(), saved)
+    kept = {name: value for name, value in saved.items() if name not in PLACEMENT}
+    config = replaced(Config(), kept)
     for name, value in given.items():
         before = getattr(config, name, value)
         if name not in FREE | RESHARDED and before != value:

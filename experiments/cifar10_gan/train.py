@@ -33,7 +33,7 @@ from experiments.cifar10_gan.run import Run
 from experiments.cifar10_gan.workdirs import check_workdir, save_config
 
 
-def train(config: Config, *, resume: bool = False) -> pathlib.Path:
+def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathlib.Path:
     """Trains, and leaves in the workdir what there is to see.
 
     Writes config.json, metrics.csv, curves.png, samples_real.png, samples/*.png of raw
@@ -42,8 +42,8 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
 
     Args:
         config: of the run.
-        resume: goes on from the last checkpoint in the workdir, to the bit as if the
-            run had never stopped.
+        resume: goes on from the last checkpoint in the workdir, to the bit.
+        stop_code: by which the process ends where a signal ends the run early.
 
     Returns:
         The workdir.
@@ -52,6 +52,7 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
         ValueError: for a configuration that cannot run, a workdir that holds a run (or
             none, to resume), or a checkpoint that cannot be read.
         FloatingPointError: as soon as a logged loss is not finite.
+        SystemExit: with `stop_code`, unless that is 0.
     """
     config.validate()
     is_first = jax.process_index() == 0
@@ -98,6 +99,8 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
         if (workdir / "levels.csv").exists():
             plot_levels(workdir / "levels.csv", workdir / "levels.png")
         print(f"samples and curves are in {workdir}")
+    if stop_code and run.iteration < config.iterations:
+        raise SystemExit(stop_code)
     return workdir
 
 

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from experiments.cifar10_gan.config import Config
-from experiments.cifar10_gan.resuming import resumed
+from experiments.cifar10_gan.resuming import recorded, resumed
 
 
 def check_workdir(config: Config, *, resume: bool) -> pathlib.Path:
@@ -63,7 +63,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:
     """Writes config.json; at once, so that no killed run leaves half of it."""
-    text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    text = json.dumps(recorded(config), indent=2) + "\n"
     path = workdir / "config.json.new"
     path.write_text(text)
     path.replace(workdir / "config.json")

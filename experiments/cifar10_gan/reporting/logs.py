@@ -118,9 +118,8 @@ def open_log(
             the file wandb_id, so that a resumed run continues it.
         config: shown by both beside the metrics.
         resume_at: the iteration of the checkpoint that the run resumes from: later rows
-            of the CSV are removed. TensorBoard gets a new event file, where the
-            iterations since the checkpoint repeat; Weights & Biases keeps the first of
-            each.
+            of the CSV, and TensorBoard's later events, are removed. Weights & Biases
+            keeps what it has, and gets the iterations after that.
 
     Raises:
         ValueError: if columns lack "iteration", or `CsvWriter` refuses them or the
@@ -138,7 +137,9 @@ def open_log(
         csv = CsvWriter(workdir / "metrics.csv", columns, resume_at=resume_at)
         stack.callback(csv.close)
         mirrors: list[Mirror] = []
-        if tensorboard and (events := _open_events(workdir, settings)) is not None:
+        if tensorboard and (
+            events := _open_events(workdir / "tensorboard", settings, resume_at)
+        ):
             stack.callback(events.close, True)
             mirrors.append(events)
         if wandb is not None:
@@ -186,21 +187,34 @@ class _Wandb:
         resumes: bool,
     ) -> None:
         self._image = wandb.Image
-        identity = workdir / "wandb_id"
-        known = resumes and identity.exists()
+        self._identity = workdir / "wandb_id"
+        known = resumes and self._identity.exists()
+        lines = self._identity.read_text().split() if known else []
+        # the last iteration that it has; the file's second line, which older ones lack
+        self._has = int(lines[1]) if len(lines) > 1 else -1
         self._run = wandb.init(
             project=project,
             dir=str(workdir),
             config=dict(settings),
-            id=identity.read_text().strip() if known else None,
+            id=lines[0] if known else None,
             resume="allow" if known else None,
         )
-        identity.write_text(self._run.id + "\n")
+        self._keep(self._has)
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
-        self._run.log(dict(values), step=iteration)
+        if iteration > self._has:
+            self._run.log(dict(values), step=iteration)
+            self._keep(iteration)
+
+    def _keep(self, iteration: int) -> None:
+        """At once, so that no killed run leaves half of it."""
+        new = self._identity.with_name("wandb_id.new")
+        new.write_text(f"{self._run.id}\n{iteration}\n")
+        new.replace(self._identity)
 
     def images(self, iteration: int, images: Mapping[str, np.ndarray]) -> None:
+        if iteration <= self._has:
+            return
         pictures = {name: self._image(pixels) for name, pixels in images.items()}
         self._run.log(pictures, step=iteration)
 
@@ -211,7 +225,9 @@ class _Wandb:
         self._run.finish(exit_code=int(failed))
 
 
-def _open_events(workdir: Path, settings: Mapping[str, Any]) -> _Events | None:
+def _open_events(
+    folder: Path, settings: Mapping[str, Any], resume_at: int | None
+) -> _Events | None:
     try:
         tensorflow = importlib.import_module("tensorflow")
         writers = importlib.import_module("clu.metric_writers")
@@ -224,7 +240,29 @@ def _open_events(workdir: Path, settings: Mapping[str, Any]) -> _Events | None:
         return None
     # The GPU's memory is JAX's.
     tensorflow.config.set_visible_devices([], "GPU")
-    return _Events(writers.SummaryWriter(str(workdir / "tensorboard")), settings)
+    if resume_at is not None:
+        _remove_later(tensorflow, folder, resume_at)
+    is_new = resume_at is None or resume_at < 0 or not any(folder.glob("events.*"))
+    # of a run that goes on they are there already
+    shown = settings if is_new else {}
+    return _Events(writers.SummaryWriter(str(folder)), shown)
+
+
+def _remove_later(tensorflow: Any, folder: Path, iteration: int) -> None:
+    """Leaves out of event files what a resumed run writes again, and a torn end."""
+    event_of = tensorflow.compat.v1.Event.FromString
+    for path in sorted(folder.glob("events.*")):
+        kept = path.with_name("kept." + path.name)
+        records = tensorflow.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        with (
+            tensorflow.io.TFRecordWriter(str(kept)) as file,
+            contextlib.suppress(tensorflow.errors.DataLossError),
+        ):
+            for record in records:
+                event = event_of(record)
+                if event.step <= iteration or not event.HasField("summary"):
+                    file.write(record)
+        kept.replace(path)
 
 
 def _import_wandb(project: str) -> Any:

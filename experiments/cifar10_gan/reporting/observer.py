@@ -10,6 +10,7 @@ from experiments.cifar10_gan.reporting.codes import CodesLog
 from experiments.cifar10_gan.reporting.figures import sample_grid
 from experiments.cifar10_gan.reporting.levels import LevelsLog
 from experiments.cifar10_gan.reporting.score import create_scorer
+from experiments.cifar10_gan.resuming import recorded
 from experiments.cifar10_gan.run import Run, weights_of
 from experiments.common.progress import Progress
 from experiments.scores.judge import TITLES
@@ -66,7 +67,7 @@ class Observer:
                 COLUMNS,
                 tensorboard=config.tensorboard,
                 wandb_project=config.wandb,
-                config=vars(config),
+                config=recorded(config),
                 resume_at=run.iteration if run.iteration else (-1 if resume else None),
             )
         )

@@ -106,14 +106,30 @@ def test_tensorboard_gets_numbers_and_pictures(tmp_path):
     with pytest.raises(FloatingPointError):
         diverge()
     found = events(tmp_path / "tensorboard")
-    assert [step for step, _ in found["loss"]] == [1, 2, 2], (
-        "a resumed run has an event file of its own, whole even if the run fails"
-    )
+    assert found["loss"] == [(1, 0.5), (2, 0.25)], "each step once"
+    assert found["bytes"] == [(1, 2.0**40)]
+    assert "samples" not in found, "that step came after the checkpoint"
+    assert len(found["_hparams_/session_start_info"]) == 1
     rows = read_csv(tmp_path / "metrics.csv")
     assert [(row["iteration"], row["loss"]) for row in rows] == [
         ("1", "0.5"),
         ("2", "0.25"),
     ]
+
+
+def test_tensorboard_goes_on_after_a_torn_event(tmp_path):
+    """Of a run that was killed; what is whole stays, up to the checkpoint."""
+    with open_log(tmp_path, COLUMNS, tensorboard=True) as log:
+        for iteration in range(4):
+            log.write(iteration, {"loss": float(iteration)})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    for resume_at, first in ((1, 2), (-1, 0)):
+        with open_log(tmp_path, COLUMNS, tensorboard=True, resume_at=resume_at) as log:
+            for iteration in range(first, 5):
+                log.write(iteration, {"loss": float(iteration)})
+        found = events(tmp_path / "tensorboard")
+        assert found["loss"] == [(step, float(step)) for step in range(5)]
 
 
 @pytest.mark.parametrize("missing", ["tensorflow", "clu.metric_writers"])
@@ -157,6 +173,19 @@ def test_weights_and_biases_get_a_run_that_resumes(tmp_path, wandb):
         raise KeyboardInterrupt
     assert (wandb.calls[0][1]["id"], wandb.calls[0][1]["resume"]) == ("abc", "allow")
     assert wandb.calls[-1] == ("finish", 1), "a run that failed says so"
+    wandb.calls.clear()
+    with open_log(tmp_path, COLUMNS, wandb_project="gan", resume_at=-1) as log:
+        log.images(0, {"samples": GRID})
+        log.write(0, {"loss": 0.5})
+        log.write(1, {"loss": 0.25})
+    logged = [call for call in wandb.calls if call[0] == "log"]
+    assert logged == [("log", 1, {"loss": 0.25})], "it has iteration 0 already"
+    wandb.calls.clear()
+    (tmp_path / "wandb_id").write_text("abc\n")  # as older runs have it
+    with open_log(tmp_path, COLUMNS, wandb_project="gan", resume_at=0) as log:
+        log.write(1, {"loss": 0.25})
+    assert wandb.calls[0][1]["id"] == "abc"
+    assert ("log", 1, {"loss": 0.25}) in wandb.calls
 
 
 @pytest.mark.parametrize("moment", ["init", "finish"])

@@ -1,0 +1,109 @@
+"""Three processes by mpirun: the rows of one process, also killed and resumed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments.checks.kill_and_resume import rows, save_pictures
+from experiments.common.processes import free_port
+from tests.lib import launched
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("mpirun") is None or not os.path.isdir("/proc"),
+    reason="needs mpirun: apt-get install openmpi-bin",
+)
+ITERATIONS = 300
+LOOPBACK = {
+    "OMPI_MCA_oob_tcp_if_include": "lo",
+    "OMPI_MCA_btl": "self,vader",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
+"""All that listens does so there."""
+
+
+def start(workdir, *arguments, **variables):
+    variables = {**LOOPBACK, "JAX_COORDINATOR_PORT": str(free_port()), **variables}
+    command = ["mpirun", "--oversubscribe", "-n", "3", launched.START, str(workdir)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        env=launched.environment(sys.executable, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    source = save_pictures(tmp_path_factory.mktemp("pictures") / "pictures.npz")
+    return source, *launched.TINY, f"--iterations={ITERATIONS}"
+
+
+def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, flags):
+    """Codes: 137 by mpirun, 75 after SIGTERM, 1 if refused, 0 at the end."""
+    workdir = tmp_path / "run"
+    killed = start(workdir, *flags)
+    launched.wait_for_row(workdir, 7, killed)
+    launched.kill(workdir, ("OMPI_COMM_WORLD_RANK", "1"))
+    output = killed.communicate(timeout=120)[0]
+    assert killed.returncode == 137, output
+    assert launched.processes_of(workdir) == [], "all have ended"
+
+    refused = start(workdir, *flags, "--bits=8")
+    output = refused.communicate(timeout=120)[0]
+    assert refused.returncode == 1, output
+    assert "bits must be 4 as in the run to resume, got 8" in output
+
+    # time to save, of which mpirun gives a second
+    stopped = start(workdir, *flags, OMPI_MCA_odls_base_sigkill_timeout="100")
+    launched.wait_for_row(workdir, 17, stopped)
+    stopped.send_signal(signal.SIGTERM)
+    output = stopped.communicate(timeout=120)[0]
+    assert stopped.returncode == 75, output
+    assert "and saved it; go on by --resume" in output
+
+    last = start(workdir, "--preset=quickstart", *flags)
+    output = last.communicate(timeout=300)[0]
+    assert last.returncode == 0, output
+    assert "3 cpu devices of 3 processes" in output
+
+    whole = [sys.executable, "-m", "experiments.cifar10_gan", *flags]
+    subprocess.run(
+        [*whole, f"--workdir={tmp_path / 'whole'}"],
+        env=launched.environment(sys.executable),
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    assert len(rows(workdir)) == ITERATIONS + 1
+    assert rows(workdir) == rows(tmp_path / "whole")
+
+
+ASK = """
+from experiments.cifar10_gan.launchers import placed
+found = placed({"processes": "mpi4py"})
+print(found["process"], found["processes"], found["coordinator"])
+"""
+
+
+def test_mpi4py_counts_the_processes_of_any_mpi():
+    pytest.importorskip("mpi4py")
+    variables = {**LOOPBACK, "JAX_COORDINATOR_PORT": "7"}
+    done = subprocess.run(
+        ["mpirun", "--oversubscribe", "-n", "3", sys.executable, "-c", ASK],
+        env=launched.environment(sys.executable, **variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line.split() for line in sorted(done.stdout.splitlines())]
+    assert [line[:2] for line in told] == [["0", "3"], ["1", "3"], ["2", "3"]]
+    (where,) = {line[2] for line in told}
+    assert where.endswith(":7"), "all are told the same"

@@ -1,0 +1,60 @@
+"""Runs of the GAN program by a launcher: flags, and the processes of one."""
+
+import os
+import pathlib
+import signal
+import time
+
+from experiments.checks.kill_and_resume import last_row
+from tests.lib.helpers import plainly_compiled
+
+ROOT = pathlib.Path(__file__).parents[2]
+START = str(ROOT / "experiments" / "launch" / "start_or_resume.sh")
+TINY = (
+    "--batch_size=2",
+    "--width=4",
+    "--latent=16",
+    "--log_every=1",
+    "--score_every=100",
+    "--score_samples=8",
+    "--checkpoint_every=5",
+    "--notensorboard",
+)
+
+
+def environment(python, **variables):
+    """Of a launcher's processes, which are one device each."""
+    return plainly_compiled(PYTHONPATH=str(ROOT), PYTHON=python, **variables)
+
+
+def wait_for_row(workdir, iteration, process, seconds=300):
+    """Returns when the run's table has the row of an iteration."""
+    until = time.monotonic() + seconds
+    while last_row(workdir) < iteration:
+        assert process.poll() is None, "it has ended before"
+        assert time.monotonic() < until, f"no row {iteration} in {seconds} s"
+        time.sleep(0.02)
+
+
+def processes_of(workdir, rank=None):
+    """The ids of a run's processes that are there; `rank` is ("VARIABLE", "1")."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            variables = (path / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile, or is another user's
+            continue
+        if b"experiments.cifar10_gan" not in words:
+            continue
+        if f"--workdir={workdir}".encode() not in words:
+            continue
+        if rank is None or f"{rank[0]}={rank[1]}".encode() in variables:
+            found.append(int(path.name))
+    return found
+
+
+def kill(workdir, rank):
+    """Kills one process of a run."""
+    (process,) = processes_of(workdir, rank)
+    os.kill(process, signal.SIGKILL)
