@@ -7,7 +7,6 @@ and prints a table of them.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -147,7 +146,6 @@ def main(argv: list[str]) -> None:
         from experiments.cifar10_gan.place import AnotherProcessFailed, start_processes
 
         start_processes(config)
-        print(json.dumps(dataclasses.asdict(config)), flush=True)
         try:
             train.train(config, resume=_RESUME.value)
         except AnotherProcessFailed as error:

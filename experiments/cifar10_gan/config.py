@@ -39,8 +39,8 @@ class Config:
     """Everything that a run depends on; each field is a flag of the program."""
 
     source: str = _field(
-        "embedded",
-        "pictures: embedded, a TFDS image set such as cifar10, an .npz, or a folder",
+        "digits",
+        "pictures: digits, embedded, a TFDS set such as cifar10, an .npz, or a folder",
     )
     data_dir: str = _field(
         "", "where TFDS data sets are prepared; empty for its default"

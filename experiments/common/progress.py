@@ -16,10 +16,10 @@ class Progress:
 
     On a terminal the line is rewritten in place; elsewhere (a log file) each is a line
     of its own. The rate is that since the last line, so a slow start does not linger;
-    pauses, as for scores, are not in it, and those to come are in the time left, as long
-    as the last one was. Values that a line has no room for are left out of it. As a
-    context manager it ends an unfinished line, so that a traceback after it starts on a
-    line of its own.
+    pauses, as for scores, are not in it, and those to come are in the time left, each
+    as long as the last one was. Values that a line has no room for are left out of it.
+    As a context manager it ends an unfinished line, so that a traceback after it
+    starts on a line of its own.
     """
 
     def __init__(

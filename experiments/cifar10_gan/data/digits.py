@@ -1,7 +1,8 @@
 """The handwritten digits that scikit-learn carries: pictures that need no download.
 
 1,797 of 8 x 8 pixels and 17 grey levels; here white on black and 32 x 32, by a bicubic
-resize, which leaves no steps between the old pixels. Every tenth is held out (`splits`).
+resize, which leaves no steps between the old pixels. Every tenth is held out, as of any
+source without test pictures (`splits`).
 
 Reference: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
 Learning Repository, 1998, whose test pictures these are.

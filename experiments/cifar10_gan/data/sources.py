@@ -1,4 +1,4 @@
-"""Where pictures come from: digits, generated, array files, folders, TensorFlow Datasets.
+"""Where pictures come from: digits, a procedure, arrays, folders, TensorFlow Datasets.
 
 Every process of a run loads the whole set, 3 KiB a picture (150 MB for CIFAR-10), and
 takes its own workers' rows from it (`batches`), so that no two processes need agree on

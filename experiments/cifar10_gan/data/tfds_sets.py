@@ -98,8 +98,8 @@ def _builder(source: str, data_dir: str | os.PathLike[str] | None) -> tuple:
         builder = tfds.builder(source, data_dir=where, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            "source must be 'digits', 'embedded', an existing folder of pictures, a path "
-            "ending in .npy or .npz, or a set of TensorFlow Datasets, got "
+            "source must be 'digits', 'embedded', an existing folder of pictures, a "
+            "path ending in .npy or .npz, or a set of TensorFlow Datasets, got "
             f"{source!r}; use 'cifar10' or 'digits'"
         ) from error
     except Exception as error:

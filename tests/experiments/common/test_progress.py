@@ -47,9 +47,7 @@ def test_the_rate_leaves_out_what_came_before_the_mark():
 def test_time_left_counts_the_pauses_to_come_and_the_rate_none():
     """Iterations of 1 s, and pauses of 3 s after 4, 8 and the last, 10."""
     clock, stream = Clock(), io.StringIO()
-    progress = Progress(
-        10, every_seconds=0, pause_every=4, stream=stream, clock=clock
-    )
+    progress = Progress(10, every_seconds=0, pause_every=4, stream=stream, clock=clock)
     for iteration in range(1, 11):
         clock.now += 1
         if iteration in (4, 8, 10):
