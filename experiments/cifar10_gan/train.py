@@ -39,7 +39,8 @@ def train(config: Config, *, resume: bool = False) -> pathlib.Path:
 
     Writes config.json, metrics.csv, curves.png, samples_real.png, samples/*.png of raw
     and of averaged weights, pictures to show (`reporting.album`), and checkpoints.
-    SIGTERM, or an interrupt from the keyboard saves a checkpoint and ends the run early.
+    SIGTERM, or an interrupt from the keyboard saves a checkpoint and ends the run
+    early.
 
     Args:
         config: of the run.

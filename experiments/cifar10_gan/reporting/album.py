@@ -77,7 +77,7 @@ class Album:
 def has_frame(place: int) -> bool:
     """Whether the row of that number has a frame: each at first, then ever fewer.
 
-    Eight in every doubling, since pictures change less and less: 39 in 120 rows, 91 in
+    Eight in every doubling, since pictures change less and less: 39 in 120 rows, 89 in
     10,000.
     """
     return place % max(1, (1 << place.bit_length()) // (2 * FRAMES_PER_DOUBLING)) == 0

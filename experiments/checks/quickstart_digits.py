@@ -1,0 +1,99 @@
+"""Whether a run on digits has come to digits that can be read.
+
+    python -m experiments.checks.quickstart_digits runs/quickstart
+
+draws 1,000 samples by the moving average of G's weights, from the last checkpoint, and
+measures them by `experiments.cifar10_gan.reporting.legible`, beside held-out real ones
+and beside samples of the weights that training began with. Exits with 1 if fewer than
+8 of 10 read as digits, or fewer than 8 of the 10 classes are among them.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+from experiments.cifar10_gan.checkpoints import Checkpoints
+from experiments.cifar10_gan.config import Config, key_of
+from experiments.cifar10_gan.data.digits import DIGITS, load_digits
+from experiments.cifar10_gan.data.pictures import to_bytes
+from experiments.cifar10_gan.place import start_processes
+from experiments.cifar10_gan.reporting.legible import Reader, Reading
+from experiments.cifar10_gan.resuming import resumed
+from experiments.cifar10_gan.run import Run
+from experiments.cifar10_gan.train import read_config
+
+SAMPLES = 1000
+
+
+def saved_config(workdir: pathlib.Path) -> Config:
+    """Of the run in a workdir.
+
+    Raises:
+        ValueError: if there is none, or it is not of digits.
+    """
+    saved = read_config(workdir)
+    if saved is None:
+        raise ValueError(
+            f"run must be the workdir of a run, got {str(workdir)!r} without a "
+            "config.json; name another"
+        )
+    alone = {"workdir": str(workdir), "processes": 1, "process": 0}
+    config = resumed(saved, alone)
+    if config.source != DIGITS:
+        raise ValueError(
+            f"run must have the source 'digits', got {config.source!r}; whether other "
+            "pictures can be read is not known"
+        )
+    return config
+
+
+def read_run(config: Config, samples: int = SAMPLES) -> dict[str, Reading]:
+    """What is made of held-out digits, and of samples at the start and the end."""
+    workdir = pathlib.Path(config.workdir)
+    reader = Reader(*load_digits("train"))
+    run = Run(config)
+    generate = jax.jit(run.pair.generate)
+    latents = jax.random.normal(key_of(config, "reading"), (samples, config.latent))
+
+    def drawn() -> np.ndarray:
+        moving = run.training.averages.moving.average
+        weights = jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), moving)
+        return to_bytes(np.asarray(generate(weights, latents)))
+
+    pictures = {"held-out real ones": load_digits("test")[0], "iteration 0": drawn()}
+    keep = config.keep_checkpoints
+    with Checkpoints(workdir / "checkpoints", keep=keep) as checkpoints:
+        latest = checkpoints.latest()
+        if latest is None:
+            raise ValueError(
+                f"run must have a checkpoint, got none in {str(workdir)!r}; train "
+                "longer"
+            )
+        run.restore(checkpoints, latest)
+    pictures[f"iteration {latest}"] = drawn()
+    return {name: reader.read(shown) for name, shown in pictures.items()}
+
+
+def main() -> None:
+    """Reads, prints, and tells by the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=pathlib.Path, help="workdir of a run on digits")
+    try:
+        config = saved_config(parser.parse_args().run)
+        start_processes(config)
+        readings = read_run(config)
+    except (ValueError, ImportError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    for name, reading in readings.items():
+        print(f"{name}: {reading}")
+    if not list(readings.values())[-1].is_legible:
+        sys.exit("the samples cannot be read as digits")
+
+
+if __name__ == "__main__":
+    main()
