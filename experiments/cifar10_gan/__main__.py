@@ -24,10 +24,15 @@ _DEFINE = {
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
 }
+_QUICK = from_preset("quickstart", {})
 for _field in dataclasses.fields(Config):
-    _DEFINE[type(_field.default)](_field.name, _field.default, _field.metadata["help"])
+    _default = getattr(_QUICK, _field.name)
+    _DEFINE[type(_default)](_field.name, _default, _field.metadata["help"])
 _PRESET = flags.DEFINE_string(
-    "preset", "quickstart", f"where fields start from: one of {', '.join(PRESETS)}"
+    "preset",
+    "quickstart",
+    f"where fields start from: one of {', '.join(PRESETS)}; the defaults that stand "
+    "here are those of quickstart",
 )
 _RESUME = flags.DEFINE_boolean(
     "resume", False, "go on with the run in --workdir, with the fields that it has"

@@ -1,7 +1,7 @@
 """The configuration of a run: typed fields, one check of them all, random keys.
 
-The fields' own defaults are the preset `quickstart` of `presets`. A run is resumed with
-the fields that it was started with, but for those of `FREE` and of `RESHARDED`.
+Their own defaults are what `presets` start from. A run is resumed with the fields that
+it was started with, but for those of `FREE` and of `RESHARDED`.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Config:
     """Everything that a run depends on; each field is a flag of the program."""
 
     source: str = _field(
-        "digits",
+        "embedded",
         "pictures: digits, embedded, a TFDS set such as cifar10, an .npz, or a folder",
     )
     data_dir: str = _field(

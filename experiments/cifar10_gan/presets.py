@@ -32,7 +32,17 @@ from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.resuming import replaced
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "quickstart": {},
+    "quickstart": {
+        "source": "digits",
+        "width": 24,
+        "init_deviation": 0.046,
+        "latent": 16,
+        "learning_rate_generator": 1e-3,
+        "learning_rate_discriminator": 1e-3,
+        "b1": 0.0,
+        "decay": "linear",
+        "decay_to": 0.1,
+    },
     "cifar10_small": {
         "source": "cifar10",
         "workdir": "runs/cifar10_small",

@@ -10,9 +10,11 @@ from experiments.checks import quickstart_digits
 from experiments.cifar10_gan import train
 from tests.lib.tiny_runs import TINY, preparing_once
 
+DIGITS = dataclasses.replace(TINY, source="digits", iterations=2)
+
 
 def test_samples_of_a_run_are_read_beside_real_ones(tmp_path, monkeypatch, capsys):
-    settings = dataclasses.replace(TINY, workdir=str(tmp_path / "run"), iterations=2)
+    settings = dataclasses.replace(DIGITS, workdir=str(tmp_path / "run"))
     with preparing_once(tmp_path / "cache"):
         train.train(settings)
         found = quickstart_digits.saved_config(tmp_path / "run")
@@ -42,6 +44,6 @@ def test_what_it_refuses(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(other))
     with pytest.raises(ValueError, match="must have the source 'digits', got 'cifar"):
         quickstart_digits.saved_config(tmp_path)
-    bare = dataclasses.replace(TINY, workdir=str(tmp_path))
+    bare = dataclasses.replace(DIGITS, workdir=str(tmp_path))
     with pytest.raises(ValueError, match="must have a checkpoint, got none in"):
         quickstart_digits.read_run(bare)

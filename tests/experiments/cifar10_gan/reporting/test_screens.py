@@ -44,7 +44,7 @@ def test_a_run_from_its_first_score_to_its_closing_screen(
 ):
     workdir = tmp_path / "run"
     settings = dataclasses.replace(
-        TINY, workdir=str(workdir), iterations=2, score_samples=120
+        TINY, source="digits", workdir=str(workdir), iterations=2, score_samples=120
     )
     _, drawn = stopped_at_its_start(settings, monkeypatch)
     assert drawn == [100], "the other 20 were not waited for"
