@@ -19,29 +19,21 @@ from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.digits import DIGITS, load_digits
 from experiments.cifar10_gan.data.pictures import to_bytes
+from experiments.cifar10_gan.evaluate import config_of
 from experiments.cifar10_gan.place import start_processes
 from experiments.cifar10_gan.reporting.legible import Reader, Reading
-from experiments.cifar10_gan.resuming import resumed
-from experiments.cifar10_gan.run import Run
-from experiments.cifar10_gan.train import read_config
+from experiments.cifar10_gan.run import Run, weights_of
 
 SAMPLES = 1000
 
 
-def saved_config(workdir: pathlib.Path) -> Config:
-    """Of the run in a workdir.
+def digits_run(workdir: pathlib.Path) -> Config:
+    """The configuration of the run in a workdir.
 
     Raises:
         ValueError: if there is none, or it is not of digits.
     """
-    saved = read_config(workdir)
-    if saved is None:
-        raise ValueError(
-            f"run must be the workdir of a run, got {str(workdir)!r} without a "
-            "config.json; name another"
-        )
-    alone = {"workdir": str(workdir), "processes": 1, "process": 0}
-    config = resumed(saved, alone)
+    config = config_of(workdir)
     if config.source != DIGITS:
         raise ValueError(
             f"run must have the source 'digits', got {config.source!r}; whether other "
@@ -59,13 +51,10 @@ def read_run(config: Config, samples: int = SAMPLES) -> dict[str, Reading]:
     latents = jax.random.normal(key_of(config, "reading"), (samples, config.latent))
 
     def drawn() -> np.ndarray:
-        moving = run.training.averages.moving.average
-        weights = jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), moving)
-        return to_bytes(np.asarray(generate(weights, latents)))
+        return to_bytes(np.asarray(generate(weights_of(run)["ema"], latents)))
 
     pictures = {"held-out real ones": load_digits("test")[0], "iteration 0": drawn()}
-    keep = config.keep_checkpoints
-    with Checkpoints(workdir / "checkpoints", keep=keep) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         latest = checkpoints.latest()
         if latest is None:
             raise ValueError(
@@ -84,7 +73,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=pathlib.Path, help="workdir of a run on digits")
     try:
-        config = saved_config(parser.parse_args().run)
+        config = digits_run(parser.parse_args().run)
         start_processes(config)
         readings = read_run(config)
     except (ValueError, ImportError) as error:

@@ -15,7 +15,7 @@ from PIL import Image
 from experiments.cifar10_gan.config import key_of
 from experiments.cifar10_gan.data.pictures import to_bytes, to_signed
 from experiments.cifar10_gan.reporting.figures import picture_grid, sample_grid
-from experiments.cifar10_gan.run import Run
+from experiments.cifar10_gan.run import Run, weights_of
 from experiments.common import figures
 
 SIDE = 8
@@ -67,9 +67,7 @@ class Album:
 
     def _pictures(self, run: Run, latents: Any = None) -> np.ndarray:
         """uint8 (64, 32, 32, 3)."""
-        weights = jax.tree.map(
-            lambda x: x.addressable_data(0), run.training.averages.moving.average
-        )
+        weights = weights_of(run)["ema"]
         latents = self._latents if latents is None else latents
         return to_bytes(np.asarray(self._generate(weights, latents)))
 

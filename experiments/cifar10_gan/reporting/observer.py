@@ -161,9 +161,11 @@ class Observer:
         self._log.flush()
 
     def _score(self, run: Run, stopped: Sequence[int]) -> dict[str, float]:
-        trees, scores, grids = weights_of(run), {}, {}
+        scores: dict[str, float] = {}
+        values: dict[str, float] = {}
+        grids = {}
         is_start = run.iteration == 0  # when averages are the raw weights
-        for name, tree in trees.items():
+        for name, tree in weights_of(run).items():
             suffix = "" if name == "raw" else f"_{name}"
             if not is_start or name == "raw":
                 samples = self._scorer.samples(tree, stopped)

@@ -17,7 +17,7 @@ def test_samples_of_a_run_are_read_beside_real_ones(tmp_path, monkeypatch, capsy
     settings = dataclasses.replace(DIGITS, workdir=str(tmp_path / "run"))
     with preparing_once(tmp_path / "cache"):
         train.train(settings)
-        found = quickstart_digits.saved_config(tmp_path / "run")
+        found = quickstart_digits.digits_run(tmp_path / "run")
         assert found == settings
         monkeypatch.setattr(quickstart_digits, "start_processes", lambda config: None)
         monkeypatch.setattr(sys, "argv", ["quickstart_digits", settings.workdir])
@@ -36,14 +36,12 @@ def test_samples_of_a_run_are_read_beside_real_ones(tmp_path, monkeypatch, capsy
 
 
 def test_what_it_refuses(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"must be the workdir of a run, got .*name an"
-    ):
-        quickstart_digits.saved_config(tmp_path)
+    with pytest.raises(ValueError, match=r"must be given the workdir of a run, got"):
+        quickstart_digits.digits_run(tmp_path)
     other = dataclasses.asdict(dataclasses.replace(TINY, source="cifar10"))
     (tmp_path / "config.json").write_text(json.dumps(other))
     with pytest.raises(ValueError, match="must have the source 'digits', got 'cifar"):
-        quickstart_digits.saved_config(tmp_path)
+        quickstart_digits.digits_run(tmp_path)
     bare = dataclasses.replace(DIGITS, workdir=str(tmp_path))
     with pytest.raises(ValueError, match="must have a checkpoint, got none in"):
         quickstart_digits.read_run(bare)
