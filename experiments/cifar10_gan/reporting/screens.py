@@ -26,7 +26,7 @@ def facts(run: Run) -> str:
 def closing(run: Run) -> str:
     """What a finished run has cost, and what lies where in its workdir."""
     config, workdir, done = run.config, run.workdir, run.iteration
-    cost = f"{done:,} iterations in {run.seconds:,.0f} s"
+    cost = f"{done:,} iterations in {run.clock.in_all:,.0f} s"
     if run.sent_bytes:
         cost += f", {precision(config)}: each worker sent {_size(run.sent_bytes)}"
         if config.bits != EXACT:
