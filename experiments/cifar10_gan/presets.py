@@ -34,14 +34,14 @@ from experiments.cifar10_gan.resuming import replaced
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quickstart": {
         "source": "digits",
-        "width": 24,
-        "init_deviation": 0.046,
-        "latent": 16,
+        "width": 16,
+        "init_deviation": 0.056,
+        "latent": 32,
         "learning_rate_generator": 1e-3,
-        "learning_rate_discriminator": 1e-3,
-        "b1": 0.0,
-        "decay": "linear",
-        "decay_to": 0.1,
+        "learning_rate_discriminator": 2e-3,
+        "iterations": 1500,
+        "score_every": 300,
+        "checkpoint_every": 300,
     },
     "cifar10_small": {
         "source": "cifar10",

@@ -16,10 +16,9 @@ def test_presets_are_valid_and_can_be_overridden(name):
     assert (config.bits, config.workdir) == (2, "elsewhere")
 
 
-def test_the_quick_start_decays_to_its_end_on_digits():
+def test_the_quick_start_is_of_digits_in_4_bits():
     quick = from_preset("quickstart", {})
     assert quick.source == "digits"
-    assert quick.decay_iterations == quick.iterations
     assert (quick.bits, quick.workers, quick.optimizer) == (4, 3, "extra_adam")
 
 

@@ -24,7 +24,7 @@ UNREAD = [
     ["--optimizer=optimistic", "--n_critic=1"],
     ["--optimizer=dual_averaging", "--n_critic=5"],
     ["--optimizer=dual_extrapolation", "--decay=cosine"],
-    ["--decay=constant", "--decay_iterations=10"],
+    ["--decay_iterations=10"],
     ["--optimizer=optimistic", "--decay_iterations=10"],
     ["--decay=constant", "--decay_to=0.1"],
     ["--optimizer=extra_sgd", "--amsgrad"],
