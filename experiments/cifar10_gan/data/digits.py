@@ -54,8 +54,9 @@ def _all_digits() -> tuple[np.ndarray, np.ndarray]:
             "qgenx_jax[experiments], or use 'embedded', a folder of pictures or an "
             ".npz file"
         ) from error
-    found = datasets.load_digits()
-    return np.stack([_enlarged(picture) for picture in found.images]), found.target
+    rows, labels = datasets.load_digits(return_X_y=True)
+    pictures = np.asarray(rows).reshape(-1, 8, 8)
+    return np.stack([_enlarged(picture) for picture in pictures]), np.asarray(labels)
 
 
 def _enlarged(picture: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def test_samples_of_a_run_are_read_beside_real_ones(tmp_path, monkeypatch, capsy
         monkeypatch.setattr(quickstart_digits, "start_processes", lambda config: None)
         monkeypatch.setattr(sys, "argv", ["quickstart_digits", settings.workdir])
         capsys.readouterr()
-        with pytest.raises(SystemExit, match="the samples cannot be read as digits"):
+        with pytest.raises(SystemExit, match="cannot be read as digits: at least 80%"):
             quickstart_digits.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
