@@ -16,6 +16,8 @@ def facts(run: Run) -> str:
     sent = run.traffic.sent_bytes
     if sent and config.bits != EXACT:
         line += f", {exact_bytes(run) / sent:.1f}x fewer bytes"
+    if config.share is not None:
+        line += f", {config.global_batch} pictures together"
     if run.iteration:
         line += f", going on from iteration {run.iteration}"
         if run.workers_before != config.workers:

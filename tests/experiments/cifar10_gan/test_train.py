@@ -50,7 +50,7 @@ def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
     shown = {"curves.png", "interpolations.png", "neighbours.png", "samples_real.png"}
     assert shown <= names
     with Image.open(finished / "training.gif") as gif:
-        assert gif.n_frames == 4, "of three iterations, and the last one again"
+        assert gif.n_frames == 3, "the last one is also that of the end"
     saved = json.loads((finished / "config.json").read_text())
     assert saved == dataclasses.asdict(dataclasses.replace(TINY, workdir=str(finished)))
     table = rows(finished)
