@@ -310,7 +310,7 @@ def test_bytes_are_those_of_the_exchanges(finished):
 
 MISTAKES = [
     (["compare"], "compare must be given at least one"),
-    (["train"], "arguments must be --field=value or compare RUN"),
+    (["train"], "arguments must be --field=value, compare RUN"),
     (["--preset=huge"], "preset must be one of ('quickstart', 'cifar10_small'"),
     (["--nothing=1"], "Unknown command line flag 'nothing'"),
     (["--resume", "--preset=paper"], "preset must be left out with resume"),
