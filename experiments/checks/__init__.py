@@ -4,5 +4,6 @@
 tests the bits that decide roundings. `mutation` changes the library's arithmetic and
 asks whether its tests notice. `fuzz_streams` encodes and decodes random
 codes. `kill_and_resume` kills a training run at random moments
-and compares its end with that of an undisturbed one.
+and compares its end with that of an undisturbed one. `quickstart_digits` asks whether
+what the quick start draws can be read.
 """

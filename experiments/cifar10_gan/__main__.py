@@ -7,7 +7,6 @@ and prints a table of them.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -36,14 +35,18 @@ class _Processes(flags.ArgumentParser):
         return int(text) if text.lstrip("-").isdecimal() else text
 
 
+_QUICK = from_preset("quickstart", {})
 for _field in dataclasses.fields(Config):
-    _about = _field.name, _field.default, _field.metadata["help"]
+    _about = _field.name, getattr(_QUICK, _field.name), _field.metadata["help"]
     if _field.name == "processes":
         flags.DEFINE(_Processes(), *_about)
     else:
-        _DEFINE[type(_field.default)](*_about)
+        _DEFINE[type(_about[1])](*_about)
 _PRESET = flags.DEFINE_string(
-    "preset", "quickstart", f"where fields start from: one of {', '.join(PRESETS)}"
+    "preset",
+    "quickstart",
+    f"where fields start from: one of {', '.join(PRESETS)}; the defaults that stand "
+    "here are those of quickstart",
 )
 _RESUME = flags.DEFINE_boolean(
     "resume", False, "go on with the run in --workdir, with the fields that it has"
@@ -179,7 +182,6 @@ def main(argv: list[str]) -> None:
         )
 
         start_processes(config)
-        print(json.dumps(dataclasses.asdict(config)), flush=True)
         try:
             with leaving_none_behind(config):
                 train.train(config, resume=_RESUME.value, stop_code=_STOP_CODE.value)

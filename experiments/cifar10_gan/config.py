@@ -1,7 +1,7 @@
 """The configuration of a run: typed fields, one check of them all, random keys.
 
-The fields' own defaults are the preset `quickstart` of `presets`. A run is resumed with
-the fields that it was started with, but for those of `FREE` and of `RESHARDED`.
+Their own defaults are what `presets` start from. A run is resumed with the fields that
+it was started with, but for those of `FREE` and of `RESHARDED`.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Config:
 
     source: str = _field(
         "embedded",
-        "pictures: embedded, a TFDS image set such as cifar10, an .npz, or a folder",
+        "pictures: digits, embedded, a TFDS set such as cifar10, an .npz, or a folder",
     )
     data_dir: str = _field(
         "", "where TFDS data sets are prepared; empty for its default"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.cifar10_gan.config import EXACT, FITTED, PLANNED, Config
+from experiments.cifar10_gan.data.sources import DIGITS, EMBEDDED
 from experiments.cifar10_gan.optimizers import ADAMS, Q_GENX, SGDS, WITH_MOMENTUM
 
 
@@ -29,7 +30,7 @@ class ReadIf(NamedTuple):
 def _is_tfds(config: Config) -> bool:
     is_array = config.source.endswith((".npy", ".npz"))
     is_folder = Path(config.source).expanduser().is_dir()
-    return not (config.source == "embedded" or is_array or is_folder)
+    return not (config.source in (DIGITS, EMBEDDED) or is_array or is_folder)
 
 
 def _of_optimizers(*names: str, why: str = "") -> ReadIf:

@@ -30,7 +30,8 @@ class Run:
         pair: the two networks.
         method: the optimizer.
         step: one iteration on all workers.
-        batches: pictures for this process's workers.
+        pictures: that it trains on, uint8 (n, 32, 32, 3).
+        batches: of them, for this process's workers.
         position: of the batches, after this iteration.
         training: parameters, averages and the optimizer's state.
         plan: of bits for each leaf; None before there is one.

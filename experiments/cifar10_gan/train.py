@@ -22,13 +22,14 @@ from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import EXACT, PLANNED, Config
 from experiments.cifar10_gan.data.prefetch import Prefetched
-from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.parsing import parse_numbers
 from experiments.cifar10_gan.place import anywhere, together
 from experiments.cifar10_gan.profiling import Profiler
+from experiments.cifar10_gan.reporting import screens
 from experiments.cifar10_gan.reporting.figures import plot_curves
 from experiments.cifar10_gan.reporting.levels import plot_levels
 from experiments.cifar10_gan.reporting.observer import Observer
+from experiments.cifar10_gan.reporting.score import Stopped
 from experiments.cifar10_gan.run import Run
 from experiments.cifar10_gan.workdirs import check_workdir, save_config
 
@@ -37,8 +38,9 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
     """Trains, and leaves in the workdir what there is to see.
 
     Writes config.json, metrics.csv, curves.png, samples_real.png, samples/*.png of raw
-    and of averaged weights, and checkpoints. SIGTERM, or an interrupt from the keyboard
-    saves a checkpoint and ends the run early.
+    and of averaged weights, pictures to show (`reporting.album`), and checkpoints.
+    SIGTERM, or an interrupt from the keyboard saves a checkpoint and ends the run
+    early.
 
     Args:
         config: of the run.
@@ -78,7 +80,7 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
                 return None
             observer = stack.enter_context(Observer(run, resume=resume))
             save_config(config, workdir)  # last: what cannot start leaves no run
-            announce(run)
+            print(screens.facts(run), flush=True)
             return observer
 
         observer = together(start)
@@ -87,18 +89,23 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
                 f"all {run.iteration} iterations are done; raise --iterations for more"
             )
         loop(run, checkpoints, observer, stopped)
+        if observer is not None and run.iteration == config.iterations:
+            observer.finish(run)
     if is_first and run.iteration < config.iterations:
         print(
             f"stopped after iteration {run.iteration} and saved it; go on by --resume "
             f"--workdir={workdir}"
         )
     elif is_first:
-        precision = "exact" if config.bits == EXACT else f"{config.bits} bits"
-        title = f"{config.workers} workers, {config.optimizer}, {precision}"
-        plot_curves(workdir / "metrics.csv", workdir / "curves.png", title=title)
+        plot_curves(
+            workdir / "metrics.csv",
+            workdir / "curves.png",
+            title=screens.title(config),
+            exact_bytes=screens.exact_bytes(run) if config.bits != EXACT else 0,
+        )
         if (workdir / "levels.csv").exists():
             plot_levels(workdir / "levels.csv", workdir / "levels.png")
-        print(f"samples and curves are in {workdir}")
+        print(screens.closing(run))
     if stop_code and run.iteration < config.iterations:
         raise SystemExit(stop_code)
     return workdir
@@ -124,8 +131,15 @@ def loop(
         if observer is not None and kept:
             observer.flush()  # rows are on the disk before their checkpoint
 
+    def observe_start() -> None:
+        with contextlib.suppress(Stopped):  # it is scored when the run goes on
+            if observer is not None:
+                observer.record(run, {}, scored=True, stopped=stopped)
+
     if run.iteration == 0:
-        together(lambda: observe({}, scored=True, kept=False))
+        together(observe_start)
+        if anywhere(bool(stopped)):
+            return run.save(checkpoints)
     profiler = Profiler(config.profile, run.workdir / "profile")
     with contextlib.ExitStack() as stack:
         batches = stack.enter_context(Prefetched(run.batches, place=place))
@@ -143,6 +157,8 @@ def loop(
             run.sent_bytes += run.traffic.sent_bytes
             logged, scored = is_due(config.log_every), is_due(config.score_every)
             facts = np.full(workers, run.iteration), np.full(workers, logged)
+            if compiles and observer is not None:
+                observer.compiling()
             profiler.before(run.iteration, run.training)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
             clock.count()
@@ -229,31 +245,3 @@ def stop_on_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def announce(run: Run) -> None:
-    """Prints what is about to run: sizes, devices and bytes per iteration."""
-    config, params = run.config, run.training.params
-    sizes = {name: models.count(tree) for name, tree in params.items()}
-    traffic = run.traffic
-    sent = traffic.sent_bytes
-    ring = 2 * (config.workers - 1) * 4 * traffic.coordinates / config.workers
-    beside = ""
-    if sent:
-        times = ring / sent
-        beside = f"; a float32 all-reduce sends {times:.2f} times as much"
-    done = f", going on from iteration {run.iteration}" if run.iteration else ""
-    if run.workers_before != config.workers:
-        done += f" of {run.workers_before} workers"
-    pictures = f"{config.batch_size} pictures each"
-    if config.share is not None:
-        pictures = f"{config.global_batch} pictures together"
-    print(
-        f"{config.workers} workers on {run.place.describe()}, "
-        f"{pictures}, {config.source} pictures{done}\n"
-        f"{config.model} of width {config.width}: {sizes['generator']:,} and "
-        f"{sizes['discriminator']:,} parameters, by {config.optimizer}\n"
-        f"each worker sends {sent:,} bytes per iteration by {traffic.collective}, "
-        f"{traffic.bits_per_coordinate:.2f} bits per coordinate{beside}",
-        flush=True,
-    )

@@ -1,17 +1,23 @@
 """Lines on how far a program is, rewritten in place where there is a terminal."""
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
+
+COLUMNS = 80
+"""That a line has at most, where there is no terminal to ask."""
 
 
 class Progress:
     """One line on how far a run is: iteration, percent, rate, time left and values.
 
     On a terminal the line is rewritten in place; elsewhere (a log file) each is a line
-    of its own. The rate is that since the last line, so a slow start does not linger.
+    of its own. The rate is that since the last line, so a slow start does not linger;
+    pauses, as for scores, are not in it, and those to come are in the time left, each
+    as long as the last one was. Values that a line has no room for are left out of it.
     As a context manager it ends an unfinished line, so that a traceback after it
     starts on a line of its own.
     """
@@ -22,6 +28,7 @@ class Progress:
         *,
         start: int = 0,
         every_seconds: float = 10.0,
+        pause_every: int | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -31,12 +38,14 @@ class Progress:
             total: iterations of the whole run.
             start: iterations done before, in a run that resumes.
             every_seconds: least time between lines; the last iteration always prints.
+            pause_every: iterations between `pause`s, of which one is at the end; None
+                if there are none.
             stream: None is standard error.
             clock: seconds, never going back.
 
         Raises:
-            ValueError: if total is below 1, start not in [0, total] or every_seconds
-                negative.
+            ValueError: if total or pause_every is below 1, start not in [0, total] or
+                every_seconds negative.
         """
         if total < 1:
             raise ValueError(f"total must be at least 1, got {total}; pass the count")
@@ -50,8 +59,16 @@ class Progress:
                 f"every_seconds must be at least 0, got {every_seconds}; pass 0 for "
                 "a line each iteration"
             )
+        if pause_every is not None and pause_every < 1:
+            raise ValueError(
+                f"pause_every must be at least 1, got {pause_every}; leave it out "
+                "where there are none"
+            )
         self._total = total
         self._every = every_seconds
+        self._pause_every = pause_every
+        self._pause = 0.0  # seconds that the last one took
+        self._paused = 0.0  # seconds of those since the last line
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._done = start
@@ -68,17 +85,20 @@ class Progress:
         last = iteration >= self._total
         if now - self._then < self._every and not last:
             return False
-        seconds = max(now - self._then, 1e-9)
+        seconds = max(now - self._then - self._paused, 1e-9)
         rate = (iteration - self._done) / seconds
-        left = "-" if rate <= 0 else _duration(max(self._total - iteration, 0) / rate)
+        rest = max(self._total - iteration, 0)
+        left = "-" if rate <= 0 else _duration(rest / rate + self._pauses(iteration))
         line = (
             f"{iteration}/{self._total} ({100 * iteration / self._total:.1f} %) "
             f"{rate:.2f} it/s, {left} left"
         )
-        line += "".join(f", {name} {value:.4g}" for name, value in values.items())
+        for name, value in values.items():
+            text = f", {name} {value:.4g}"
+            line += text if len(line + text) < self._columns() else ""
         if self._stream.isatty():
             # A line that wraps could not be rewritten.
-            line = line[: shutil.get_terminal_size().columns - 1]
+            line = line[: self._columns() - 1]
             self._rewrite(line)
             self._width = len(line)
             if last:
@@ -86,12 +106,20 @@ class Progress:
         else:
             self._stream.write(line + "\n")
         self._stream.flush()
-        self._done, self._then = iteration, now
+        self._done, self._then, self._paused = iteration, now, 0.0
         return True
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """What is done in it takes no time from the iterations."""
+        begun = self._clock()
+        yield
+        self._pause = self._clock() - begun
+        self._paused += self._pause
 
     def mark(self, iteration: int) -> None:
         """Measures the rate from this iteration on: what came before was compiling."""
-        self._done, self._then = iteration, self._clock()
+        self._done, self._then, self._paused = iteration, self._clock(), 0.0
 
     def say(self, text: str) -> None:
         """Prints a line of its own, in place of an unfinished one."""
@@ -112,6 +140,19 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _pauses(self, iteration: int) -> float:
+        """Seconds of the pauses to come; one of this iteration has been."""
+        if self._pause_every is None:
+            return 0.0
+        every, total = self._pause_every, self._total
+        left = total // every - iteration // every
+        left += total % every > 0 and iteration < total  # that at the end
+        return self._pause * max(left, 0)
+
+    def _columns(self) -> int:
+        terminal = self._stream.isatty()
+        return shutil.get_terminal_size().columns if terminal else COLUMNS
 
     def _rewrite(self, line: str) -> None:
         # Blanks cover what a longer line before left behind.

@@ -1,4 +1,4 @@
-"""Where pictures come from: generated ones, array files, folders, TensorFlow Datasets.
+"""Where pictures come from: digits, a procedure, arrays, folders, TensorFlow Datasets.
 
 Every process of a run loads the whole set, 3 KiB a picture (150 MB for CIFAR-10), and
 takes its own workers' rows from it (`batches`), so that no two processes need agree on
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.cifar10_gan.data import folders, splits, tfds_sets
+from experiments.cifar10_gan.data.digits import DIGITS, load_digits
 from experiments.cifar10_gan.data.fitting import check_pictures
 from experiments.cifar10_gan.data.pictures import draw_pictures
 
@@ -38,7 +39,8 @@ def load_pictures(
     Args:
         source: one of
 
-            - ``"embedded"``: generated pictures;
+            - ``"digits"``: those of scikit-learn (`digits.load_digits`);
+            - ``"embedded"``: generated pictures, which need no package;
             - a path ending in ``.npy`` or ``.npz``: uint8 (n, 32, 32, 3), with an array
               per split, or one array of any name;
             - an existing folder of png, jpg, webp or bmp files (`folders.load_folder`);
@@ -62,10 +64,12 @@ def load_pictures(
         ValueError: for an unknown source or split, a file that is not readable, an
             array of another shape or dtype, a data set that is not prepared, or a size
             that is not available.
-        ImportError: if TensorFlow Datasets is needed and missing.
+        ImportError: if scikit-learn or TensorFlow Datasets is needed and missing.
     """
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}; leave it out for all")
+    if source == DIGITS:
+        return load_digits(split, size=size)[0]
     if source == EMBEDDED:
         if split not in _STREAMS:
             raise ValueError(
@@ -82,7 +86,7 @@ def load_pictures(
     if not path.exists() and source.startswith((".", "/", "~")):
         raise ValueError(
             f"source must be a folder that exists, got {source!r}; name a folder of "
-            "pictures, a data set such as 'cifar10', or 'embedded'"
+            "pictures, a data set such as 'cifar10', or 'digits'"
         )
     if path.is_file():
         raise ValueError(

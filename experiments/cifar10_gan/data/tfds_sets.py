@@ -83,7 +83,7 @@ def _builder(source: str, data_dir: str | os.PathLike[str] | None) -> tuple:
     except ImportError as error:
         raise ImportError(
             f"source {source!r} needs tensorflow and tensorflow-datasets ({error}); "
-            "install qgenx_jax[experiments], or use 'embedded', a folder of pictures "
+            "install qgenx_jax[experiments], or use 'digits', a folder of pictures "
             "or an .npz file"
         ) from error
     tf.config.set_visible_devices([], "GPU")
@@ -98,9 +98,9 @@ def _builder(source: str, data_dir: str | os.PathLike[str] | None) -> tuple:
         builder = tfds.builder(source, data_dir=where, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            "source must be 'embedded', an existing folder of pictures, a path ending "
-            "in .npy or .npz, or a set of TensorFlow Datasets, got "
-            f"{source!r}; use 'cifar10' or 'embedded'"
+            "source must be 'digits', 'embedded', an existing folder of pictures, a "
+            "path ending in .npy or .npz, or a set of TensorFlow Datasets, got "
+            f"{source!r}; use 'cifar10' or 'digits'"
         ) from error
     except Exception as error:
         named = isinstance(

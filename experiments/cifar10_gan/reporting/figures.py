@@ -33,6 +33,9 @@ class Panel(NamedTuple):
     log: bool = False
 
 
+EXACT_BYTES = "exact bytes"
+"""The column that `plot_curves` adds for its `exact_bytes`."""
+
 PANELS = (
     Panel(
         "loss",
@@ -78,7 +81,7 @@ PANELS = (
             "mean_error": "of the mean",
         },
     ),
-    Panel("sent per worker", {"bytes": ""}),
+    Panel("sent per worker", {"bytes": "this run", EXACT_BYTES: "an exact run"}),
 )
 """What `plot_curves` draws of a run; the other columns are for the CSV's readers."""
 
@@ -140,6 +143,7 @@ def plot_curves(
     *,
     title: str = "",
     panels: Sequence[Panel] = PANELS,
+    exact_bytes: float = 0,
 ) -> None:
     """Draws a run's metrics over its iterations, a panel for each with a column there.
 
@@ -150,11 +154,15 @@ def plot_curves(
         path: of the figure, its suffix the format; its folder is made.
         title: above the figure.
         panels: what to draw.
+        exact_bytes: that an exact run sends per iteration, drawn beside the bytes; 0
+            for none.
 
     Raises:
         ValueError: if the run has no iterations or none of the columns.
     """
     table = read_table(run)
+    if exact_bytes and "bytes" in table:
+        table[EXACT_BYTES] = {i: i * exact_bytes for i in table["bytes"]}
     drawn = [panel for panel in panels if any(name in table for name in panel.lines)]
     if not drawn:
         wanted = [name for panel in panels for name in panel.lines]
@@ -173,9 +181,8 @@ def plot_curves(
         present = [name for name in panel.lines if name in table]
         factor, label = 1.0, panel.label
         if "bytes" in present:
-            factor, label = figures.with_unit(
-                label, "bytes", max(table["bytes"].values())
-            )
+            largest = max(max(table[name].values()) for name in present)
+            factor, label = figures.with_unit(label, "bytes", largest)
         for place, name in enumerate(present):
             x, y = figures.thinned(list(table[name]), list(table[name].values()))
             figures.draw_line(axes, x / per, y / factor, place, panel.lines[name])

@@ -187,8 +187,10 @@ def differ(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> bool:
 def _label(config: Mapping[str, Any], names: Sequence[str]) -> str:
     parts = []
     for name in names:
-        if name == "bits" and config.get(name) == EXACT:
-            parts.append("exact")
+        if name == "bits" and name in config:
+            bits = config[name]
+            words = "exact" if bits == EXACT else f"{bits} bit" + "s" * (bits > 1)
+            parts.append(words)
         else:
             parts.append(f"{name}={config[name]}" if name in config else f"no {name}")
     return ", ".join(parts)

@@ -6,7 +6,7 @@ covariance (`python -m experiments.checks.known_pictures`). Frechet's and the ke
 distance, in the features of a trained network, are not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,10 @@ from experiments.cifar10_gan.data.sources import load_pictures
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.parsing import parse_scores
 from experiments.scores.judge import Judge
+
+
+class Stopped(Exception):
+    """Raised where a score is not wanted any more."""
 
 
 class Scorer(NamedTuple):
@@ -36,12 +40,18 @@ class Scorer(NamedTuple):
     real: np.ndarray
     judge: Judge | None = None
 
-    def samples(self, params: Any) -> np.ndarray:
-        """Pictures in [-1, 1], (score_samples, 32, 32, 3), in parts of 100."""
-        parts = [
-            np.asarray(self.generate(params, self.latents[start : start + 100]))
-            for start in range(0, len(self.latents), 100)
-        ]
+    def samples(self, params: Any, stopped: Sequence[int] = ()) -> np.ndarray:
+        """Pictures in [-1, 1], (score_samples, 32, 32, 3), in parts of 100.
+
+        Raises:
+            Stopped: as soon as `stopped`, a list of signals, is not empty.
+        """
+        parts = []
+        for start in range(0, len(self.latents), 100):
+            if stopped:
+                raise Stopped
+            latents = self.latents[start : start + 100]
+            parts.append(np.asarray(self.generate(params, latents)))
         return np.concatenate(parts)
 
     def scores(self, samples: np.ndarray) -> dict[str, float]:

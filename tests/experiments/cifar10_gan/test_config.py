@@ -16,8 +16,10 @@ def test_presets_are_valid_and_can_be_overridden(name):
     assert (config.bits, config.workdir) == (2, "elsewhere")
 
 
-def test_the_defaults_are_the_quick_start():
-    assert from_preset("quickstart", {}) == Config()
+def test_the_quick_start_is_of_digits_in_4_bits():
+    quick = from_preset("quickstart", {})
+    assert quick.source == "digits"
+    assert (quick.bits, quick.workers, quick.optimizer) == (4, 3, "extra_adam")
 
 
 def test_the_paper_preset_is_the_reference_experiment():

@@ -47,7 +47,10 @@ def test_two_processes_write_the_rows_of_one(tmp_path):
     for process, output in zip(running, outputs, strict=True):
         assert process.returncode == 0, output
     assert "2 cpu devices of 2 processes" in outputs[0]
+    assert "sliced Wasserstein" in outputs[0]
     assert "sliced Wasserstein" not in outputs[1], "the second process scores too"
+    assert "{" not in outputs[0], "the configuration is in config.json"
+    assert "2 workers" not in outputs[1], "the second process tells the facts too"
     alone = start(tmp_path / "one", source)
     output = alone.communicate(timeout=300)[0]
     assert alone.returncode == 0, output

@@ -11,6 +11,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.checks import kill_and_resume
 from experiments.checks.kill_and_resume import rows
@@ -39,10 +40,17 @@ def finished(tmp_path_factory):
 
 def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
     names = {str(p.relative_to(finished)) for p in finished.rglob("*.png")}
-    for iteration in (0, 2, 4):
-        for suffix in ("", "_average", "_ema"):
-            assert f"samples/{iteration:06d}{suffix}.png" in names
-    assert {"curves.png", "samples_real.png"} <= names
+    assert {name for name in names if name.startswith("samples/")} == {
+        "samples/000000.png",  # its averages are of the same weights
+        *(f"samples/00000{n}{s}.png" for n in (2, 4) for s in ("", "_average", "_ema")),
+    }
+    assert {name for name in names if name.startswith("frames/")} == {
+        f"frames/00000{n}.png" for n in (0, 2, 4)
+    }
+    shown = {"curves.png", "interpolations.png", "neighbours.png", "samples_real.png"}
+    assert shown <= names
+    with Image.open(finished / "training.gif") as gif:
+        assert gif.n_frames == 3, "the last one is also that of the end"
     saved = json.loads((finished / "config.json").read_text())
     assert saved == dataclasses.asdict(dataclasses.replace(TINY, workdir=str(finished)))
     table = rows(finished)
@@ -89,6 +97,7 @@ def test_a_stopped_and_resumed_run_is_the_undisturbed_one(
         workdir = train.train(settings)
     assert "stopped after iteration 3 and saved it" in capsys.readouterr().out
     assert not (workdir / "curves.png").exists()
+    assert not (workdir / "training.gif").exists()
     assert kill_and_resume.last_checkpoint(workdir)[0] == 3
     # a run that was killed later than its last checkpoint leaves later rows
     with (workdir / "metrics.csv").open("a") as file:
@@ -101,6 +110,8 @@ def test_a_stopped_and_resumed_run_is_the_undisturbed_one(
     assert last == 4
     assert_trees_identical(actual, expected, "resumed against undisturbed")
     assert rows(workdir) == rows(finished)
+    for name in ("training.gif", "interpolations.png", "frames/000002.png"):
+        assert (workdir / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_a_finished_run_can_be_made_longer(finished, tmp_path):
@@ -299,7 +310,7 @@ def test_bytes_are_those_of_the_exchanges(finished):
 
 MISTAKES = [
     (["compare"], "compare must be given at least one"),
-    (["train"], "arguments must be --field=value or compare RUN"),
+    (["train"], "arguments must be --field=value, compare RUN"),
     (["--preset=huge"], "preset must be one of ('quickstart', 'cifar10_small'"),
     (["--nothing=1"], "Unknown command line flag 'nothing'"),
     (["--resume", "--preset=paper"], "preset must be left out with resume"),

@@ -44,6 +44,35 @@ def test_the_rate_leaves_out_what_came_before_the_mark():
     assert stream.getvalue() == "21/100 (21.0 %) 2.00 it/s, 0:00:40 left\n"
 
 
+def test_time_left_counts_the_pauses_to_come_and_the_rate_none():
+    """Iterations of 1 s, and pauses of 3 s after 4, 8 and the last, 10."""
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(10, every_seconds=0, pause_every=4, stream=stream, clock=clock)
+    for iteration in range(1, 11):
+        clock.now += 1
+        if iteration in (4, 8, 10):
+            with progress.pause():
+                clock.now += 3
+        progress.update(iteration)
+    lines = stream.getvalue().splitlines()
+    assert all(" 1.00 it/s" in line for line in lines)
+    left = [int(line.split(", ")[1].split(":")[-1].split()[0]) for line in lines]
+    # a pause is expected to take as long as the last one, and none was before the 4th
+    assert left == [9, 8, 7, 6 + 2 * 3, 11, 10, 9, 2 + 3, 4, 0]
+
+
+def test_a_line_fits_80_columns_and_leaves_out_what_does_not():
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(500_000, every_seconds=0, stream=stream, clock=clock)
+    clock.now = 2e5
+    progress.update(123_456, loss_of_one=-12.345, loss_of_another=-12.345, b=1.0)
+    (line,) = stream.getvalue().splitlines()
+    assert line == (
+        "123456/500000 (24.7 %) 0.62 it/s, 169:26:45 left, loss_of_one -12.35, b 1"
+    )
+    assert len(line) < 80
+
+
 def test_progress_rewrites_its_line_on_a_terminal():
     clock, stream = Clock(), Terminal()
     progress = Progress(10, every_seconds=1, stream=stream, clock=clock)
@@ -108,6 +137,8 @@ def test_progress_errors():
         Progress(0)
     with pytest.raises(ValueError, match="every_seconds must be at least 0, got -1"):
         Progress(1, every_seconds=-1)
+    with pytest.raises(ValueError, match="pause_every must be at least 1, got 0"):
+        Progress(1, pause_every=0)
 
 
 def test_progress_is_silent_on_short_loads():

@@ -56,18 +56,18 @@ def groups_of(*folders):
 
 def test_runs_that_differ_in_the_seed_only_are_a_group(tmp_path, seeds):
     groups = groups_of(*seeds)
-    assert [group.legend for group in groups] == ["bits=4 (3 seeds)", "exact"]
+    assert [group.legend for group in groups] == ["4 bits (3 seeds)", "exact"]
     assert [run.config["seed"] for run in groups[0].runs] == [0, 1, 2]
     assert [group.end for group in groups] == [4, 6]
     other = make_run(tmp_path / "other", bucket_size=512, extra=True)
     assert [group.legend for group in groups_of(*seeds, other)] == [
-        "bits=4, bucket_size=256, no extra (3 seeds)",
+        "4 bits, bucket_size=256, no extra (3 seeds)",
         "exact, bucket_size=256, no extra",
-        "bits=4, bucket_size=512, extra=True",
+        "4 bits, bucket_size=512, extra=True",
     ]
     assert [group.legend for group in groups_of(seeds[1])] == ["exact"]
     again = make_run(tmp_path / "again", seed=0)
-    assert groups_of(seeds[0], again)[0].legend == "bits=4 (2 runs)", (
+    assert groups_of(seeds[0], again)[0].legend == "4 bits (2 runs)", (
         "a repeated seed is no other seed"
     )
 
@@ -122,14 +122,14 @@ def test_compare_draws_groups_and_writes_their_table(seeds, monkeypatch, capsys)
         "sent per worker (MB)",
     ]
     lines = panels[0, 2].get_lines()
-    assert [line.get_label() for line in lines] == ["bits=4 (3 seeds)", "exact"]
+    assert [line.get_label() for line in lines] == ["4 bits (3 seeds)", "exact"]
     assert [list(line.get_xdata()) for line in lines] == [[0, 2.25], [0, 18, 36]]
     assert [len(axes.collections) for axes in panels.flat] == [1] * 9, (
         "only the group of several runs has a band"
     )
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "bits=4 (3 seeds)",
+        "4 bits (3 seeds)",
         "exact",
     ]
     printed = capsys.readouterr().out.splitlines()
@@ -142,12 +142,12 @@ def test_compare_draws_groups_and_writes_their_table(seeds, monkeypatch, capsys)
         ],
         ["---"] * 10,
         [
-            *("bits=4", "3", "4", "1.08", "0.78 ± 0.18", "0.390 ± 0.090", "1"),
+            *("4 bits", "3", "4", "1.08", "0.78 ± 0.18", "0.390 ± 0.090", "1"),
             *("750,000", "3000 kB", "0.125"),
         ],
         ["exact", "1", "6", "1", "0.4", "0.2", "2", "6,000,000", "36 MB", "1"],
     ]
-    assert "bits=4 is compared up to iteration 4" in printed[5]
+    assert "4 bits is compared up to iteration 4" in printed[5]
     assert "{'a': 6, 'b': 4, 'c': 6}" in printed[5]
     assert printed[-1].startswith("runs: 4, groups: 2,"), "a run counts once"
     table = read_csv(output.with_suffix(".csv"))
@@ -206,7 +206,7 @@ def test_seeds_without_a_common_iteration_are_refused(tmp_path):
     runs = [make_run(tmp_path / name, seed=i) for i, name in enumerate("ab")]
     for i, run in enumerate(runs):
         (run / "metrics.csv").write_text(f"iteration,score\n{i},1\n")
-    with pytest.raises(ValueError, match=r"iterations in common, .* \['bits=4'\]"):
+    with pytest.raises(ValueError, match=r"iterations in common, .* \['4 bits'\]"):
         compare(runs, tmp_path / "a.png")
 
 

@@ -86,6 +86,13 @@ def test_curves_share_panels_and_leave_out_what_a_run_lacks(tmp_path, drawn):
     legend = [text.get_text() for text in axes[1].get_legend().get_texts()]
     assert legend == ["raw", "moving average"]
     assert list(axes[2].get_lines()[0].get_ydata()) == [20, 40, 60]
+    assert len(axes[2].get_lines()) == 1
+    plot_curves(tmp_path / "a.csv", path, exact_bytes=1e8)
+    own, exact = drawn[1].axes[2].get_lines()
+    assert list(own.get_ydata()) == [20, 40, 60]
+    assert list(exact.get_ydata()) == [100, 200, 300]
+    legend = drawn[1].axes[2].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["this run", "an exact run"]
     assert np.asarray(Image.open(path)).std() > 0, "a picture was written"
 
 
