@@ -3,9 +3,12 @@
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import time
 
 from experiments.checks.kill_and_resume import last_row
+from experiments.common.processes import free_port
 from tests.lib.helpers import plainly_compiled
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -22,12 +25,43 @@ TINY = (
 )
 
 
-def environment(python, **variables):
-    """Of a launcher's processes, which are one device each."""
-    return plainly_compiled(PYTHONPATH=str(ROOT), PYTHON=python, **variables)
+def environment(cache, **variables):
+    """Of a launcher's processes; what one start compiles, the next ones do not."""
+    return plainly_compiled(
+        PYTHONPATH=str(ROOT),
+        PYTHON=sys.executable,
+        JAX_COMPILATION_CACHE_DIR=str(cache),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        **variables,
+    )
 
 
-def wait_for_row(workdir, iteration, process, seconds=300):
+def run_undisturbed(workdir, flags, cache):
+    """By three processes, without a launcher: their numbers and address are flags."""
+    where = f"--coordinator=127.0.0.1:{free_port()}"
+    program = [sys.executable, "-m", "experiments.cifar10_gan", *flags, where]
+    program += [f"--workdir={workdir}", "--processes=3"]
+    started = [
+        subprocess.Popen(
+            [*program, f"--process={process}"],
+            env=environment(cache),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in range(3)
+    ]
+    try:
+        outputs = [process.communicate(timeout=400)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    for process, output in zip(started, outputs, strict=True):
+        assert process.returncode == 0, output
+
+
+def wait_for_row(workdir, iteration, process, seconds=400):
     """Returns when the run's table has the row of an iteration."""
     until = time.monotonic() + seconds
     while last_row(workdir) < iteration:

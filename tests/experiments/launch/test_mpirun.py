@@ -1,4 +1,4 @@
-"""Three processes by mpirun: the rows of one process, also killed and resumed."""
+"""Three processes by mpirun, killed and resumed: the rows of an undisturbed run."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("mpirun") is None or not os.path.isdir("/proc"),
     reason="needs mpirun: apt-get install openmpi-bin",
 )
-ITERATIONS = 300
+ITERATIONS = 100
 LOOPBACK = {
     "OMPI_MCA_oob_tcp_if_include": "lo",
     "OMPI_MCA_btl": "self,vader",
@@ -26,16 +26,28 @@ LOOPBACK = {
 """All that listens does so there."""
 
 
-def start(workdir, *arguments, **variables):
-    variables = {**LOOPBACK, "JAX_COORDINATOR_PORT": str(free_port()), **variables}
-    command = ["mpirun", "--oversubscribe", "-n", "3", launched.START, str(workdir)]
-    return subprocess.Popen(
-        [*command, *arguments],
-        env=launched.environment(sys.executable, **variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture
+def start(tmp_path):
+    """Starts the program by mpirun; nothing outlives a test that fails."""
+    started = []
+
+    def begin(workdir, *arguments, **variables):
+        variables = {**LOOPBACK, "JAX_COORDINATOR_PORT": str(free_port()), **variables}
+        command = ["mpirun", "--oversubscribe", "-n", "3", launched.START]
+        process = subprocess.Popen(
+            [*command, str(workdir), *arguments],
+            env=launched.environment(tmp_path / "cache", **variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()  # its processes end with it
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +56,18 @@ def flags(tmp_path_factory):
     return source, *launched.TINY, f"--iterations={ITERATIONS}"
 
 
-def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, flags):
+def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, start, flags):
     """Codes: 137 by mpirun, 75 after SIGTERM, 1 if refused, 0 at the end."""
     workdir = tmp_path / "run"
     killed = start(workdir, *flags)
     launched.wait_for_row(workdir, 7, killed)
     launched.kill(workdir, ("OMPI_COMM_WORLD_RANK", "1"))
-    output = killed.communicate(timeout=120)[0]
+    output = killed.communicate(timeout=400)[0]
     assert killed.returncode == 137, output
     assert launched.processes_of(workdir) == [], "all have ended"
 
     refused = start(workdir, *flags, "--bits=8")
-    output = refused.communicate(timeout=120)[0]
+    output = refused.communicate(timeout=400)[0]
     assert refused.returncode == 1, output
     assert "bits must be 4 as in the run to resume, got 8" in output
 
@@ -63,23 +75,16 @@ def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, flags):
     stopped = start(workdir, *flags, OMPI_MCA_odls_base_sigkill_timeout="100")
     launched.wait_for_row(workdir, 17, stopped)
     stopped.send_signal(signal.SIGTERM)
-    output = stopped.communicate(timeout=120)[0]
+    output = stopped.communicate(timeout=400)[0]
     assert stopped.returncode == 75, output
     assert "and saved it; go on by --resume" in output
 
     last = start(workdir, "--preset=quickstart", *flags)
-    output = last.communicate(timeout=300)[0]
+    output = last.communicate(timeout=400)[0]
     assert last.returncode == 0, output
     assert "3 cpu devices of 3 processes" in output
 
-    whole = [sys.executable, "-m", "experiments.cifar10_gan", *flags]
-    subprocess.run(
-        [*whole, f"--workdir={tmp_path / 'whole'}"],
-        env=launched.environment(sys.executable),
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    launched.run_undisturbed(tmp_path / "whole", flags, tmp_path / "cache")
     assert len(rows(workdir)) == ITERATIONS + 1
     assert rows(workdir) == rows(tmp_path / "whole")
 
@@ -91,12 +96,12 @@ print(found["process"], found["processes"], found["coordinator"])
 """
 
 
-def test_mpi4py_counts_the_processes_of_any_mpi():
+def test_mpi4py_counts_the_processes_of_any_mpi(tmp_path):
     pytest.importorskip("mpi4py")
     variables = {**LOOPBACK, "JAX_COORDINATOR_PORT": "7"}
     done = subprocess.run(
         ["mpirun", "--oversubscribe", "-n", "3", sys.executable, "-c", ASK],
-        env=launched.environment(sys.executable, **variables),
+        env=launched.environment(tmp_path / "cache", **variables),
         capture_output=True,
         text=True,
         timeout=120,
