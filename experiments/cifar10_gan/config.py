@@ -135,11 +135,14 @@ class Config:
     nesterov: bool = _field(False, "that momentum is Nesterov's, as PyTorch has it")
     weight_decay: float = _field(0.0, "times the weights is added to vectors (L2)")
     gamma0_generator: float = _field(
-        0.3, "scale of Q-GenX's adaptive step sizes, for G"
+        0.3,
+        "scale of Q-GenX's adaptive step sizes, for G; its variants are for monotone "
+        "problems: expect them to leave the starting score, and to stay far above "
+        "ExtraAdam's (README has a scan)",
     )
-    gamma0_discriminator: float = _field(0.03, "the same for D")
+    gamma0_discriminator: float = _field(1.0, "the same for D")
     initial_sum: float = _field(
-        3000.0, "of squares, in those step sizes; 1 in the paper, for short vectors"
+        1.0, "of squares, in those step sizes; more shortens the first steps alone"
     )
     penalty_weight: float = _field(10.0, "of the gradient penalty")
     ema_decay: float = _field(0.99, "of the moving average of G's weights")
