@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -88,7 +87,7 @@ def processes_of(workdir, rank=None):
     return found
 
 
-def kill(workdir, rank):
-    """Kills one process of a run."""
+def send(number, workdir, rank):
+    """Sends a signal to one process of a run."""
     (process,) = processes_of(workdir, rank)
-    os.kill(process, signal.SIGKILL)
+    os.kill(process, number)

@@ -61,7 +61,7 @@ def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, start, flag
     workdir = tmp_path / "run"
     killed = start(workdir, *flags)
     launched.wait_for_row(workdir, 7, killed)
-    launched.kill(workdir, ("OMPI_COMM_WORLD_RANK", "1"))
+    launched.send(signal.SIGKILL, workdir, ("OMPI_COMM_WORLD_RANK", "1"))
     output = killed.communicate(timeout=400)[0]
     assert killed.returncode == 137, output
     assert launched.processes_of(workdir) == [], "all have ended"
@@ -71,10 +71,9 @@ def test_a_killed_rank_ends_all_and_they_resume_to_the_bit(tmp_path, start, flag
     assert refused.returncode == 1, output
     assert "bits must be 4 as in the run to resume, got 8" in output
 
-    # time to save, of which mpirun gives a second
-    stopped = start(workdir, *flags, OMPI_MCA_odls_base_sigkill_timeout="100")
+    stopped = start(workdir, *flags)
     launched.wait_for_row(workdir, 17, stopped)
-    stopped.send_signal(signal.SIGTERM)
+    launched.send(signal.SIGTERM, workdir, ("OMPI_COMM_WORLD_RANK", "2"))
     output = stopped.communicate(timeout=400)[0]
     assert stopped.returncode == 75, output
     assert "and saved it; go on by --resume" in output

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -129,7 +130,7 @@ def test_a_job_is_requeued_and_goes_on_to_the_bit(tmp_path, slurm):
     wait_for_row(slurm, job, workdir, 7, output)
     slurm("scancel", "--signal=TERM", job)  # as --signal does before the time is over
     wait_for_row(slurm, job, workdir, 60, output)
-    launched.kill(workdir, ("SLURM_PROCID", "1"))
+    launched.send(signal.SIGKILL, workdir, ("SLURM_PROCID", "1"))
     while "COMPLETED" not in (told := slurm("scontrol", "show", "job", job)):
         assert "FAILED" not in told, output.read_text()
         time.sleep(0.5)
