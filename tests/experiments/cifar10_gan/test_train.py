@@ -211,11 +211,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(
     assert last == 4, "a run that had diverged was kept"
 
 
+def test_weights_and_biases_have_to_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r"wandb_project 'project' needs"):
+        train.train(config(tmp_path, wandb="project"))
+    assert not (tmp_path / "run" / "config.json").exists(), "nothing has started"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"seed": 2**32}, r"seed must be below 2\^32"),
-        ({"wandb": "project"}, r"wandb_project 'project' needs"),
         ({"bits": 0}, r"bits must be 1 to 8, or 32 for an exact exchange, got 0"),
         ({"workers": 0}, r"workers must be at least 1, got 0"),
         ({"model": "vit"}, r"model must be one of .*got 'vit'"),
