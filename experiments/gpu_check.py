@@ -2,12 +2,12 @@
 
     python -m experiments.gpu_check --output=gpu_check [--minutes=5]
 
-Runs, one after the other, and writes what each prints to `report.md` in the folder as
-it goes: training at the paper's batch beside PyTorch on the same card (where the extra
-``peers`` is installed), the codec beside a copy, exchanges between workers of this
-machine, the share of an iteration that the exchange takes, and the score after some
-minutes of training. A command that fails is reported with its last lines, and the
-others go on; the exit code is then 1.
+Runs, one after the other, and writes what each prints to `report.md` in the folder,
+which has to be a new one, as it goes: training at the paper's batch beside PyTorch on
+the same card (where the extra ``peers`` is installed), the codec beside a copy, the
+share of an iteration that the exchange takes, and the score after some minutes of
+training. A command that fails is reported with its last lines, and the others go on;
+the exit code is then 1.
 
 `--tiny` does the same on sizes that a CPU does in minutes: to see that all of it runs.
 """
@@ -25,7 +25,7 @@ from absl import app, flags
 from experiments.common.processes import ROOT
 
 _OUTPUT = flags.DEFINE_string("output", "gpu_check", "folder of the report")
-_MINUTES = flags.DEFINE_float("minutes", 5.0, "of training before the score", 0.1)
+_MINUTES = flags.DEFINE_float("minutes", 5.0, "of training before the score", 1.0)
 _TINY = flags.DEFINE_boolean("tiny", False, "small sizes, for a CPU")
 _ONLY = flags.DEFINE_list("only", [], "names of checks; empty: all")
 
@@ -55,7 +55,7 @@ def checks(folder: pathlib.Path, *, minutes: float, tiny: bool) -> Iterator[Chec
         "How long is a half-step at the paper's batch, beside PyTorch's on this card?",
         module(
             "benchmarks.training_step",
-            ["--model=resnet", "--width=128", "--batch=341,1024", "--shares"],
+            ["--model=resnet", "--width=128,128", "--batch=341,1024", "--shares"],
             ["--model=dcgan", "--width=4", "--batch=4", "--rounds=2", "--shares"],
         ),
     )
@@ -108,7 +108,11 @@ def main(argv: list[str]) -> None:
     known = [check.name for check in wanted]
     if unknown := set(_ONLY.value) - set(known):
         raise app.UsageError(f"--only must name some of {known}, got {sorted(unknown)}")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        raise app.UsageError(
+            f"--output must be a new folder, got {str(folder)!r}; name another"
+        )
+    folder.mkdir(parents=True)
     report, failed = folder / "report.md", []
     report.write_text(f"# What a GPU shows\n\n{facts()}\n")
     for check in wanted:

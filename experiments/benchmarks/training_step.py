@@ -76,7 +76,7 @@ class Case:
         modules = torch_side.create_pair(
             self.model, weights, width=self.width, latent=self.latent
         )
-        return modules, torch_side.to_tensors(*map(np.asarray, self.batch))
+        return modules, torch_side.to_tensors(*map(np.asarray, self.batch[:3]))
 
 
 def load_torch(threads: int) -> Any:

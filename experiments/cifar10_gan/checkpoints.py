@@ -44,6 +44,11 @@ class Checkpoints:
         """The iterations of all complete checkpoints, in order."""
         return tuple(sorted(self._manager.all_steps()))
 
+    @staticmethod
+    def there(folder: pathlib.Path) -> tuple[int, ...]:
+        """Those that are in a folder at this moment, of a run that may be going on."""
+        return tuple(sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()))
+
     def save(self, iteration: int, arrays: Any, facts: Mapping[str, Any]) -> None:
         """Saves a tree of arrays, and facts that JSON can hold.
 

@@ -16,14 +16,29 @@ class Clock:
         in_all: seconds with compiling, scoring and saving, without setting up.
     """
 
-    def __init__(self, training: float = 0.0, in_all: float = 0.0) -> None:
-        """Goes on from what a checkpoint says."""
+    def __init__(
+        self, training: float = 0.0, in_all: float = 0.0, unknown: int = 0
+    ) -> None:
+        """Goes on from what a checkpoint says: `facts`."""
         self.training = training
         self.in_all = in_all
         self._begun: float | None = None
         self._seen = time.monotonic()
         self._iterations = 0
-        self._unknown = 0  # iterations that compiled, whose training is not timed yet
+        self._unknown = unknown  # iterations that compiled, not timed yet
+
+    def begin(self) -> None:
+        """What was before is setting up, and counts nowhere."""
+        self._seen = time.monotonic()
+
+    def facts(self) -> dict[str, float]:
+        """What a checkpoint says of it."""
+        self._look()
+        return {
+            "seconds": self.training,
+            "seconds_in_all": self.in_all,
+            "untimed": self._unknown,
+        }
 
     def start(self) -> None:
         """A stretch begins: nothing is running."""

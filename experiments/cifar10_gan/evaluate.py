@@ -21,7 +21,7 @@ from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.pictures import to_bytes, to_signed
 from experiments.cifar10_gan.parsing import parse_scores
 from experiments.cifar10_gan.reporting.score import Scorer, held_out, sliced_wasserstein
-from experiments.cifar10_gan.resuming import replaced
+from experiments.cifar10_gan.resuming import replaced, resumed
 from experiments.cifar10_gan.run import WEIGHTS, Run, weights_of
 from experiments.cifar10_gan.workdirs import read_config
 from experiments.common.tables import markdown, write_csv
@@ -87,14 +87,16 @@ def evaluate(workdir: Path, asked: Asked) -> list[dict[str, Any]]:
             )
     config = config_of(workdir)
     rows: list[dict[str, Any]] = []
+    output = Path(asked.output) if asked.output else workdir / "scores.csv"
     started = time.monotonic()
 
     def tell(found: Iterable[dict[str, Any]]) -> None:
         for row in found:
             rows.append(row)
+            write_csv(rows, output)  # what is scored stays, however this ends
             where = f"iteration {row['checkpoint']}, {row['weights']}"
             if row["weights"] == "real":
-                where = "other real pictures"
+                where = f"{row['samples']:,} other real pictures"
             error = f" ± {row['error']:.2g}" if row["error"] != "" else ""
             print(
                 f"{where}, draw {row['draw']}: {_HEADINGS[row['score']]} "
@@ -110,6 +112,9 @@ def evaluate(workdir: Path, asked: Asked) -> list[dict[str, Any]]:
         for side in sides:
             tell(side.rows_of_real(asked.samples))
         for iteration in chosen:
+            if iteration not in Checkpoints.there(workdir / "checkpoints"):
+                print(f"iteration {iteration}: the run keeps it no longer", flush=True)
+                continue
             run.restore(checkpoints, iteration)
             trees = weights_of(run)
             for name in weights:
@@ -120,8 +125,6 @@ def evaluate(workdir: Path, asked: Asked) -> list[dict[str, Any]]:
                     for side in sides:
                         where = {"checkpoint": iteration, "weights": name, "draw": draw}
                         tell(side.rows(samples, where))
-    output = Path(asked.output) if asked.output else workdir / "scores.csv"
-    write_csv(rows, output)
     print(f"\n{summary(rows)}\n\nin {output}")
     return rows
 
@@ -153,9 +156,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             cells.append(cell)
         lines.append([*map(str, place), *cells])
     text = markdown(lines)
-    unquoted = sorted({row["score"] for row in rows if row["quotable"] == "no"})
-    if unquoted:
-        needed = ", ".join(f"{name} from {QUOTED[name]:,}" for name in unquoted)
+    unquoted = {row["score"] for row in rows if row["quotable"] == "no"}
+    few = sorted(unquoted.intersection(QUOTED))
+    if few:
+        needed = ", ".join(f"{name} from {QUOTED[name]:,}" for name in few)
         text += f"\n\nNot to be quoted, of too few pictures: {needed} on."
     return text
 
@@ -173,7 +177,7 @@ def config_of(workdir: Path) -> Config:
             "without a config.json; name the --workdir of a run"
         )
     here = {"workdir": str(workdir), "processes": 1, "process": 0, "coordinator": ""}
-    return replaced(Config(), {**saved, **here})
+    return replaced(resumed(saved, {}), here)
 
 
 class _Side(NamedTuple):
@@ -198,7 +202,7 @@ class _Side(NamedTuple):
             if name.endswith("_error"):
                 continue
             count = min(len(samples), len(self.real))
-            few = count < QUOTED.get(name, 0)
+            few = name not in QUOTED or count < QUOTED[name]
             yield {
                 **where,
                 "score": name,

@@ -123,8 +123,7 @@ class Run:
         """Saves a checkpoint of this iteration."""
         facts = {
             "position": self.position,
-            "seconds": self.clock.training,
-            "seconds_in_all": self.clock.in_all,
+            **self.clock.facts(),
             "sent_bytes": self.sent_bytes,
         }
         if self.plan is not None:
@@ -159,7 +158,8 @@ class Run:
         self.position = self.batches.state()
         # older checkpoints know only one time, with everything in it
         seconds = facts["seconds"]
-        self.clock = Clock(seconds, facts.get("seconds_in_all", seconds))
+        in_all, untimed = facts.get("seconds_in_all", seconds), facts.get("untimed", 0)
+        self.clock = Clock(seconds, in_all, untimed)
         self.iteration = iteration
 
 

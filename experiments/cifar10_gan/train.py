@@ -121,6 +121,7 @@ def loop(
     config, place, clock = run.config, run.place.place_batch, run.clock
     workers = len(run.place.local_workers(config.workers))
     first = run.iteration
+    clock.begin()
 
     def is_due(every: int) -> bool:
         return run.iteration % every == 0 or run.iteration == config.iterations
@@ -140,7 +141,7 @@ def loop(
         together(observe_start)
         if anywhere(bool(stopped)):
             return run.save(checkpoints)
-    profiler = Profiler(config.profile, run.workdir / "profile")
+    profiler = Profiler(config.profile, run.workdir / "profile", clock)
     with contextlib.ExitStack() as stack:
         batches = stack.enter_context(Prefetched(run.batches, place=place))
         stack.callback(profiler.close)
@@ -162,19 +163,20 @@ def loop(
             profiler.before(run.iteration, run.training)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
             clock.count()
-            profiler.after(run.iteration, run.training)
             if compiles:
                 jax.block_until_ready(metrics)
                 clock.stop(compiled=True)
                 if observer is not None:
                     observer.begin(run)
                 clock.start()
+            profiler.after(run.iteration, run.training)
             run.position = batches.state()
             must_stop = is_stopped(stopped, logged=logged)
             kept = must_stop or is_due(config.checkpoint_every)
             if logged or scored or kept:  # nothing is kept of a run that has diverged
-                row = jax.device_get(steps.summarize(metrics, run.training))
+                jax.block_until_ready(run.training)
                 clock.stop()
+                row = jax.device_get(steps.summarize(metrics, run.training))
                 steps.check_finite(row, run.iteration)
                 shown = row if logged else {}
                 together(functools.partial(observe, shown, scored=scored, kept=kept))

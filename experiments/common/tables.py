@@ -83,8 +83,8 @@ class CsvWriter:
             path: of the file.
             columns: its header.
             resume_at: rows of later iterations and a torn last line are removed, by
-                renaming a new file over the old one; -1 removes all rows, None keeps
-                all.
+                renaming a new file over the old one, which gets the columns that it
+                lacks; -1 removes all rows, None keeps all.
 
         Raises:
             ValueError: if columns are empty or repeat, or differ from the file's
@@ -107,6 +107,11 @@ class CsvWriter:
         lines = _lines(path)
         torn = lines.pop() if lines and not lines[-1].endswith("\n") else ""
         header, *rows = list(csv.reader(lines)) or [[]]
+        if resume_at is not None and set(header) < set(self._columns):
+            # of a version that knew fewer columns
+            each = [dict(zip(header, row, strict=False)) for row in rows]
+            rows = [[row.get(name, "") for name in self._columns] for row in each]
+            header = self._columns
         if header and header != self._columns:
             raise ValueError(
                 f"columns must be those of the existing file {str(path)!r}, {header}, "

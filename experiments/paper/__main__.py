@@ -1,9 +1,9 @@
 """The paper's figure 1: scores at several precisions over iterations, time and bytes.
 
-    python -m experiments.paper figure1 --size=minutes [--seeds=0,1,2]
-    sudo python -m experiments.paper figure1 --size=minutes --rate=100mbit
-    python -m experiments.paper figure1 --size=paper -- --processes=3 --process=0
-        --coordinator=host0:1234
+    .venv/bin/python -m experiments.paper figure1 --size=minutes [--seeds=0,1,2]
+    sudo .venv/bin/python -m experiments.paper figure1 --size=minutes --rate=100mbit
+    .venv/bin/python -m experiments.paper figure1 --size=paper -- --processes=3
+        --process=0 --coordinator=host0:1234
 
 Trains a WGAN-GP on CIFAR-10 across 3 workers by each method and seed, one run after the
 other; what is there already is kept, and a run that was stopped goes on. Then draws

@@ -1,5 +1,6 @@
 """Runs of the GAN program, one after the other, each gone on with where it stopped."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from experiments.common.progress import Progress
 
 PROGRAM = "experiments.cifar10_gan"
 PORT = 12379
+ARGUMENTS = "arguments.json"
+"""In a run's workdir: what it was started with."""
 
 
 class Planned(NamedTuple):
@@ -57,6 +60,29 @@ def is_done(run: Planned) -> bool:
     return last.is_dir() and reached(run) >= run.iterations
 
 
+def check_same(run: Planned) -> None:
+    """Checks that a run that is there is the one that is asked for.
+
+    Raises:
+        RunFailed: if it was started with other arguments.
+    """
+    path = run.workdir / ARGUMENTS
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text())
+    if before != _fields(run):
+        raise RunFailed(
+            f"{run.workdir} must hold a run with the arguments {_fields(run)}, got "
+            f"{before}; name another --folder, or ask for that run"
+        )
+
+
+def _fields(run: Planned) -> list[str]:
+    """The arguments that a run's numbers depend on."""
+    apart = (*_OF_PROCESSES, "--iterations")
+    return [flag for flag in run.arguments if not flag.startswith(apart)]
+
+
 def do_all(runs: Sequence[Planned], links: Links | None, every: float = 1.0) -> None:
     """Does what is left of all runs, in order, with progress over all of them.
 
@@ -69,6 +95,8 @@ def do_all(runs: Sequence[Planned], links: Links | None, every: float = 1.0) -> 
     Raises:
         RunFailed: if a run ends with an error.
     """
+    for run in runs:
+        check_same(run)
     total = sum(run.iterations for run in runs)
     before = sum(run.iterations if is_done(run) else reached(run) for run in runs)
     with Progress(total, start=min(before, total), every_seconds=10.0) as progress:
@@ -117,6 +145,7 @@ def _start(run: Planned, links: Links | None) -> list[subprocess.Popen]:
         flags += [flag for flag in run.arguments if flag.startswith(_OF_PROCESSES)]
     else:
         flags += [f"--seed={run.seed}", *run.arguments]
+        (run.workdir / ARGUMENTS).write_text(json.dumps(_fields(run)))
     command = [sys.executable, "-m", PROGRAM, *flags]
     if links is None:
         return [_process(command, run.workdir / "log.txt")]

@@ -63,12 +63,17 @@ class Extractor(NamedTuple):
                 f"{pictures.shape}; take floats through data.pictures.to_bytes"
             )
         out = np.empty((len(pictures), FEATURES), np.float32)
+        # products of accelerators would have fewer digits, and other features
+        with jax.default_matmul_precision("highest"):
+            self._fill(out, pictures)
+        return out
+
+    def _fill(self, out: np.ndarray, pictures: np.ndarray) -> None:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
             missing = _BATCH - len(batch)
             filled = np.pad(batch, [(0, missing), (0, 0), (0, 0), (0, 0)])
             out[start : start + _BATCH] = self.run(jnp.asarray(filled))[: len(batch)]
-        return out
 
 
 @functools.cache

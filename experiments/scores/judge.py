@@ -21,9 +21,9 @@ TITLES = {
     "isc": "Inception Score",
 }
 """What scores are called where they are shown; the first is not FID, and no FID."""
-QUOTED = {"frechet": 10_000, "kid": 1000, "fid": 50_000, "isc": 50_000}
+QUOTED = {"frechet": 10_000, "kid": 10_000, "fid": 50_000, "isc": 50_000}
 """How many samples it takes before a number may be quoted."""
-_SUBSET = 1000  # features in a subset of the kernel distance
+_BLOCKS = 10  # of the kernel distance
 
 
 class Judge:
@@ -95,9 +95,10 @@ class Judge:
             own = frechet.moments(features)
             out["frechet"] = frechet.distance(own, self._moments)
         if self._asks("kid"):
-            size = min(_SUBSET, len(features), len(self._features))
+            smallest = min(len(features), len(self._features))
+            blocks = max(min(_BLOCKS, smallest // 2), 2)
             out["kid"], out["kid_error"] = frechet.kernel_distance(
-                features, self._features, size=size
+                features, self._features, blocks=blocks
             )
         return out
 

@@ -30,8 +30,8 @@ from qgenx_jax._types import Array
 class Quantizer:
     """A static, hashable description of a quantizer.
 
-    Made by `uniform`, `exponential`, `min_max`, `user_levels`, `adaptive` and
-    `dithered`, which document it; `rotated` documents `rotate`.
+    Made by `uniform`, `exponential`, `min_max`, `user_levels`, `adaptive`, `dithered`
+    and `best`, which document it; `rotated` documents `rotate`.
 
     Attributes:
         family: "uniform", "exponential", "min_max", "levels", "levels_without_zero",

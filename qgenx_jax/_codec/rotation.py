@@ -41,7 +41,6 @@ from qgenx_jax._types import Array
 LARGEST = 2**16
 """Coordinates of a bucket that is turned: signs are a constant of the program."""
 
-
 _ROOT = np.asarray(math.sqrt(0.5))
 
 
@@ -88,6 +87,8 @@ def spread(squares: np.ndarray) -> np.ndarray:
 
 def turned(vector: Array, bucket_size: int) -> Array:
     """A flat vector whose buckets are turned, as long as it is."""
+    if vector.size == 0:
+        return vector
     full = vector.size // bucket_size * bucket_size
     runs = [vector[:full].reshape(-1, bucket_size), vector[full:].reshape(1, -1)]
     return jnp.concatenate([forward(x).reshape(-1) for x in runs if x.size])
@@ -168,8 +169,13 @@ def _by_passes(x: Array, *, inverse: bool) -> Array:
         steps.append((_high, (-1, 2**width, 2 ** sum(widths[:i]))))
     # signs go with neighbours: before they are added up for the first time, or after
     # they were for the last
-    for step, shape in reversed(steps) if inverse else steps:
-        x = fusion.apart(step, x.reshape(shape)).reshape(-1, count)
+    steps = list(reversed(steps)) if inverse else steps
+    half = (count.bit_length() - 1) // 2
+    for i, (step, shape) in enumerate(steps):
+        # sums are made smaller before they grow, or those of large numbers overflow
+        shift = half if i == 0 else 0
+        apart = functools.partial(step, shift=shift)
+        x = fusion.apart(apart, x.reshape(shape)).reshape(-1, count)
     return x
 
 
@@ -183,11 +189,14 @@ def _widths(bits: int) -> list[int]:
     return [low] + [rest // count + (i < rest % count) for i in range(count)]
 
 
-def _low(x: Array, sign: np.ndarray, *, inverse: bool) -> Array:
-    """H along the last axis of (rows, n / size, size), signs and 1 / sqrt(n)."""
+def _low(x: Array, sign: np.ndarray, *, shift: int, inverse: bool) -> Array:
+    """2^-shift H along the last axis of (rows, n / size, size), and signs.
+
+    Times 1 / sqrt(2), too, where n is no square.
+    """
     size, sign = x.shape[2], sign.reshape(1, *x.shape[1:]).astype(x.dtype)
-    half, odd = divmod(x.shape[1].bit_length() + size.bit_length() - 2, 2)
-    table, terms = np.ldexp(hadamard(size), -half).astype(x.dtype), []
+    odd = (x.shape[1].bit_length() + size.bit_length()) % 2
+    table, terms = _shifted(size, shift, x.dtype), []
     for i in range(size):
         one = x[:, :, i : i + 1]
         one = one if inverse else one * sign[:, :, i : i + 1]
@@ -197,9 +206,14 @@ def _low(x: Array, sign: np.ndarray, *, inverse: bool) -> Array:
     return _with_signs(total, sign) if inverse else total
 
 
-def _high(x: Array) -> Array:
-    """H along the middle axis of (rows, size, n)."""
-    table = hadamard(x.shape[1]).astype(x.dtype)[:, None, :, None]
+def _shifted(size: int, shift: int, dtype: Any) -> np.ndarray:
+    """2^-shift H."""
+    return np.ldexp(hadamard(size).astype(np.float64), -shift).astype(dtype)
+
+
+def _high(x: Array, *, shift: int) -> Array:
+    """2^-shift H along the middle axis of (rows, size, n)."""
+    table = _shifted(x.shape[1], shift, x.dtype)[:, None, :, None]
     terms = [x[:, i : i + 1] * table[i] for i in range(x.shape[1])]
     return functools.reduce(jnp.add, terms)
 

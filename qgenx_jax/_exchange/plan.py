@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from qgenx_jax import _checks
+from qgenx_jax._codec.levels import RANGE
 from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._codec.schedule import Refresh
 from qgenx_jax._exchange.exchange import Exchange
@@ -175,7 +176,8 @@ class Plan:
                 for label, fields in kept["quantizers"].items()
             }
             return cls(**{**kept, "quantizers": quantizers})
-        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        # JSONDecodeError is a ValueError, and so is a number that is none
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             rule, way_out = "must be what Plan.to_json wrote", "pass that"
             raise _checks.refuse("text", rule, text, way_out) from error
 
@@ -187,7 +189,8 @@ def _bits(item: tuple[str, Quantizer | None]) -> int:
 
 def _quantizer(fields: dict[str, Any]) -> Quantizer:
     """A quantizer from what JSON has of it: a list for a tuple, text for infinity."""
-    norm, levels = float(fields["norm"]), tuple(fields["levels"])
+    norm, levels = fields["norm"], tuple(fields["levels"])
+    norm = norm if norm == RANGE else float(norm)
     refresh = fields.get("refresh")
     if refresh is not None:
         at, *others = refresh

@@ -69,13 +69,13 @@ def q_genx(
 
         X_{t+1/2} = X_t - (gamma_t / K) W sum_k V_{k,t}
         X_{t+1}   = X_1 + gamma_{t+1} W Y_{t+1}
-        gamma_t   = g K (1 + sum_{i<t} sum_k ||W^(1/2) D_{k,i}||^2)^(-1/2)
+        gamma_t   = g K (c + sum_{i<t} sum_k ||W^(1/2) D_{k,i}||^2)^(-1/2)
 
-    which is the method with the one number g on W^(-1/2) X, whose dual vectors are
-    W^(1/2) V: its guarantees hold with distances ||W^(-1/2) (x - x')||, and of a
-    quantizer, where no bucket holds coordinates of two players (`labels`). The first
-    extrapolation of player p has length d_p K ||A_p(X_1)||. Equal numbers are one
-    number for all, to the bit.
+    with c = 1 or `initial_sum`, which is the method with the one number g on
+    W^(-1/2) X, whose dual vectors are W^(1/2) V: its guarantees hold with distances
+    ||W^(-1/2) (x - x')||, and of a quantizer, where no bucket holds coordinates of two
+    players (`labels`). The first extrapolation of player p has length
+    d_p K ||A_p(X_1)||. Equal numbers are one number for all, to the bit.
 
     Args:
         axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap;

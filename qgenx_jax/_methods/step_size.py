@@ -95,13 +95,16 @@ def adaptive_step_size(
         "gamma0", gamma0, "the paper uses 1.0; one for each player goes to q_genx"
     )
     _checks.positive("initial_sum", initial_sum, "the paper uses 1.0")
+    numbers = initial_sum, gamma0
 
     def init_fn() -> AdaptiveStepSizeState:
         return AdaptiveStepSizeState(jnp.zeros(()))
 
     def value_fn(state: AdaptiveStepSizeState, workers: int) -> Array:
-        squares = jnp.asarray(initial_sum) + state.sum_of_squares
-        gamma = jnp.asarray(gamma0) * workers / jnp.sqrt(squares)
+        # a whole number beyond 2^31 is no int32
+        first, scale = (x if hasattr(x, "dtype") else float(x) for x in numbers)
+        squares = jnp.asarray(first) + state.sum_of_squares
+        gamma = jnp.asarray(scale) * workers / jnp.sqrt(squares)
         return jnp.where(jnp.isinf(state.sum_of_squares), jnp.nan, gamma)
 
     def update_fn(

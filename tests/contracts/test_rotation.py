@@ -271,3 +271,28 @@ def test_plans_know_of_it():
     )
     assert all(of.rotate for of in plan.quantizers.values())
     assert qgenx.Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize("size", [32, 1024, 65_536])
+def test_large_numbers_that_a_mean_has_are_not_lost_on_the_way(size):
+    """Sums on the way are no larger than the norm of K workers' sum."""
+    quantizer = qgenx.rotated(qgenx.uniform(8, bucket_size=size))
+    one = jnp.zeros(size).at[0].set(2e38)
+    back = quantizer.decode(quantizer.encode(0, one))
+    assert jnp.all(jnp.isfinite(back))
+    np.testing.assert_allclose(back[0], 2e38, rtol=0.05)
+    exchange = qgenx.exchange(AXIS, quantizer)
+    state = exchange.init()
+    flats = jnp.zeros((3, size)).at[:, 0].set(7e37)
+    mean = jax.vmap(lambda x: exchange.mean(x, state)[0], axis_name=AXIS)(flats)[0]
+    assert jnp.all(jnp.isfinite(mean))
+    np.testing.assert_allclose(mean[0], 7e37, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "quantizer", [qgenx.uniform(4), qgenx.best(4), qgenx.adaptive(4)], ids=str
+)
+def test_nothing_is_turned_to_nothing(quantizer):
+    exchange = qgenx.exchange(None, qgenx.rotated(quantizer))
+    mean, _ = exchange.mean(jnp.zeros(0), exchange.init())
+    assert mean.shape == (0,)

@@ -99,6 +99,26 @@ def test_a_row_for_each_group():
     assert len({len(row) for row in [head, *rows, totals]}) == 1
 
 
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        qgenx.uniform(4, norm=2),
+        qgenx.min_max(3),
+        qgenx.user_levels([0.3, 1.0], norm="range"),
+        qgenx.adaptive(4, norm="range"),
+        qgenx.rotated(qgenx.best(2)),
+    ],
+    ids=lambda quantizer: quantizer.family,
+)
+def test_every_kind_of_quantizer_goes_through_text(quantizer):
+    x = np.random.default_rng(0).standard_normal(600).astype(np.float32)
+    plan = qgenx.plan_bits({"a": x}, bits_per_coordinate=9, candidates=[quantizer])
+    assert qgenx.Plan.from_json(plan.to_json()) == plan
+    wrong = plan.to_json().replace('"norm": ', '"norm": "none", "was": ')
+    with pytest.raises(ValueError, match=r"text must be what Plan.to_json wrote"):
+        qgenx.Plan.from_json(wrong)
+
+
 def test_text_and_back():
     text = PLAN.to_json()
     assert qgenx.Plan.from_json(text) == PLAN

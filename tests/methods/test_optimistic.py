@@ -119,8 +119,15 @@ def test_few_bits_lose_nothing_of_the_last_move():
     optimizer = qgenx.optimistic(optax.sgd(1.0))
     state = optimizer.init(x)
     assert state.last.dtype == jnp.float32
-    move, after = optimizer.update(jnp.full(2, 0.3, jnp.bfloat16), state, x)
+    first = jnp.array([0.3, 1.0078125], jnp.bfloat16)
+    move, after = optimizer.update(first, state, x)
     assert move.dtype == jnp.bfloat16
+    then = jnp.array([1.0078125, 0.30078125], jnp.bfloat16)
+    move, _ = optimizer.update(then, after, x)
+    once = (-2 * np.float32(then) + np.float32(first)).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(move, once)
+    # 2 u does not lose digits in bfloat16, but a sum held in it from before would
+    assert (np.float32(after.last) == -np.float32(first)).all()
     assert jax.tree.map(lambda a: a.dtype, after) == jax.tree.map(
         lambda a: a.dtype, state
     )

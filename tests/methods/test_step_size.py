@@ -20,6 +20,11 @@ def test_the_adaptive_step_size_begins_at_the_number_of_workers():
     assert float(rule.value(rule.update(rule.init(), 3.0), 4)) == 2.0
 
 
+def test_whole_numbers_may_be_large():
+    rule = qgenx.adaptive_step_size(10**10, 10**20)
+    assert float(rule.value(rule.init(), 3)) == pytest.approx(3.0)
+
+
 def test_another_initial_sum_is_the_papers_rule_on_a_scaled_operator():
     """c and A move as 1 and A c^(-1/2) do, with the same gamma0."""
     problem = qgenx.problems.bilinear(4, seed=0)

@@ -16,7 +16,7 @@ def rotated(quantizer: Quantizer) -> Quantizer:
     longer set the scale for all. The mean of K workers is taken of turned vectors, and
     turned back once. The same bytes travel.
 
-    What it gains hangs on the vectors: on heavy tails a factor of 2 to 12, on normal
+    What it gains hangs on the vectors: on heavy tails a factor of 2 to 10, on normal
     coordinates nothing, and on vectors with many zeros it loses, see "Choosing bits,
     levels and buckets". What it costs:
 
@@ -29,7 +29,9 @@ def rotated(quantizer: Quantizer) -> Quantizer:
 
     Args:
         quantizer: whose `bucket_size` is a power of two from 2 to 65,536. The levels,
-            the bend and the norm that it has or fits are those of turned buckets.
+            the bend and the norm that it has or fits are those of turned buckets:
+            leave them to the exchange, which fits them there. `fit_levels` and
+            `fit_bend` see vectors as they are, and fit them badly.
 
     Returns:
         The quantizer, for all that takes one. `Quantizer.records` and

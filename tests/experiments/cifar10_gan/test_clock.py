@@ -45,3 +45,16 @@ def test_a_stretch_without_iterations_is_none(now):
     stretch(clock, now, 0, 3.0)
     clock.stop()
     assert (clock.training, clock.in_all) == pytest.approx((0.0, 3.0))
+
+
+def test_a_checkpoint_keeps_all_of_it(now):
+    clock = Clock()
+    now[0] += 50.0  # setting up
+    clock.begin()
+    stretch(clock, now, 1, 30.0, compiled=True)
+    now[0] += 7.0  # a score before the checkpoint
+    facts = clock.facts()
+    assert facts == {"seconds": 0.0, "seconds_in_all": 37.0, "untimed": 1}
+    resumed = Clock(*facts.values())
+    stretch(resumed, now, 2, 1.0)
+    assert (resumed.training, resumed.in_all) == pytest.approx((1.5, 38.0))

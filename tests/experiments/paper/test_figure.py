@@ -7,7 +7,7 @@ import pytest
 from experiments.cifar10_gan.reporting.finished_runs import Group, read_run
 from experiments.paper import figure
 from experiments.paper.methods import DEFAULT, METHODS, SIZES, arguments
-from experiments.paper.runs import Planned, is_done, reached
+from experiments.paper.runs import Planned, RunFailed, check_same, is_done, reached
 
 SCORES = {  # by iteration: exact comes to 50 at 40 of 50 iterations
     "exact": [(0, 90), (20, 70), (40, 50), (50, 45)],
@@ -69,6 +69,15 @@ def test_a_run_is_done_when_it_is_kept(tmp_path):
     (run.workdir / "checkpoints" / "50").mkdir(parents=True)
     assert is_done(run)
     assert reached(run._replace(workdir=tmp_path / "none")) == 0
+
+
+def test_a_run_of_other_arguments_is_not_drawn_for_this_one(tmp_path):
+    run = write_run(tmp_path, "exact", 0)._replace(arguments=("--width=16",))
+    check_same(run)  # of before there were such files
+    (run.workdir / "arguments.json").write_text('["--width=16"]')
+    check_same(run._replace(arguments=("--width=16", "--process=1", "--iterations=9")))
+    with pytest.raises(RunFailed, match=r"--width=64.*got .*--width=16.*--folder"):
+        check_same(run._replace(arguments=("--width=64",)))
 
 
 @pytest.mark.parametrize("size", SIZES)

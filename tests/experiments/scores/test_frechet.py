@@ -49,36 +49,42 @@ def test_moments_of_a_far_mean_lose_no_digits():
 
 
 def test_the_kernel_distance_is_its_definition():
-    x, y = drawn(12, 6, seed=0), drawn(9, 6, seed=1, shift=0.5)
+    x, y = drawn(13, 6, seed=0), drawn(20, 6, seed=1, shift=0.5)
 
     def kernel(a, b):
         return (float(a @ b) / 6 + 1) ** 3
 
     rng = np.random.default_rng(3)
+    us = x[rng.permutation(13)[:12]].reshape(3, 4, 6).astype(np.float64)
+    vs = y[rng.permutation(20)[:12]].reshape(3, 4, 6).astype(np.float64)
     estimates = []
-    for _ in range(4):
-        u = x[rng.choice(12, 5, replace=False)].astype(np.float64)
-        v = y[rng.choice(9, 5, replace=False)].astype(np.float64)
-        pairs = [(i, j) for i in range(5) for j in range(5) if i != j]
+    for u, v in zip(us, vs, strict=True):
+        pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
         within = np.mean([kernel(u[i], u[j]) + kernel(v[i], v[j]) for i, j in pairs])
         across = np.mean([kernel(a, b) for a in u for b in v])
         estimates.append(within - 2 * across)
-    value, error = kernel_distance(x, y, subsets=4, size=5, seed=3)
+    value, error = kernel_distance(x, y, blocks=3, seed=3)
     assert value == pytest.approx(np.mean(estimates), rel=1e-5)
-    assert error == pytest.approx(np.std(estimates, ddof=1) / 2, rel=1e-4)
+    assert error == pytest.approx(np.std(estimates, ddof=1) / np.sqrt(3), rel=1e-4)
 
 
-def test_the_kernel_distance_of_equal_laws_is_zero_in_the_mean():
-    values = [
-        kernel_distance(
-            drawn(60, 8, seed=2 * i), drawn(60, 8, seed=2 * i + 1), subsets=1, size=60
-        )[0]
-        for i in range(200)
-    ]
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    assert abs(np.mean(values)) < 5 * error
-    far = kernel_distance(drawn(60, 8, seed=0), drawn(60, 8, seed=1, shift=1), size=60)
-    assert far[0] > np.mean(values) + 5 * np.std(values)
+def test_the_kernel_distance_of_equal_laws_is_zero_within_its_error():
+    """And the errors it gives are how far it is off, by a chi-squared test."""
+    found = np.array(
+        [
+            kernel_distance(drawn(60, 8, seed=2 * i), drawn(90, 8, seed=2 * i + 1))
+            for i in range(200)
+        ]
+    )
+    values, errors = found.T
+    spread = np.std(values, ddof=1)
+    assert abs(np.mean(values)) < 5 * spread / np.sqrt(len(values))
+    # variances of 10 blocks have a relative deviation of about sqrt(2 / 9), heavy tails
+    # of the estimates aside
+    relative = np.mean(errors**2) / spread**2
+    assert 0.6 < relative < 1.6
+    far, _ = kernel_distance(drawn(60, 8, seed=0), drawn(60, 8, seed=1, shift=1))
+    assert far > 5 * spread
 
 
 def test_errors():
@@ -90,8 +96,8 @@ def test_errors():
     with pytest.raises(ValueError, match="features of one size"):
         distance(moments(x), moments(x[:, :3]))
     with pytest.raises(ValueError, match="features of one size"):
-        kernel_distance(x, x[:, :3], size=5)
-    with pytest.raises(ValueError, match="from 2 to the 10 features there are, got 11"):
-        kernel_distance(x, x, size=11)
-    with pytest.raises(ValueError, match="subsets must be at least 1, got 0"):
-        kernel_distance(x, x, size=5, subsets=0)
+        kernel_distance(x, x[:, :3], blocks=2)
+    with pytest.raises(ValueError, match="at least 20 features for 10 blocks, got 10"):
+        kernel_distance(x, x)
+    with pytest.raises(ValueError, match="blocks must be at least 2, got 1"):
+        kernel_distance(x, x, blocks=1)
