@@ -192,13 +192,19 @@ class _Wandb:
         lines = self._identity.read_text().split() if known else []
         # the last iteration that it has; the file's second line, which older ones lack
         self._has = int(lines[1]) if len(lines) > 1 else -1
-        self._run = wandb.init(
-            project=project,
-            dir=str(workdir),
-            config=dict(settings),
-            id=lines[0] if known else None,
-            resume="allow" if known else None,
-        )
+        try:
+            self._run = wandb.init(
+                project=project,
+                dir=str(workdir),
+                config=dict(settings),
+                id=lines[0] if known else None,
+                resume="allow" if known else None,
+            )
+        except getattr(wandb, "Error", ()) as error:
+            raise ValueError(
+                f"wandb must be a project that can be logged to, got {project!r} "
+                f"({error}); set WANDB_MODE=offline, or leave it empty"
+            ) from error
         self._keep(self._has)
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:

@@ -18,6 +18,7 @@ from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import place, run, step, train
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.reporting import observer
+from experiments.cifar10_gan.resuming import recorded
 from tests.lib.helpers import assert_trees_identical
 from tests.lib.tiny_runs import TINY, preparing_once
 
@@ -52,7 +53,7 @@ def test_a_run_leaves_metrics_samples_curves_and_its_configuration(finished):
     with Image.open(finished / "training.gif") as gif:
         assert gif.n_frames == 3, "the last one is also that of the end"
     saved = json.loads((finished / "config.json").read_text())
-    assert saved == dataclasses.asdict(dataclasses.replace(TINY, workdir=str(finished)))
+    assert saved == recorded(dataclasses.replace(TINY, workdir=str(finished)))
     table = rows(finished)
     assert list(table[0]) == list(observer.COLUMNS)
     assert [int(row["iteration"]) for row in table] == [0, 2, 4]

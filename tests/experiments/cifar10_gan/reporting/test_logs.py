@@ -188,6 +188,12 @@ def test_weights_and_biases_get_a_run_that_resumes(tmp_path, wandb):
     assert ("log", 1, {"loss": 0.25}) in wandb.calls
 
 
+def test_who_is_not_logged_in_is_told_what_to_do(tmp_path, wandb):
+    wandb.fail, wandb.Error = "init", RuntimeError  # as wandb names its errors
+    with pytest.raises(ValueError, match=r"'gan' \(no network\); set WANDB_MODE=offl"):
+        open_log(tmp_path, COLUMNS, wandb_project="gan")
+
+
 @pytest.mark.parametrize("moment", ["init", "finish"])
 def test_a_mirror_that_fails_leaves_no_file_open(tmp_path, wandb, moment):
     wandb.fail = moment
