@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.checks import known_pictures
 from experiments.cifar10_gan.data.pictures import draw_pictures
+from experiments.scores import known
 from experiments.scores import reference as references
 from experiments.scores.features import load_extractor
 from experiments.scores.judge import Judge
@@ -20,7 +20,7 @@ def _own_cache(tmp_path, monkeypatch):
 def test_known_sets_are_in_order():
     # the whole, on real pictures, is `python -m experiments.checks.known_pictures`
     judge = Judge(draw_pictures(200, seed=1), ("frechet", "kid"))
-    sets = dict(known_pictures.known_sets(draw_pictures(200, seed=0)))
+    sets = dict(known.known_sets(draw_pictures(200, seed=0)))
     values = {
         name: judge.scores(sets[name])
         for name in ("real", "noise 40", "noise of the covariance")
@@ -31,10 +31,10 @@ def test_known_sets_are_in_order():
 
 
 def test_disorder_is_found():
-    names = {name for order in known_pictures.ORDERED for name in order}
+    names = {name for order in known.ORDERED for name in order}
     values = dict.fromkeys(names, 1.0)
-    wrong = known_pictures.out_of_order(values)
-    assert len(wrong) == sum(len(order) - 1 for order in known_pictures.ORDERED)
+    wrong = known.out_of_order(values)
+    assert len(wrong) == sum(len(order) - 1 for order in known.ORDERED)
 
 
 def test_features_do_not_depend_on_their_company():
