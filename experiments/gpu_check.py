@@ -12,7 +12,6 @@ the exit code is then 1.
 `--tiny` does the same on sizes that a CPU does in minutes: to see that all of it runs.
 """
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 from absl import app, flags
 
-from experiments.common.processes import ROOT
+from experiments.common.processes import environment
 
 _OUTPUT = flags.DEFINE_string("output", "gpu_check", "folder of the report")
 _MINUTES = flags.DEFINE_float("minutes", 5.0, "of training before the score", 1.0)
@@ -122,7 +121,7 @@ def main(argv: list[str]) -> None:
         begun = time.monotonic()
         done = subprocess.run(
             [sys.executable, *check.arguments],
-            env={**os.environ, "PYTHONPATH": paths()},
+            env=environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -154,11 +153,6 @@ def facts() -> str:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     return done.stdout.strip() or f"no device: {done.stderr[-500:]}"
-
-
-def paths() -> str:
-    """Where the repository's modules are found, from any folder."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,12 @@ from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.pictures import to_bytes, to_signed
 from experiments.cifar10_gan.parsing import parse_scores
-from experiments.cifar10_gan.reporting.score import Scorer, held_out, sliced_wasserstein
+from experiments.cifar10_gan.reporting.score import (
+    chosen_real,
+    held_out,
+    samples_of,
+    sliced_wasserstein,
+)
 from experiments.cifar10_gan.resuming import replaced, resumed
 from experiments.cifar10_gan.run import WEIGHTS, Run, weights_of
 from experiments.cifar10_gan.workdirs import read_config
@@ -120,8 +125,7 @@ def evaluate(workdir: Path, asked: Asked) -> list[dict[str, Any]]:
             for name in weights:
                 for draw in range(asked.draws):
                     latents = latents_of(config, asked.samples, draw)
-                    scorer = Scorer(generate, latents, np.empty(0))
-                    samples = scorer.samples(trees[name])
+                    samples = samples_of(generate, trees[name], latents)
                     for side in sides:
                         where = {"checkpoint": iteration, "weights": name, "draw": draw}
                         tell(side.rows(samples, where))
@@ -186,7 +190,7 @@ class _Side(NamedTuple):
     real: np.ndarray
     others: np.ndarray
     judge: Judge | None
-    sliced: tuple[np.ndarray, int] | None
+    sliced: np.ndarray | None
 
     def rows(
         self, samples: np.ndarray, where: dict[str, Any]
@@ -194,8 +198,9 @@ class _Side(NamedTuple):
         """Rows of samples in [-1, 1]."""
         values: dict[str, float] = {}
         if self.sliced is not None:
-            real, count = self.sliced
-            values[SLICED] = sliced_wasserstein(samples[:count], real[: len(samples)])
+            count = min(len(samples), len(self.sliced))
+            pair = samples[:count], self.sliced[:count]
+            values[SLICED] = sliced_wasserstein(*pair)
         if self.judge is not None:
             values |= self.judge.scores(to_bytes(samples))
         for name, value in values.items():
@@ -229,11 +234,7 @@ def _sides(run: Run, names: Sequence[str], asked: Asked) -> Iterator[_Side]:
         judge = Judge(test, ours) if ours else None
         sliced = None
         if SLICED in names:
-            # as the run's own scores choose them
-            count = min(asked.samples, len(test))
-            rng = np.random.default_rng(config.seed)
-            chosen = rng.choice(len(test), count, replace=False)
-            sliced = (to_signed(test[chosen]), count)
+            sliced = chosen_real(config, test, asked.samples)
         yield _Side(test, train, judge, sliced)
     if theirs:
         judge = Judge(

@@ -11,6 +11,12 @@ from collections.abc import Sequence
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+def environment() -> dict[str, str]:
+    """This process's, by which others find the repository's modules from any folder."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens to."""
     with socket.socket() as probe:
@@ -46,7 +52,6 @@ def run_together(commands: Sequence[Sequence[str]], folder: pathlib.Path) -> Non
     Raises:
         RuntimeError: unless all exit with 0, with what each of them printed.
     """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     logs = [folder / f"output_{number}.txt" for number in range(len(commands))]
     started: list[subprocess.Popen] = []
     try:
@@ -55,7 +60,7 @@ def run_together(commands: Sequence[Sequence[str]], folder: pathlib.Path) -> Non
                 started.append(
                     subprocess.Popen(
                         command,
-                        env={**os.environ, "PYTHONPATH": path},
+                        env=environment(),
                         stdin=subprocess.PIPE,
                         stdout=output,
                         stderr=subprocess.STDOUT,

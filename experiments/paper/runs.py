@@ -1,7 +1,6 @@
 """Runs of the GAN program, one after the other, each gone on with where it stopped."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 from experiments.benchmarks.network.links import Links
 from experiments.cifar10_gan.reporting.figures import read_table
-from experiments.common.processes import ROOT
+from experiments.common.processes import environment
 from experiments.common.progress import Progress
 
 PROGRAM = "experiments.cifar10_gan"
@@ -168,11 +167,10 @@ _OF_PROCESSES = ("--process", "--coordinator", "--wait_seconds", "--data_dir")
 
 
 def _process(command: Sequence[str], log: Path) -> subprocess.Popen:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

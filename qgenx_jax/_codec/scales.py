@@ -205,3 +205,15 @@ def share(count: int, scales: Array) -> Array:
     """
     inverse = np.asarray(1, scales.dtype) / np.asarray(count, scales.dtype)
     return jnp.where(jnp.isnan(scales), scales, inverse)
+
+
+def side_by_side(first: Array, second: Array) -> Array:
+    """Two columns (rows, 1) as (rows, 2), selected: to join them would stop fusion."""
+    is_first = lax.broadcasted_iota(jnp.int32, (*first.shape[:-1], 2), 1) == 0
+    return jnp.where(is_first, first, second)
+
+
+def above(low: Array, half: Array) -> Array:
+    """low + 2 half, clipped to what is finite, which 2 half alone may not be."""
+    largest = np.finfo(half.dtype).max
+    return jnp.clip(2 * (low * 0.5 + half), -largest, largest)

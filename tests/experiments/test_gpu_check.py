@@ -2,6 +2,7 @@
 
 import pathlib
 
+from experiments.common.processes import ROOT
 from tests.lib.programs import imported, ran
 
 
@@ -20,7 +21,5 @@ def test_the_checks_are_programs_that_are_there():
         for tiny in (True, False):
             for check in program.checks(pathlib.Path("x"), minutes=5, tiny=tiny):
                 module = check.arguments[1].replace(".", "/")
-                found = [
-                    program.ROOT / f"{module}{end}" for end in (".py", "/__main__.py")
-                ]
+                found = [ROOT / f"{module}{end}" for end in (".py", "/__main__.py")]
                 assert any(path.is_file() for path in found), check.name

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from experiments.benchmarks.network.links import Links
-from experiments.common.processes import ROOT
+from experiments.common.processes import environment
 
 _NEW_HOST_NAME = 0x04000000  # CLONE_NEWUTS
 _END_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -106,8 +106,6 @@ class Fleet:
         }
         log = tempfile.TemporaryFile("w+")  # noqa: SIM115, of as long a life as the process
         self._logs.append(log)
-        inherited = os.environ.get("PYTHONPATH")
-        paths = [str(ROOT), *([inherited] if inherited else [])]
         command = [sys.executable, "-m", self._module, json.dumps(facts)]
         self._processes.append(
             subprocess.Popen(
@@ -116,7 +114,7 @@ class Fleet:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env=environment(),
                 start_new_session=True,  # an interrupt from the keyboard is ours alone
             )
         )

@@ -41,18 +41,8 @@ class Scorer(NamedTuple):
     judge: Judge | None = None
 
     def samples(self, params: Any, stopped: Sequence[int] = ()) -> np.ndarray:
-        """Pictures in [-1, 1], (score_samples, 32, 32, 3), in parts of 100.
-
-        Raises:
-            Stopped: as soon as `stopped`, a list of signals, is not empty.
-        """
-        parts = []
-        for start in range(0, len(self.latents), 100):
-            if stopped:
-                raise Stopped
-            latents = self.latents[start : start + 100]
-            parts.append(np.asarray(self.generate(params, latents)))
-        return np.concatenate(parts)
+        """Pictures in [-1, 1], (score_samples, 32, 32, 3); see `samples_of`."""
+        return samples_of(self.generate, params, self.latents, stopped)
 
     def scores(self, samples: np.ndarray) -> dict[str, float]:
         """Scores of samples: ``score``, the sliced distance, and those of the judge."""
@@ -61,26 +51,43 @@ class Scorer(NamedTuple):
         return {"score": float(sliced), **judged}
 
 
-def create_scorer(
-    config: Config, pair: models.Pair, key: jax.Array, judge: Judge | None = None
-) -> Scorer:
-    """A scorer against pictures of the test split, the same for every precision.
+def samples_of(
+    generate: Callable[..., jax.Array],
+    params: Any,
+    latents: jax.Array,
+    stopped: Sequence[int] = (),
+) -> np.ndarray:
+    """Pictures of latents, in [-1, 1], in parts of 100.
 
-    Args:
-        config: of the run.
-        pair: its networks.
-        key: of the latents.
-        judge: of the scores beside the sliced distance; None for those of the config.
+    Raises:
+        Stopped: as soon as `stopped`, a list of signals, is not empty.
     """
+    parts = []
+    for start in range(0, len(latents), 100):
+        if stopped:
+            raise Stopped
+        parts.append(np.asarray(generate(params, latents[start : start + 100])))
+    return np.concatenate(parts)
+
+
+def create_scorer(config: Config, pair: models.Pair, key: jax.Array) -> Scorer:
+    """A scorer against pictures of the test split, the same for every precision."""
     pictures = held_out(config)
-    if judge is None and config.scores:
-        judge = Judge(pictures, parse_scores(config.scores))
-    rng = np.random.default_rng(config.seed)
-    count = min(config.score_samples, len(pictures))
-    chosen = rng.choice(len(pictures), count, replace=False)
+    names = parse_scores(config.scores)
+    judge = Judge(pictures, names) if names else None
     latents = jax.random.normal(key, (config.score_samples, config.latent))
-    real = to_signed(pictures[chosen])
+    real = chosen_real(config, pictures, config.score_samples)
     return Scorer(jax.jit(pair.generate), latents, real, judge)
+
+
+def chosen_real(config: Config, pictures: np.ndarray, count: int) -> np.ndarray:
+    """Of the pictures at most `count`, from which the sliced distance is measured.
+
+    In [-1, 1]; the seed alone decides.
+    """
+    rng = np.random.default_rng(config.seed)
+    rows = rng.choice(len(pictures), min(count, len(pictures)), replace=False)
+    return to_signed(pictures[rows])
 
 
 def held_out(config: Config) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from qgenx_jax._codec import scales
 from qgenx_jax._codec.quantizer import Quantizer
@@ -57,9 +56,7 @@ class MinMax:
         scale = scales.round_up(high - low, ratio, drop, 2 * lift)
         unit = scale * (1 / self.half)
         grid = Grid(lift, low, unit, scales.inverse(unit))
-        # selected: to put two columns together is no loop, and stops fusion
-        first = lax.broadcasted_iota(jnp.int32, (*low.shape[:-1], 2), 1) == 0
-        return grid, jnp.where(first, low, scale) / lift
+        return grid, scales.side_by_side(low, scale) / lift
 
     def round(self, values: Array, grid: Grid, r16: Array) -> Array:
         """See `Rounding`."""
@@ -72,10 +69,8 @@ class MinMax:
     def values(self, codes: Array, meta: Sequence[Array]) -> Array:
         """See `Rounding`."""
         low, scale = meta
-        # halved, since the steps above the minimum may add up to more than is finite
         code = scales.scaled(codes, 1 - self.bits, scale.dtype)
-        largest = np.finfo(scale.dtype).max
-        return jnp.clip(2 * (low * 0.5 + code * scale), -largest, largest)
+        return scales.above(low, code * scale)
 
     def padding(self, vector: Array, real: int | Array) -> Array:
         """See `Rounding`: the last coordinate, since a minimum counts, too."""

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from qgenx_jax._codec import scales
 from qgenx_jax._codec.levels import SIGNIFICANT_BITS, lookup, neighbours
@@ -178,9 +177,7 @@ class OverRange(TableRounding):
         # half: of the range what is finite on the wire is twice as much
         half = scales.round_up(high - low, 2.0, drop, 2 * lift)
         half *= self.table[-1].astype(lift.dtype)  # 1, or NaN: no levels at all
-        # selected, as in `MinMax`
-        first = lax.broadcasted_iota(jnp.int32, (*low.shape[:-1], 2), 1) == 0
-        return (lift, low, 2 * half), jnp.where(first, low, half) / lift
+        return (lift, low, 2 * half), scales.side_by_side(low, half) / lift
 
     def round(
         self, values: Array, grid: tuple[Array, Array, Array], r16: Array
@@ -197,11 +194,7 @@ class OverRange(TableRounding):
         low, half = meta
         above = self.table.astype(half.dtype)
         table = jnp.concatenate([jnp.zeros(1, half.dtype), above])
-        largest = np.finfo(half.dtype).max
-        # halved, as in `MinMax`
-        return jnp.clip(
-            2 * (low * 0.5 + lookup(table, codes) * half), -largest, largest
-        )
+        return scales.above(low, lookup(table, codes) * half)
 
     def padding(self, vector: Array, real: int | Array) -> Array:
         """See `Rounding`: the last coordinate, since a minimum counts, too."""

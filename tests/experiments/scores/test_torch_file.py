@@ -14,13 +14,10 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class _Named:
-    """Pickles as the name of something in another module."""
+    """Pickles as the name of something in another module; see `_Writer.save`."""
 
     def __init__(self, module, name):
         self.module, self.name = module, name
-
-    def __reduce__(self):
-        raise NotImplementedError
 
 
 class _Tensor:
