@@ -1,6 +1,6 @@
 """Whether a run on digits has come to digits that can be read.
 
-    python -m experiments.checks.quickstart_digits runs/quickstart --least=0.4
+    python -m experiments.checks.quickstart_digits runs/quickstart --least=0.25
 
 draws 1,000 samples by the moving average of G's weights, from the last checkpoint, and
 measures them by `experiments.cifar10_gan.reporting.legible`, beside held-out real ones

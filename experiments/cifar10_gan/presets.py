@@ -6,8 +6,7 @@ comparable only with themselves; "peak memory" is the largest resident set.
 quickstart
     python -m experiments.cifar10_gan
     Scikit-learn's digits, 3 workers, DCGAN pair of width 16, 4 bits, 1,500 iterations.
-    Time: 243 s of one CPU core, set-up, compilation and pictures included; about half
-    of that on 2 cores with nothing else to do, where it was not measured.
+    Time: 238 s on 2 CPU cores that had other work to do.
     Score: 0.76 at the start, 0.14 at the end, 0.094 of the moving average; 50 % of its
     samples read as digits, of all ten classes, where 92 % of held-out real ones do
     (`experiments.checks.quickstart_digits`).
