@@ -59,9 +59,9 @@ def test_outside_jit_nothing_is_traced_twice(monkeypatch):
     encode, mean = records.encode, records.mean
 
     def counted(function):
-        def count(*args):
+        def count(*args, **kwargs):
             traced.append(function)
-            return function(*args)
+            return function(*args, **kwargs)
 
         return count
 

@@ -9,23 +9,19 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
-from tests.lib.exchanges import in_pmap, in_shard_map, in_vmap
-from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
-from tests.lib.hlo import collectives
+from tests.lib.exchanges import (
+    assert_alike_over_hosts,
+    assert_moves_its_traffic,
+    assert_same_bits_optimized,
+    in_each_mapping,
+    is_small,
+)
+from tests.lib.helpers import AXIS, assert_trees_identical, vectors
 
 plainly = pytest.mark.plainly
 BITS = qgenx.dithered(3, bend=0.8, bucket_size=32)
 
 
-def tree_of(flat):
-    return {
-        "a": flat[:130].reshape(13, 10),
-        "half": flat[130:180].astype(jnp.bfloat16),
-        "exact": flat[180:],
-    }
-
-
-SMALL = lambda path, leaf: leaf.size < 50  # noqa: E731
 CASES = {
     "all_gather": {"quantizer": BITS},
     "reduce_scatter": {"quantizer": BITS, "collective": "reduce_scatter"},
@@ -53,18 +49,8 @@ CASES = {
 )
 def test_bits_are_identical_in_shard_map_pmap_and_vmap(name, workers):
     settings = {"collective": "all_gather", **CASES[name]}
-    exchange = qgenx.exchange(AXIS, exact=SMALL, key=7, **settings)
-    flats = jnp.asarray(vectors(workers, 207))
-
-    def run(flat):
-        (mean, own, _), state = exchange.send(tree_of(flat), exchange.init())
-        shared = mean, jax.random.key_data(state.key), state.levels
-        return shared, jax.tree.map(lambda x: x[None], own), None
-
-    by_vmap = in_vmap(run, flats)
-    assert_trees_identical(in_shard_map(run, flats), by_vmap, "shard_map against vmap")
-    assert_trees_identical(in_pmap(run, flats), by_vmap, "pmap against vmap")
-    (mean, _, _), own, _ = by_vmap
+    exchange = qgenx.exchange(AXIS, exact=is_small, key=7, **settings)
+    mean, own = in_each_mapping(exchange, jnp.asarray(vectors(workers, 207)))
     if settings["collective"] == "all_gather":
         for key, leaf in mean.items():
             np.testing.assert_allclose(leaf, own[key].mean(axis=0), atol=1e-5)
@@ -138,47 +124,15 @@ def test_quantizers_are_made_inside_traced_functions_too():
 
 
 def test_optimized_programs_have_the_same_bits_too():
-    """As users run it: by vmap, on a mesh, and in a scan of three exchanges."""
     exchange = qgenx.exchange(AXIS, BITS, key=3)
-    flats = jnp.asarray(vectors(3, 500))
-
-    def run(flat):
-        def one(state, _):
-            mean, state = exchange.mean(flat, state)
-            return state, mean
-
-        state, means = jax.lax.scan(one, exchange.init(), None, length=3)
-        return (means, jax.random.key_data(state.key)), None, None
-
-    by_vmap = in_vmap(run, flats)
-    assert_trees_identical(in_shard_map(run, flats), by_vmap, "shard_map against vmap")
-    (means, _), _, _ = by_vmap
-    state = exchange.init()
-    step = jax.jit(
-        jax.vmap(exchange.mean, in_axes=(0, None), out_axes=None, axis_name=AXIS)
-    )
-    for scanned in means:
-        mean, state = step(flats, state)
-        np.testing.assert_array_equal(mean, scanned)
+    assert_same_bits_optimized(exchange, jnp.asarray(vectors(3, 500)))
 
 
 @plainly
 @pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
 def test_traffic_is_what_the_program_moves(collective):
-    exchange = qgenx.exchange(AXIS, BITS, exact=SMALL, collective=collective)
-    flats = jnp.zeros((3, 207))
-
-    def run(flats):
-        return exchange.mean(tree_of(flats[0]), exchange.init())[0]
-
-    mapped = jax.shard_map(run, mesh=mesh_of(3), in_specs=P(AXIS), out_specs=P())
-    text = jax.jit(mapped).lower(flats).compile().as_text()
-    moved = sum(size for _, dtype, size in collectives(text) if dtype == "u8")
-    traffic = exchange.traffic(jax.eval_shape(tree_of, flats[0]), 3)
-    gathered = [3 * p.payload_bytes for p in traffic.phases if "gather" in p.collective]
-    others = [p.payload_bytes for p in traffic.phases if "gather" not in p.collective]
-    assert moved == sum(gathered) + sum(others)
-    assert all(dtype == "u8" for _, dtype, _ in collectives(text))
+    settings = {"exact": is_small, "collective": collective}
+    assert_moves_its_traffic(qgenx.exchange(AXIS, BITS, **settings))
 
 
 @plainly
@@ -186,15 +140,7 @@ def test_hierarchical_and_a_model_axis():
     """Means within hosts; shards and copies, each with bits of its own."""
     exchange = qgenx.exchange(("host", "chip"), BITS, collective="hierarchical")
     flats = jnp.asarray(vectors(4, 300)).reshape(2, 2, 300)
-
-    def worker(flat):
-        return exchange.mean(flat, exchange.init())[0]
-
-    mapped = jax.vmap(jax.vmap(worker, axis_name="chip"), axis_name="host")
-    mean = jax.jit(mapped)(flats)
-    assert (mean == mean[:1, :1]).all()
-    exact = flats.mean(axis=(0, 1))
-    assert 0 < jnp.linalg.norm(mean[0, 0] - exact) < 0.3 * jnp.linalg.norm(exact)
+    assert_alike_over_hosts(exchange, flats, 0.3)
 
     names = (AXIS, "model")
     mesh = jax.make_mesh((3, 2), names, (AxisType.Auto,) * 2, devices=jax.devices()[:6])

@@ -7,36 +7,31 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from qgenx_jax._adapt import refit
 from qgenx_jax._codec import rotation
 from qgenx_jax.bounds.given_vector import coordinate_variances
-from tests.lib.exchanges import in_pmap, in_shard_map, in_vmap
+from tests.lib.exchanges import (
+    assert_alike_over_hosts,
+    assert_moves_its_traffic,
+    assert_same_bits_optimized,
+    in_each_mapping,
+    is_small,
+    mixed_tree,
+)
 from tests.lib.helpers import (
     AXIS,
     assert_trees_identical,
-    mesh_of,
     vectors,
     within_5_sigma,
 )
-from tests.lib.hlo import collectives
 
 plainly = pytest.mark.plainly
 BITS = qgenx.rotated(qgenx.uniform(3, bucket_size=32))
 DITHER = qgenx.rotated(qgenx.dithered(3, bend=0.8, bucket_size=32))
 
 
-def tree_of(flat):
-    return {
-        "a": flat[:130].reshape(13, 10),
-        "half": flat[130:180].astype(jnp.bfloat16),
-        "exact": flat[180:],
-    }
-
-
-SMALL = lambda path, leaf: leaf.size < 50  # noqa: E731
 CASES = {
     "all_gather": {"quantizer": BITS},
     "dither": {"quantizer": DITHER},
@@ -71,20 +66,10 @@ WORKERS = {"all_gather": 4, "reduce_scatter": 3}
 @pytest.mark.parametrize("name", CASES)
 def test_bits_are_identical_in_shard_map_pmap_and_vmap(name):
     settings = {"collective": "all_gather", **CASES[name]}
-    exchange = qgenx.exchange(AXIS, exact=SMALL, key=7, **settings)
+    exchange = qgenx.exchange(AXIS, exact=is_small, key=7, **settings)
     flats = jnp.asarray(vectors(WORKERS.get(name, 3), 207))
-
-    def run(flat):
-        (mean, own, _), state = exchange.send(tree_of(flat), exchange.init())
-        shared = mean, jax.random.key_data(state.key), state.levels
-        return shared, jax.tree.map(lambda x: x[None], own), None
-
-    by_vmap = in_vmap(run, flats)
-    assert_trees_identical(in_shard_map(run, flats), by_vmap, "shard_map against vmap")
-    if name in WORKERS:
-        assert_trees_identical(in_pmap(run, flats), by_vmap, "pmap against vmap")
-    (mean, _, _), own, _ = by_vmap
-    exact = jax.tree.map(lambda *x: jnp.stack(x).mean(axis=0), *map(tree_of, flats))
+    mean, own = in_each_mapping(exchange, flats, pmap=name in WORKERS)
+    exact = jax.tree.map(lambda *x: jnp.stack(x).mean(axis=0), *map(mixed_tree, flats))
     for key, leaf in mean.items():
         near = own[key].mean(axis=0)
         bar = 1e-5 if settings["collective"] == "all_gather" else 0.4
@@ -94,55 +79,20 @@ def test_bits_are_identical_in_shard_map_pmap_and_vmap(name):
 
 
 def test_optimized_programs_have_the_same_bits_too():
-    """As users run it: by vmap, on a mesh, outside jit and in a scan of exchanges."""
     exchange = qgenx.exchange(AXIS, BITS, key=3)
-    flats = jnp.asarray(vectors(3, 500))
-
-    def run(flat):
-        def one(state, _):
-            mean, state = exchange.mean(flat, state)
-            return state, mean
-
-        state, means = jax.lax.scan(one, exchange.init(), None, length=3)
-        return (means, jax.random.key_data(state.key)), None, None
-
-    by_vmap = in_vmap(run, flats)
-    assert_trees_identical(in_shard_map(run, flats), by_vmap, "shard_map against vmap")
-    (means, _), _, _ = by_vmap
-    state = exchange.init()
-    each = jax.vmap(exchange.mean, in_axes=(0, None), out_axes=None, axis_name=AXIS)
-    eager, _ = each(flats, state)
-    np.testing.assert_array_equal(eager, means[0])
-    step = jax.jit(each)
-    for scanned in means:
-        mean, state = step(flats, state)
-        np.testing.assert_array_equal(mean, scanned)
+    assert_same_bits_optimized(exchange, jnp.asarray(vectors(3, 500)))
 
 
 @plainly
 @pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter"])
 def test_traffic_is_what_the_program_moves(collective):
     """And no byte more than without a rotation: nothing is padded for it."""
-    exchange = qgenx.exchange(AXIS, BITS, exact=SMALL, collective=collective)
-    flats = jnp.zeros((3, 207))
-
-    def run(flats):
-        return exchange.mean(tree_of(flats[0]), exchange.init())[0]
-
-    mapped = jax.shard_map(run, mesh=mesh_of(3), in_specs=P(AXIS), out_specs=P())
-    compiled = jax.jit(mapped).lower(flats).compile()
-    text = compiled.as_text()
-    moved = sum(size for _, dtype, size in collectives(text) if dtype == "u8")
-    shapes = jax.eval_shape(tree_of, flats[0])
-    traffic = exchange.traffic(shapes, 3)
-    gathered = [3 * p.payload_bytes for p in traffic.phases if "gather" in p.collective]
-    others = [p.payload_bytes for p in traffic.phases if "gather" not in p.collective]
-    assert moved == sum(gathered) + sum(others)
-    assert all(dtype == "u8" for _, dtype, _ in collectives(text))
+    settings = {"exact": is_small, "collective": collective}
+    of_zeros, traffic = assert_moves_its_traffic(qgenx.exchange(AXIS, BITS, **settings))
     plain = dataclasses.replace(BITS, rotate=False)
-    other = qgenx.exchange(AXIS, plain, exact=SMALL, collective=collective)
-    assert other.traffic(shapes, 3) == traffic
-    assert not compiled(flats)["a"].any(), "zeros alone stay zeros"
+    shapes = jax.eval_shape(mixed_tree, jnp.zeros(207))
+    assert qgenx.exchange(AXIS, plain, **settings).traffic(shapes, 3) == traffic
+    assert not of_zeros["a"].any(), "zeros alone stay zeros"
 
 
 def over_keys(quantizer, flats, count, **settings):
@@ -192,15 +142,7 @@ def test_two_phases_are_unbiased_with_padding(name):
 def test_hierarchical_and_one_worker():
     exchange = qgenx.exchange(("host", "chip"), BITS, collective="hierarchical")
     flats = jnp.asarray(vectors(4, 300)).reshape(2, 2, 300)
-
-    def worker(flat):
-        return exchange.mean(flat, exchange.init())[0]
-
-    mapped = jax.vmap(jax.vmap(worker, axis_name="chip"), axis_name="host")
-    mean = jax.jit(mapped)(flats)
-    assert (mean == mean[:1, :1]).all()
-    exact = flats.mean(axis=(0, 1))
-    assert 0 < jnp.linalg.norm(mean[0, 0] - exact) < 0.5 * jnp.linalg.norm(exact)
+    assert_alike_over_hosts(exchange, flats, 0.5)
     alone = qgenx.exchange(None, BITS)
     flat = flats[0, 0]
     found, _ = jax.jit(alone.mean)(flat, alone.init())

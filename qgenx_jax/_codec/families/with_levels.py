@@ -152,9 +152,9 @@ def user_levels(
         3
         >>> qgenx.user_levels([-1.0, -0.1, 0.2, 1.0]).bits
         2
-        >>> quantizer = qgenx.user_levels([0.1, 0.3, 1.0], norm="range")
-        >>> quantizer.decode(quantizer.encode(0, jax.numpy.array([5.0, 6, 8, 15])))
-        Array([ 5.,  6.,  8., 15.], dtype=float32)
+        >>> quantizer = qgenx.user_levels([0.25, 0.5, 1.0], norm="range")
+        >>> quantizer.decode(quantizer.encode(0, jax.numpy.array([4.0, 5, 6, 8])))
+        Array([4., 5., 6., 8.], dtype=float32)
     """
     shape = shape_of(levels, zero, norm)
     checked = check_levels(levels, shape)
