@@ -23,6 +23,12 @@ PROBLEMS = {
     "matrix_game": lambda: problems.random_matrix_game(4, 3, seed=1),
     "rock_paper_scissors": problems.rock_paper_scissors,
     "kuhn_poker": problems.kuhn_poker,
+    "equality_constrained": lambda: problems.equality_constrained(
+        np.diag([1.0, 0.0, 2.0]), np.ones(3), np.array([[1.0, 2.0, 0.0]]), np.ones(1)
+    ),
+    "resource_allocation": lambda: problems.resource_allocation(
+        [2.0, 1.0, 1.5], [1.0, 0.5, 2.0], [[1.0, 1.0, 0.2], [0.1, 2.0, 1]], [1.0, 9.0]
+    ),
 }
 NON_MONOTONE = {}
 
