@@ -15,6 +15,10 @@ The files, each importing only from those before it:
 - `constrained`: affine VIs over boxes and simplices
 - `matrix_games`: zero-sum games of two players with a table of payoffs
 - `lagrangians`: quadratic programs, with multipliers as a player
+- `data`: problems made of rows of data, split over workers
+- `regression`: least squares and logistic regression
+- `robust`: logistic regression against an adversary that weighs the examples
+- `gans`: small adversarial games that are not monotone
 """
 
 from qgenx_jax.problems.affine import AffineProblem as AffineProblem
@@ -24,6 +28,8 @@ from qgenx_jax.problems.affine import quadratic_game as quadratic_game
 from qgenx_jax.problems.constrained import constrained as constrained
 from qgenx_jax.problems.game_problem import GameProblem as GameProblem
 from qgenx_jax.problems.game_problem import game_problem as game_problem
+from qgenx_jax.problems.gans import dirac_gan as dirac_gan
+from qgenx_jax.problems.gans import wasserstein_gan_2d as wasserstein_gan_2d
 from qgenx_jax.problems.lagrangians import (
     equality_constrained as equality_constrained,
 )
@@ -38,3 +44,10 @@ from qgenx_jax.problems.matrix_games import (
     rock_paper_scissors as rock_paper_scissors,
 )
 from qgenx_jax.problems.problem import Problem as Problem
+from qgenx_jax.problems.regression import least_squares as least_squares
+from qgenx_jax.problems.regression import (
+    logistic_regression as logistic_regression,
+)
+from qgenx_jax.problems.robust import (
+    robust_logistic_regression as robust_logistic_regression,
+)
