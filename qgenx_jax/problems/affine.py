@@ -4,15 +4,17 @@ All are affine, A(x) = B x + b with B + B^T positive semi-definite, so that A is
 monotone and the restricted gap has a closed form. The rates are checked on them.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Array
+from qgenx_jax.problems import spectra
+from qgenx_jax.problems.noise import Oracle, noisy
 
 _BISECTIONS = 200  # halves the bracket of the multiplier to below float64's resolution
 
@@ -42,21 +44,59 @@ class AffineProblem(NamedTuple):
             raise _checks.refuse("x", rule, found, "use jax.vmap over points")
         return x
 
-    def oracle(self, noise: str = "none", size: float = 1.0) -> Callable[..., Array]:
+    @property
+    def start(self) -> Array:
+        """X_1 = 0, shape (d,)."""
+        return jnp.zeros_like(self.solution)
+
+    @property
+    def projection(self) -> None:
+        """None: every point is feasible."""
+
+    @property
+    def lipschitz(self) -> float:
+        """L, the spectral norm of B."""
+        return float(np.linalg.norm(np.asarray(self.matrix, float), 2))
+
+    @property
+    def strong(self) -> float | None:
+        """mu, the smallest eigenvalue of S = (B + B^T) / 2, or 0.0; None below."""
+        return spectra.strong(np.asarray(self.matrix))
+
+    @property
+    def cocoercive(self) -> float | None:
+        """beta, the smallest eigenvalue of (C + C^T) / 2 with C = B^{-1}; or None."""
+        return spectra.cocoercive(np.asarray(self.matrix))
+
+    def oracle(
+        self,
+        noise: str = "none",
+        size: float = 1.0,
+        *,
+        workers: int = 1,
+        spread: float = 0.0,
+    ) -> Oracle:
         """A stochastic dual vector g(x; key) with E g = A(x).
 
         Args:
             noise: "none"; "absolute": normal, E ||g - A(x)||^2 = size^2;
                 "multiplicative": a normal factor per coordinate,
                 E ||g - A(x)||^2 = size ||A(x)||^2; "coordinates": one coordinate drawn
-                uniformly, times d, E ||g - A(x)||^2 = (d - 1) ||A(x)||^2 for any size.
+                uniformly, times d, E ||g - A(x)||^2 = (d - 1) ||A(x)||^2 for any size;
+                "players": one half of the vector, times 2, in `bilinear` u or w,
+                E ||g - A(x)||^2 = ||A(x)||^2 for any size.
             size: sigma for "absolute", c for "multiplicative".
+            workers: K.
+            spread: worker k's own operator is A_k(x) = B x + b + e_k, with constant
+                vectors e_k of mean 0 and (1/K) sum_k ||e_k||^2 = spread^2; 0 for none.
+                The noise is then relative to A_k, which is not 0 at the solution.
 
         Returns:
-            `oracle(x, key) -> g`, shape (d,).
+            `oracle(x, key, worker=0) -> g`, shape (d,).
 
         Raises:
-            ValueError: for another noise, or a negative size.
+            ValueError: for another noise, a negative size or spread, or a spread with
+                one worker.
 
         Example:
             >>> import jax, qgenx_jax as qgenx
@@ -66,25 +106,9 @@ class AffineProblem(NamedTuple):
             >>> bool(abs(g).max() < 1e-6)  # relative noise vanishes at the solution
             True
         """
-        noises = ("none", "absolute", "multiplicative", "coordinates")
-        _checks.one_of("noise", noise, noises)
-        _checks.at_least_zero("size", size, "1.0 is the default")
-
-        def sample(x: Array, key: Array) -> Array:
-            a = self.operator(x)
-            dimension = a.shape[0]
-            if noise == "absolute":
-                deviation = size / np.sqrt(dimension)
-                return a + deviation * jax.random.normal(key, a.shape, a.dtype)
-            if noise == "multiplicative":
-                factor = 1 + np.sqrt(size) * jax.random.normal(key, a.shape, a.dtype)
-                return a * factor
-            if noise == "coordinates":
-                chosen = jax.random.randint(key, (), 0, dimension)
-                return jnp.where(jnp.arange(dimension) == chosen, dimension * a, 0)
-            return a
-
-        return sample
+        halves = np.arange(self.offset.size) * 2 // self.offset.size
+        options = {"workers": workers, "spread": spread}
+        return noisy(self.operator, halves, noise, size, **options)
 
     def gap(self, x: Array, radius: float = 1.0) -> Array:
         """The restricted gap over the ball of this radius around the solution.
@@ -104,9 +128,11 @@ class AffineProblem(NamedTuple):
             Scalar, not negative; 0 at the solution.
 
         Raises:
-            ValueError: if the radius is not positive.
+            ValueError: if the radius is not positive, or A is not monotone.
         """
         _checks.positive("radius", radius, "1.0 is usual")
+        if not isinstance(self.matrix, Tracer):  # nothing to look at if traced
+            spectra.refuse_non_monotone(np.asarray(self.matrix))
         x = self._point(x)
         symmetric = (self.matrix + self.matrix.T) / 2
         eigenvalues, basis = jnp.linalg.eigh(symmetric)
@@ -202,6 +228,61 @@ def quadratic_game(
     skew -= skew.T
     skew *= (1 - strong) / max(np.linalg.norm(skew, 2), 1e-300)
     return _problem((basis * eigenvalues) @ basis.T + skew, rng, distance)
+
+
+def cocoercive(
+    dimension: int = 20,
+    *,
+    condition: float = 100.0,
+    skew: float = 0.0,
+    seed: int = 0,
+    distance: float = 1.0,
+) -> AffineProblem:
+    """A cocoercive affine VI whose eigenvalues fall geometrically.
+
+        B = Q D^(1/2) (I + skew J) D^(1/2) Q^T
+
+    with D = diag(1, ..., 1/condition), geometric, J the rotation by 90 degrees of
+    coordinates 1 and 2, 3 and 4, ..., and Q orthogonal. With skew = 0 it is the
+    gradient of a convex quadratic.
+
+    Args:
+        dimension: d.
+        condition: largest over smallest eigenvalue of the symmetric part, at least 1.
+            The gap of averages then falls as 1/T until T exceeds about the condition.
+            float32 resolves the solution up to about 1e4: use float64 beyond.
+        skew: how much rotation, at least 0.
+        seed: of Q and of the solution.
+        distance: ||x*||, the distance from the start x = 0.
+
+    Returns:
+        The problem. Its largest cocoercivity constant is 1 / (1 + skew^2), for d = 1
+        it is 1; the strong monotonicity constant is 1/condition.
+
+    Raises:
+        ValueError: for a dimension below 1, a condition below 1, a negative skew or
+            distance.
+
+    Example:
+        >>> import qgenx_jax as qgenx
+        >>> problem = qgenx.problems.cocoercive(6, condition=10, skew=0.5)
+        >>> round(problem.cocoercive, 4), round(problem.strong, 4)
+        (0.8, 0.1)
+    """
+    _checks.whole_number("dimension", dimension, 1, None)
+    rule = "must be a finite number of at least 1"
+    way_out = "100.0 is the default"
+    holds = lambda x: 1 <= x < float("inf")  # noqa: E731
+    _checks.real_number("condition", condition, rule, holds, way_out)
+    _checks.at_least_zero("skew", skew, "0.0, the default, is a gradient")
+    rng = _generator(seed)
+    basis = np.linalg.qr(rng.normal(size=(dimension, dimension)))[0]
+    # from 1 downwards: where d is odd, the smallest one is left without a partner
+    basis = basis * np.sqrt(np.geomspace(1, 1 / condition, dimension))
+    first = np.arange(0, dimension - 1, 2)
+    turn = np.zeros((dimension, dimension))
+    turn[first, first + 1], turn[first + 1, first] = skew, -skew
+    return _problem(basis @ (np.eye(dimension) + turn) @ basis.T, rng, distance)
 
 
 def _generator(seed: int) -> np.random.Generator:

@@ -18,7 +18,10 @@ problems = qgenx.problems
 PROBLEMS = {
     "bilinear": lambda: problems.bilinear(8, seed=1),
     "quadratic": lambda: problems.quadratic_game(7, strong=0.2, seed=2),
+    "cocoercive": lambda: problems.cocoercive(5, condition=1e3, skew=0.4, seed=3),
 }
+
+LEAST = {"bilinear": 0, "quadratic": 0.4, "cocoercive": 2e-3}
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -26,7 +29,7 @@ def test_problems_are_monotone_with_that_solution(name):
     with jax.enable_x64(True):
         problem = PROBLEMS[name]()
         eigenvalues = np.linalg.eigvalsh(np.asarray(problem.matrix + problem.matrix.T))
-        assert eigenvalues.min() >= (-1e-12 if name == "bilinear" else 0.4 - 1e-12)
+        assert eigenvalues.min() >= LEAST[name] - 1e-12
         np.testing.assert_allclose(problem.operator(problem.solution), 0, atol=1e-14)
         np.testing.assert_allclose(jnp.linalg.norm(problem.solution), 1)
         assert float(problem.gap(problem.solution)) == pytest.approx(0, abs=1e-14)
@@ -65,6 +68,7 @@ NOISES = {
     "absolute": lambda a: 0.5**2,
     "multiplicative": lambda a: 0.5 * a @ a,
     "coordinates": lambda a: (a.size - 1) * (a @ a),
+    "players": lambda a: a @ a,
 }
 
 
@@ -98,6 +102,11 @@ def test_defaults_of_the_problems_are_the_documented_ones():
         problems.quadratic_game(20, strong=0.1, seed=0, distance=1.0),
         "quadratic game",
     )
+    assert_trees_identical(
+        problems.cocoercive(),
+        problems.cocoercive(20, condition=100, skew=0, seed=0, distance=1.0),
+        "cocoercive",
+    )
     for method, name in (
         (problems.AffineProblem.gap, "radius"),
         (problems.AffineProblem.oracle, "size"),
@@ -121,6 +130,34 @@ def test_spectra_of_the_problems_are_the_documented_ones():
         np.testing.assert_array_equal(matrix, -matrix.T)
         np.testing.assert_allclose(np.linalg.norm(matrix, 2), 1)
         assert (matrix[:3, :3] == 0).all()
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_the_cocoercive_problem_has_the_documented_constants(dimension):
+    for skew in (0.0, 0.7):
+        options = {"condition": 1e6, "skew": skew, "seed": 1}
+        with jax.enable_x64(True):
+            problem = problems.cocoercive(dimension, **options)
+            matrix = np.asarray(problem.matrix)
+            spectrum = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+            expected = np.geomspace(1, 1e-6, dimension)[::-1]
+            np.testing.assert_allclose(spectrum, expected, rtol=1e-9)
+            turned = skew if dimension > 1 else 0.0
+            assert problem.cocoercive == pytest.approx(1 / (1 + turned**2))
+            assert problem.strong == pytest.approx(expected[0])
+            assert problem.lipschitz == pytest.approx(np.linalg.norm(matrix, 2))
+    single = problems.cocoercive(dimension, condition=1e6, seed=1)  # in float32
+    assert single.cocoercive == pytest.approx(1, rel=1e-3)
+    assert single.strong == pytest.approx(expected[0], rel=0.2)
+
+
+def test_the_constants_of_the_older_problems():
+    assert problems.bilinear(8).lipschitz == pytest.approx(1)
+    assert problems.bilinear(8).strong == 0.0
+    assert problems.bilinear(8).cocoercive is None
+    assert problems.quadratic_game(6, strong=0.2).strong == pytest.approx(0.2)
+    assert problems.bilinear(8).projection is None
+    assert (problems.bilinear(8).start == 0).all()
 
 
 def test_limits_of_arguments():
@@ -166,6 +203,18 @@ ROWS = {
     "noise of negative size": (
         lambda: problem().oracle("absolute", -1.0),
         "size must be a finite number of at least 0, got -1.0: 1.0 is the default",
+    ),
+    "condition": (
+        lambda: qgenx.problems.cocoercive(3, condition=0.5),
+        "condition must be a finite number of at least 1, got 0.5: 100.0 is the def",
+    ),
+    "skew": (
+        lambda: qgenx.problems.cocoercive(3, skew=-1),
+        "skew must be a finite number of at least 0, got -1: 0.0, the default, is",
+    ),
+    "a gap that means nothing": (
+        lambda: qgenx.problems.AffineProblem(-jnp.eye(3), X, X).gap(X),
+        "matrix must have a positive semi-definite symmetric part, .* of -1: look at",
     ),
     "radius": (
         lambda: problem().gap(X, np.inf),
