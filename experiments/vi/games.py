@@ -30,6 +30,9 @@ MAKES: dict[str, Callable[[int, int], Any]] = {
     "bilinear": lambda seed, d: qgenx.problems.bilinear(d, seed=seed),
     "bilinear of two scales": _unlike,
     "quadratic": lambda seed, d: qgenx.problems.quadratic_game(d, seed=seed),
+    "ill-conditioned": lambda seed, d: qgenx.problems.cocoercive(
+        d, condition=1e6, skew=0.5, seed=seed
+    ),
 }
 """By name, of a seed and a dimension."""
 

@@ -75,7 +75,7 @@ def golden_ratio(
         return GoldenState(params, params, zeros, step, jnp.zeros((), dtype))
 
     def update_fn(
-        updates: Any, state: GoldenState, params: Any = None, **extra: Any
+        updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, GoldenState]:
         del extra
         theta = jnp.where(state.theta == 0, 1, state.theta)  # 0 before the first

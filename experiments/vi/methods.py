@@ -31,12 +31,12 @@ class Method(NamedTuple):
 
 @functools.cache
 def quantizer_of(name: str) -> qgenx.Quantizer | None:
-    """From a name: "float32", or a family and its bits, "uniform 4", in one bucket.
+    """From a name: "exact", or a family and its bits, "uniform 4", in one bucket.
 
     Raises:
         ValueError: for a name that is none.
     """
-    if name == "float32":
+    if name == "exact":
         return None
     family, _, bits = name.partition(" ")
     made = {
@@ -47,14 +47,14 @@ def quantizer_of(name: str) -> qgenx.Quantizer | None:
     }
     if family not in made or not bits.isdigit():
         raise ValueError(
-            f"name must be float32, or of {', '.join(made)} and bits, got {name!r}; "
+            f"name must be exact, or of {', '.join(made)} and bits, got {name!r}; "
             "write for instance 'uniform 4'"
         )
     return made[family](int(bits))
 
 
 @functools.cache
-def q_genx(variant: str, quantizer: str = "float32", **settings: Any) -> Method:
+def q_genx(variant: str, quantizer: str = "exact", **settings: Any) -> Method:
     """Q-GenX; its step is gamma0. `settings` go to `qgenx_jax.q_genx`."""
     return of_quantizer(variant, quantizer, quantizer_of(quantizer), **settings)
 
@@ -73,8 +73,21 @@ def of_quantizer(variant: str, name: str, quantizer: Any, **settings: Any) -> Me
     return Method(f"{SHORT[variant]} {name}", make, traffic)
 
 
+def planned(variant: str, name: str, plan: qgenx.Plan) -> Method:
+    """Q-GenX whose leaves have the quantizers of a plan."""
+
+    def make(step: Any, key: Any) -> Any:
+        exchange = plan.exchange(AXIS, key=key)
+        return qgenx.q_genx(exchange, variant=variant, gamma0=step)
+
+    def traffic(params: Any, workers: int) -> qgenx.Traffic:
+        return make(1.0, 0).traffic(params, workers)
+
+    return Method(f"{SHORT[variant]} {name}", make, traffic)
+
+
 def _baseline(
-    name: str, after: Callable[[Any], Any], quantizer: str = "float32", calls: int = 1
+    name: str, after: Callable[[Any], Any], quantizer: str = "exact", calls: int = 1
 ) -> Method:
     """A mean over the workers, and what is done with it."""
 
