@@ -41,9 +41,9 @@ def swept(
         curves = lab.curves(
             method, "bilinear", noise, iterations(last), seeds=seeds, step=float(step)
         )
-        end: np.ndarray = curves.average[:, -1:].astype(np.float64)
-        finite: np.ndarray = np.isfinite(end).all(axis=(1, 2))
-        points = np.where(finite.reshape(-1, 1, 1), end, 0)
+        end = curves.average[:, -1:].astype(np.float64)
+        finite = np.array([bool(np.isfinite(of_seed).all()) for of_seed in end])
+        points = np.where(finite[:, None, None], end, 0)
         gaps = lab.measured(games.gaps, "bilinear", points, seeds=seeds)[:, 0]
         found.append(np.where(finite, gaps, np.inf))
     return np.stack(found, axis=1)
