@@ -20,7 +20,7 @@ def transcribed(operator, x, first, iterations, project):
     for _ in range(iterations):
         vector = operator(x)
         bound = np.inf
-        if old is not None:
+        if old is not None and (vector != old_vector).any():  # else it is there
             ratio = np.sum((x - old) ** 2) / np.sum((vector - old_vector) ** 2)
             bound = PHI * theta / (4 * step) * ratio
         new = min(rho * step, bound)
