@@ -59,6 +59,9 @@ from qgenx_jax._methods.pair import BeforeUpdate as BeforeUpdate
 from qgenx_jax._methods.pair import ExtragradientPair as ExtragradientPair
 from qgenx_jax._methods.pair import Observer as Observer
 from qgenx_jax._methods.pair import OracleFree as OracleFree
+from qgenx_jax._methods.partition import PartitionState as PartitionState
+from qgenx_jax._methods.partition import partition as partition
+from qgenx_jax._methods.prox import entropic as entropic
 from qgenx_jax._methods.q_genx import q_genx as q_genx
 from qgenx_jax._methods.q_genx_state import QGenXState as QGenXState
 from qgenx_jax._methods.readers import x_half as x_half

@@ -9,6 +9,8 @@ The files, each importing only from those before it:
 - `inner`: plain optax transformations within others
 - `step_size`: rules for gamma_t
 - `metric`: step sizes that differ between players
+- `prox`: projections and mirror maps, of one set
+- `constraints`: feasible sets, for all parameters or for each player
 - `exchanging`: what contains an exchange, and its bytes
 - `q_genx_state`: what that method below keeps between half-steps
 - `q_genx`: algorithm 1, three variants
@@ -18,6 +20,7 @@ The files, each importing only from those before it:
 - `skip_not_finite`: what a NaN would do, undone
 - `averaging`: averages of the iterates
 - `chain`: transformations, a pair and observers as one pair
+- `partition`: a pair for each player, as one pair
 - `alternating`: a pair as one transformation
 - `iterate`: a pair as a function
 - `readers`: where an optimizer stands

@@ -135,10 +135,15 @@ def alternating(pair: ExtragradientPair) -> optax.GradientTransformationExtraArg
         to_next, inner = step(updates, state.inner, params, half_step=UPDATE, **extra)
         x_next: Params = jax.tree.map(jnp.add, params, to_next)
         to_half, inner = step(None, inner, x_next, half_step=EXTRAPOLATION, **extra)
-        delta = jax.tree.map(jnp.add, to_next, to_half)
+        if constraint is None:
+            delta = jax.tree.map(jnp.add, to_next, to_half)
+        else:
+            delta = constraint.move(jax.tree.map(jnp.add, x_next, to_half), params)
         return moves.marked(delta), AlternatingState(state.half_step, inner)
 
-    kind = ExchangingAlternating if isinstance(pair, ExchangingPair) else Whole
+    exchanges = isinstance(pair, ExchangingPair)
+    constraint = pair.constraint if exchanges else None
+    kind = ExchangingAlternating if exchanges else Whole
     whole = kind(init_fn, update_fn)
     whole.pair = pair
     return whole

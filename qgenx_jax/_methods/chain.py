@@ -118,8 +118,9 @@ def chain(
     (one,) = exchanges
     # q_genx knows what rides along; a mean before a pair sends each oracle vector
     calls = 1 if oracle_free else 2
-    rides = one.rides if isinstance(one, ExchangingPair) else (False,) * calls
-    carried = Carried(one.exchange, rides)
+    carried = Carried(one.exchange, (False,) * calls)
+    if isinstance(one, ExchangingPair):
+        carried = Carried(one.exchange, one.rides, one.constraint)
     return make_pair(
         init_fn, step_fn, ExchangingPair, oracle_free=oracle_free, carried=carried
     )

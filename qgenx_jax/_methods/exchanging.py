@@ -8,6 +8,7 @@ import jax
 from qgenx_jax import _trees
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.traffic import Traffic, together
+from qgenx_jax._methods.constraints import Constraint
 from qgenx_jax._methods.inner import Whole
 from qgenx_jax._methods.pair import ExtragradientPair, carried_by
 
@@ -18,10 +19,12 @@ class Carried(NamedTuple):
     Attributes:
         exchange: what carries the dual vectors.
         rides: for each exchange of an iteration, whether a number rides along.
+        constraint: of q_genx, where its points have to be; None for all of space.
     """
 
     exchange: Exchange
     rides: tuple[bool, ...]
+    constraint: Constraint | None = None
 
 
 class ExchangingPair(ExtragradientPair):
@@ -36,6 +39,11 @@ class ExchangingPair(ExtragradientPair):
     def rides(self) -> tuple[bool, ...]:
         """For each exchange of an iteration, whether a number rides along."""
         return carried_by(self).rides
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """Where the points of q_genx have to be; None for all of space."""
+        return carried_by(self).constraint
 
     def traffic(self, params: Any, workers: int | tuple[int, ...]) -> Traffic:
         """Bytes that one worker sends and receives in an iteration, all exchanges.

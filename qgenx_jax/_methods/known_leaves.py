@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import optax
 
-from qgenx_jax import _checks
+from qgenx_jax import _checks, _trees
 from qgenx_jax._types import Params
 
 
@@ -28,6 +28,21 @@ def hidden_like(params: Params, known: Any, way_out: str) -> Params:
         seen = params
     _checks.same_structure("params", seen, "the state", known, way_out)
     return seen
+
+
+def seen(tree: Any) -> Any:
+    """A tree without what is hidden: its largest subtree that is whole, or a list."""
+    subtrees = _whole_subtrees(tree)
+    return subtrees[0] if len(subtrees) == 1 else subtrees
+
+
+def _whole_subtrees(tree: Any) -> list[Any]:
+    if _is_hidden(tree):
+        return []
+    if not _trees.find_if(tree, _is_hidden):
+        return [tree]
+    children, _ = _one_level(tree)
+    return [part for _, child in children for part in _whole_subtrees(child)]
 
 
 def filled(known: Any, params: Params) -> Params:

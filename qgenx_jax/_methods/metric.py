@@ -38,7 +38,7 @@ class Metric(NamedTuple):
         Raises:
             ValueError: if the numbers are no prefix of the parameters.
         """
-        self._of_leaves(params)
+        self.of_leaves(params)
 
     def times(self, vector: DualVector) -> DualVector:
         """W V, in the vector's dtypes; the vector itself where w is 1."""
@@ -55,9 +55,14 @@ class Metric(NamedTuple):
 
         if self.relative is None:
             return vector
-        return jax.tree.map(scaled, self._of_leaves(vector), vector)
+        return jax.tree.map(scaled, self.of_leaves(vector), vector)
 
-    def _of_leaves(self, tree: Any) -> Any:
+    def of_leaves(self, tree: Any) -> Any:
+        """w for each leaf of such a tree; None for 1 everywhere.
+
+        Raises:
+            ValueError: if the numbers are no prefix of the tree.
+        """
         if self.relative is None:
             return None
         try:

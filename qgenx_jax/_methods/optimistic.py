@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from qgenx_jax import _checks, _trees
+from qgenx_jax._methods.constraints import ProjectionLike, constraint_of
 from qgenx_jax._methods.inner import Plain, check_plain
 from qgenx_jax._methods.pair import given
 from qgenx_jax._types import DualVector, Params, State
@@ -18,14 +19,16 @@ class OptimisticState(NamedTuple):
     Attributes:
         base: the base optimizer's state.
         last: u_{t-1}, the last update of base, float32 at least; 0 at t = 1.
+        anchor: W_t, float32 at least, where there are constraints; else None.
     """
 
     base: State
     last: Params
+    anchor: Params = None
 
 
 def optimistic(
-    base: optax.GradientTransformation,
+    base: optax.GradientTransformation, *, projection: ProjectionLike = None
 ) -> optax.GradientTransformationExtraArgs:
     """Extrapolation from the past with the steps of any optax optimizer.
 
@@ -35,22 +38,29 @@ def optimistic(
     other words W_{t+1} = W_t + u_t and X_{t+1} = W_{t+1} + u_t from X_1 = W_1: the last
     vector is used again to extrapolate, so an iteration needs one oracle call and one
     exchange where `extragradient` needs two. The first step is a double one; that of
-    optax.optimistic_gradient_descent, which takes u_1 for u_0, is not.
+    optax.optimistic_gradient_descent, which takes u_1 for u_0, is not. With constraints
+
+        W_{t+1} = P(W_t + u_t),        X_{t+1} = P(W_{t+1} + u_t),        W_1 = X_1,
+
+    which is Popov's method: P of the one line above would not be.
 
     Args:
         base: any optax transformation that hands on every vector (optax.MultiSteps,
             optax.apply_if_finite and the like go around the whole). optax.sgd makes
             optimistic mirror descent of it, optax.adam optimistic Adam.
+        projection: P, as in `extragradient`.
 
     Returns:
         An optax transformation; no exchange in it, so chain `quantized_mean` before it
         to train across workers: `optax.chain(quantized_mean(...), optimistic(...))`.
 
     Raises:
-        ValueError: if base is not a transformation; at init, or at the update where it
-            cannot be known before, if base may skip an update, as its trace says; at
-            the update, without parameters, or if the vector or the state does not have
-            the structure and the shapes of the parameters.
+        ValueError: if base is not a transformation, or the projection none; at init, or
+            at the update where it cannot be known before, if base may skip an update,
+            as its trace says; at init, if the projection is no prefix of the
+            parameters, or moves them; at the update, without parameters, or if the
+            vector or the state does not have the structure and the shapes of the
+            parameters, or the state is one of a method with other constraints.
 
     Example:
         >>> import jax.numpy as jnp, optax, qgenx_jax as qgenx
@@ -73,11 +83,16 @@ def optimistic(
     way_out = "pass what a factory returns, for instance optax.adam(1e-3)"
     check_plain("base", base, way_out)
     plain = Plain("base", base)
+    constraint = constraint_of(projection)
 
     def init_fn(params: Params) -> OptimisticState:
         _checks.inexact_leaves("params", params)
         last = jax.tree.map(jnp.zeros_like, _trees.widen(params))
-        return OptimisticState(plain.init(params), last)
+        anchor = None
+        if constraint is not None:
+            constraint.check_start(params)
+            anchor = _trees.widen(_trees.copy(params))
+        return OptimisticState(plain.init(params), last, anchor)
 
     def update_fn(
         updates: DualVector,
@@ -89,12 +104,20 @@ def optimistic(
         way_out = "make the state by init of this very optimizer"
         _checks.instance_of("state", state, OptimisticState, way_out)
         _checks.same_structure("params", params, "state.last", state.last, way_out)
+        if (state.anchor is None) != (constraint is None):
+            rule = "must be None exactly where there is no projection"
+            found = _checks.Text("None" if state.anchor is None else "a tree")
+            raise _checks.refuse("state.anchor", rule, found, way_out)
         way_out = "pass the dual vector at these params"
         _checks.same_structure("updates", updates, "params", params, way_out)
         _checks.inexact_leaves("updates", updates)
         moves, base_state = plain.update(updates, state.base, params, **extra)
         u = _trees.cast_like(moves, state.last)
-        twice = jax.tree.map(lambda u, last: 2 * u - last, u, state.last)
-        return _trees.cast_like(twice, moves), OptimisticState(base_state, u)
+        if constraint is None:
+            delta = jax.tree.map(lambda u, last: 2 * u - last, u, state.last)
+            return _trees.cast_like(delta, moves), OptimisticState(base_state, u)
+        anchor = constraint.point(state.anchor, u)
+        delta = constraint.move(constraint.point(anchor, u), params)
+        return _trees.cast_like(delta, moves), OptimisticState(base_state, u, anchor)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -14,6 +14,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import optax
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec.quantizer import Quantizer
@@ -23,10 +24,15 @@ from qgenx_jax._exchange.groups import Labels
 from qgenx_jax._exchange.layout import no_leaves
 from qgenx_jax._exchange.traffic import Link
 from qgenx_jax._methods import step_size as step_sizes
+from qgenx_jax._methods.constraints import (
+    ProjectionLike,
+    constraint_of,
+    displacement,
+)
 from qgenx_jax._methods.exchanging import Carried, ExchangingPair
 from qgenx_jax._methods.metric import metric_of
 from qgenx_jax._methods.pair import UPDATE, make_pair, pick, refuse_vector
-from qgenx_jax._methods.q_genx_state import QGenXState, check_state
+from qgenx_jax._methods.q_genx_state import QGenXState, check_state, like_of
 from qgenx_jax._random import KeyOrSeed
 from qgenx_jax._types import (
     Array,
@@ -50,6 +56,7 @@ def q_genx(
     step_size: step_sizes.StepSizeLike = None,
     gamma0: chex.Numeric | Params | None = None,
     initial_sum: chex.Numeric | None = None,
+    projection: ProjectionLike = None,
     collective: str | Link = "once",
     link: Link | None = None,
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
@@ -77,6 +84,15 @@ def q_genx(
     players (`labels`). The first extrapolation of player p has length
     d_p K ||A_p(X_1)||. Equal numbers are one number for all, to the bit.
 
+    On a convex set C with its projection P the method is projected dual averaging,
+
+        X_{t+1/2} = P(X_t - (gamma_t / K) sum_k V_{k,t})
+        X_{t+1}   = P(X_1 + gamma_{t+1} Y_{t+1})
+
+    with the dual sum Y left as it is. P has to be in the update: of a projection after
+    it nothing would stay, as the next one restarts from X_1. The rates are those for
+    bounded C; relative noise does not vanish at a solution on its border.
+
     Args:
         axis_name: the axis over workers, bound by jax.shard_map, jax.pmap or jax.vmap;
             None for one worker without a collective; or a ready `Exchange`, in place of
@@ -92,11 +108,12 @@ def q_genx(
         gamma0: factor of the adaptive rule, 1 by default. The first extrapolation has
             length gamma0 K ||A(X_1)||: lower it where that overshoots. Or a number for
             each player, a tree that is a prefix of the parameters, see below.
-        initial_sum: in place of the 1 under the adaptive rule's root, as in
-            `adaptive_step_size`; for vectors much longer than 1.
-        collective: as in `exchange`. "once" quantizes each vector once, as algorithm 1
-            does: "all_gather", or "exact" without a quantizer. "auto" may quantize the
-            mean, too: fewer bytes, and a variance that does not fall with K.
+        initial_sum: in place of the 1 under the root, as in `adaptive_step_size`.
+        projection: P, as in `extragradient`: one of optax.projections, another function
+            of the parameters, `entropic`, or a prefix of the parameters of such and
+            None. With a gamma0 for each player, one for each of them, too.
+        collective: as in `exchange`. "once" quantizes each vector once, as algorithm 1;
+            "auto" may quantize the mean, too: fewer bytes, a variance not falling in K.
             "hierarchical" needs a given step size: the adaptive rule's own vectors.
         link: as in `exchange`.
         second: as in `exchange`.
@@ -115,7 +132,8 @@ def q_genx(
         ValueError: for an unknown variant or collective, a gamma0, initial_sum or step
             size that is not positive, one of the first two where step_size is given, or
             a gamma0 for each player that is traced, a key that is none; at init, where
-            gamma0 is a tree but no prefix of the parameters; at the update, where the
+            gamma0 or projection is a tree but no prefix of the parameters, or the
+            projection moves them; at the update, where the
             axis is not bound, the vector's structure is not that of the parameters, or
             it does not vary over the workers, or the parameters do.
 
@@ -146,6 +164,7 @@ def q_genx(
     metric = metric_of(gamma0)
     largest = metric.largest if step_size is None else gamma0
     rule = step_sizes.lift(step_size, largest, initial_sum)
+    constraint = constraint_of(projection)
     worker_mean = ready_or_new(
         axis_name,
         quantizer,
@@ -172,6 +191,10 @@ def q_genx(
     def init_fn(params: Params) -> QGenXState:
         worker_mean.layout(params)  # raises where there is no leaf to quantize
         metric.check(params)
+        if constraint is not None:
+            constraint.check_start(params)
+            if metric.relative is not None:
+                constraint.same_within_parts(metric.of_leaves(params))
         dual = jax.tree.map(jnp.zeros_like, _trees.widen(params))
         own = jax.tree.map(lambda y: jnp.zeros_like(y)[None], dual)
         return QGenXState(
@@ -182,6 +205,7 @@ def q_genx(
             per_worker=own if keeps_own else None,
             step_size=rule.init(),
             exchange=worker_mean.init(),
+            point=None if constraint is None else _trees.copy(params),
         )
 
     def step_fn(
@@ -198,7 +222,8 @@ def q_genx(
             refuse_vector(updates)
             if not optimistic:
                 return jax.tree.map(jnp.zeros_like, params), state
-            return _trees.cast_like(state.extrapolation, params), state
+            moved = displacement(constraint, params, state.extrapolation, params)
+            return _trees.cast_like(moved, params), state
         way_out = "pass the dual vector at these params"
         _checks.same_structure("updates", updates, "params", params, way_out)
         workers = axes.axis_size(worker_mean.axis_name)
@@ -222,7 +247,8 @@ def q_genx(
 
         def extrapolated() -> tuple[Params, QGenXState]:
             gamma = step_sizes.gamma(rule, state.step_size, workers)
-            return _trees.cast_like(_times(-gamma, mean), params), state
+            moved = displacement(constraint, params, _times(-gamma, mean), params)
+            return _trees.cast_like(moved, params), state
 
         def updated() -> tuple[Params, QGenXState]:
             total = jnp.zeros(()) if numbers is None else _sum_in_order(numbers)
@@ -230,9 +256,11 @@ def q_genx(
             dual = jax.tree.map(jnp.subtract, state.dual, mean)
             gamma = step_sizes.gamma(rule, rule_state, workers)
             moved = _times(gamma, dual)
-            x1, x_half = _trees.widen(state.anchor), _trees.widen(params)
-            delta = jax.tree.map(lambda a, b, c: (a + b) - c, x1, moved, x_half)
-            return _trees.cast_like(delta, params), state._replace(
+            delta = displacement(constraint, state.anchor, moved, params)
+            delta = _trees.cast_like(delta, params)
+            keeps = constraint is not None
+            return delta, state._replace(
+                point=optax.apply_updates(params, delta) if keeps else None,
                 dual=dual,
                 gamma=jnp.asarray(gamma, state.gamma.dtype),
                 extrapolation=_times(-gamma, mean) if optimistic else None,
@@ -246,19 +274,19 @@ def q_genx(
             state = state._replace(per_worker=own)
         return delta, state
 
-    # the fields of a state of this configuration, whatever the parameters
-    like = QGenXState(
-        anchor=(),
-        dual=(),
-        gamma=jnp.zeros(()),
-        extrapolation=() if optimistic else None,
-        per_worker=() if keeps_own else None,
+    like = like_of(
+        optimistic=optimistic,
+        keeps_own=keeps_own,
+        is_constrained=constraint is not None,
         step_size=jax.eval_shape(rule.init),
         exchange=jax.eval_shape(worker_mean.init),
     )
     oracle_free = variant != "dual_extrapolation"
     rides = (rule.needs_sum,) if oracle_free else (False, rule.needs_sum)
-    made = {"oracle_free": oracle_free, "carried": Carried(worker_mean, rides)}
+    made = {
+        "oracle_free": oracle_free,
+        "carried": Carried(worker_mean, rides, constraint),
+    }
     return make_pair(init_fn, step_fn, ExchangingPair, **made)
 
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from qgenx_jax import _checks
 from qgenx_jax._exchange.state import ExchangeState
@@ -25,6 +26,7 @@ class QGenXState(NamedTuple):
             None where the step size does not need it.
         step_size: state of the rule for gamma_t.
         exchange: state of the exchange.
+        point: X_t, where there are constraints; else None.
     """
 
     anchor: Params
@@ -34,7 +36,29 @@ class QGenXState(NamedTuple):
     per_worker: Params | None
     step_size: State
     exchange: ExchangeState
+    point: Params | None = None
     reshard_rule = staticmethod(reshard.zeros)
+
+
+def like_of(
+    *,
+    optimistic: bool,
+    keeps_own: bool,
+    is_constrained: bool,
+    step_size: State,
+    exchange: Any,
+) -> QGenXState:
+    """The fields of a state of this configuration, whatever the parameters."""
+    return QGenXState(
+        anchor=(),
+        dual=(),
+        gamma=jnp.zeros(()),
+        extrapolation=() if optimistic else None,
+        per_worker=() if keeps_own else None,
+        step_size=step_size,
+        exchange=exchange,
+        point=() if is_constrained else None,
+    )
 
 
 def check_state(state: Any, params: Params, like: QGenXState) -> None:

@@ -42,8 +42,8 @@ def x_t(state: State, params: Params) -> Params:
         params: all the parameters that go with it.
 
     Returns:
-        For `q_genx` X_1 + gamma_t Y_t, for `extragradient` its anchor or params; in the
-        dtypes of params.
+        For `q_genx` X_1 + gamma_t Y_t, or its projection, for `extragradient` its
+        anchor or params; in the dtypes of params.
 
     Raises:
         ValueError: unless the state contains exactly one `q_genx` or `extragradient`,
@@ -120,6 +120,8 @@ def _of_each_part(
 
 def _start_of_part(outer: State, inner: Any, params: Params) -> Params:
     """X_t of one pair's leaves."""
+    if isinstance(inner, QGenXState) and inner.point is not None:
+        return inner.point
     if isinstance(inner, QGenXState):
         moved = jax.tree.map(
             lambda a, y: a + inner.gamma.astype(y.dtype) * y,

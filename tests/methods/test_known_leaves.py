@@ -57,3 +57,18 @@ def test_each_part_says_what_it_knows_and_the_parameters_the_rest(parts):
 def test_two_that_know_one_leaf_are_refused(one, other, words):
     with pytest.raises(ValueError, match=words):
         known_leaves.overlaid([one, other], "Average", "pass one")
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}),
+        ({"a": HIDDEN, "b": {"c": 2, "d": 3}}, {"c": 2, "d": 3}),
+        ({"a": 1, "b": HIDDEN, "c": (4, HIDDEN)}, [1, 4]),
+        ({"a": HIDDEN}, []),
+        (HIDDEN, []),
+        (5, 5),
+    ],
+)
+def test_what_is_seen(tree, expected):
+    assert known_leaves.seen(tree) == expected

@@ -1,0 +1,58 @@
+"""Examples run as they stand, in processes of their own, and do what they say."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[3]
+FOLDER = ROOT / "experiments" / "examples"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+TIMEOUT = 300  # seconds; an example takes 5 to 15
+
+
+def numbers_of(name):
+    """The numbers on each line that an example prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.examples.{name}"],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    return [[float(x) for x in re.findall(r"-?\d+\.\d+", line)] for line in lines]
+
+
+def test_the_certificate_of_ones_own_losses_falls():
+    (before,), (after,) = numbers_of("own_losses")
+    assert after < before / 20
+
+
+def test_a_constraint_on_a_rate_is_kept_for_a_price():
+    (missed, right), (missed_less, right_less) = numbers_of("rate_constrained")
+    assert missed_less < 6 < missed
+    assert 80 < right_less < right
+
+
+def test_an_adversary_in_training_helps_against_one():
+    (clean, attacked), (clean_too, attacked_less) = numbers_of("robust_training")
+    assert attacked < 20
+    assert attacked_less > 50
+    assert min(clean, clean_too) > 85
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_short_and_listed(name):
+    assert len((FOLDER / f"{name}.py").read_text().splitlines()) <= 60
+    assert f"experiments.examples.{name} " in (FOLDER / "__init__.py").read_text()
+    assert (
+        f"numbers_of({name!r})".replace("'", '"') in pathlib.Path(__file__).read_text()
+    )

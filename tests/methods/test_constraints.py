@@ -1,0 +1,399 @@
+"""Feasible sets: methods against NumPy, points to the last bit, limits against LPs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from optax import projections
+from scipy import optimize
+
+import qgenx_jax as qgenx
+from tests.lib.helpers import AXIS, assert_trees_identical
+
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
+
+VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
+WORKERS, ITERATIONS = 3, 25
+LOW, HIGH = -0.1, 0.3
+BOX = functools.partial(projections.projection_box, lower=LOW, upper=HIGH)
+
+
+def simplex_of(y):
+    """The nearest point of the simplex, by bisection of the threshold."""
+    low, high = y.min() - 1, y.max()
+    for _ in range(200):
+        middle = (low + high) / 2
+        if np.maximum(y - middle, 0).sum() > 1:
+            low = middle
+        else:
+            high = middle
+    return np.maximum(y - high, 0)
+
+
+def joint(x):
+    """Twelve coordinates: four free, three in the box, five on a simplex."""
+    return np.concatenate([x[:4], np.clip(x[4:7], LOW, HIGH), simplex_of(x[7:])])
+
+
+PROJECTION = {"free": None, "box": BOX, "simplex": projections.projection_simplex}
+START = np.array([0.5, -1, 2, 0, 0.1, 0.3, -0.1, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+
+def tree_of(flat):
+    free, box, simplex = jnp.split(flat, [4, 7])
+    return {"free": free.reshape(2, 2), "box": box, "simplex": simplex}
+
+
+def flat_of(tree):
+    return jnp.concatenate([tree[k].reshape(-1) for k in ("free", "box", "simplex")])
+
+
+def problem():
+    """Worker k's dual vector at x is B_k x + b_k."""
+    rng = np.random.default_rng(3)
+    matrices = rng.normal(size=(WORKERS, 12, 12)) / 4
+    return matrices, rng.normal(size=(WORKERS, 12))
+
+
+def numpy_q_genx(variant, oracle, iterations):
+    x, y, total, gamma = START.copy(), np.zeros(12), 0.0, float(WORKERS)
+    old, points = np.zeros((WORKERS, 12)), []
+    for _ in range(iterations):
+        first = {
+            "dual_averaging": 0 * old,
+            "dual_extrapolation": oracle(x),
+            "optimistic": old,
+        }[variant]
+        half = joint(x - gamma * first.mean(axis=0))
+        if variant == "dual_averaging":
+            half = x
+        second = oracle(half)
+        y = y - second.mean(axis=0)
+        total += ((first - second) ** 2).sum()
+        gamma = WORKERS / np.sqrt(1 + total)
+        x = joint(START + gamma * y)
+        old = second
+        points.append(x)
+    return np.array(points)
+
+
+def numpy_extragradient(oracle, iterations):
+    x, points = START.copy(), []
+    for _ in range(iterations):
+        half = joint(x - 0.2 * oracle(x).mean(axis=0))
+        x = joint(x - 0.2 * oracle(half).mean(axis=0))
+        points.append(x)
+    return np.array(points)
+
+
+def trajectory(pair):
+    """X_2, X_3, ... of the pair over the workers, float64."""
+
+    def operator(x, matrix, offset):
+        return tree_of(matrix @ flat_of(x) + offset)
+
+    step = qgenx.iterate(pair, operator)
+    run = qgenx.map_workers(step, AXIS, workers=WORKERS)
+    calls = 1 if pair.is_oracle_free else 2
+    inputs = [jnp.repeat(jnp.asarray(a)[:, None], calls, 1) for a in problem()]
+    x = tree_of(jnp.asarray(START))
+    state = qgenx.init(pair, x, workers=WORKERS)
+    points = []
+    for _ in range(ITERATIONS):
+        x, state = run(x, state, *inputs)
+        points.append(np.asarray(flat_of(x)))
+        read = flat_of(qgenx.x_t(state, x))
+        np.testing.assert_array_equal(read, points[-1], "x_t is not where it stands")
+    return np.array(points)
+
+
+def oracle(x):
+    matrices, offsets = problem()
+    return matrices @ x + offsets
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_q_genx_is_projected_dual_averaging(variant):
+    with jax.enable_x64(True):
+        pair = qgenx.q_genx(AXIS, None, variant=variant, projection=PROJECTION)
+        found = trajectory(pair)
+    np.testing.assert_allclose(
+        found, numpy_q_genx(variant, oracle, ITERATIONS), atol=1e-12
+    )
+
+
+def test_extragradient_projects_both_half_steps():
+    with jax.enable_x64(True):
+        pair = qgenx.chain(
+            qgenx.quantized_mean(AXIS, None),
+            qgenx.extra_sgd(0.2, projection=PROJECTION),
+        )
+        found = trajectory(pair)
+    np.testing.assert_allclose(
+        found, numpy_extragradient(oracle, ITERATIONS), atol=1e-12
+    )
+
+
+def test_optimistic_is_popovs_method():
+    matrices, offsets = problem()
+    matrix, offset = matrices[0], offsets[0]
+    x = w = START.copy()
+    with jax.enable_x64(True):
+        optimizer = qgenx.optimistic(optax.sgd(0.2), projection=PROJECTION)
+        params = tree_of(jnp.asarray(START))
+        state = optimizer.init(params)
+        for _ in range(ITERATIONS):
+            u = -0.2 * (matrix @ x + offset)
+            w = joint(w + u)
+            x = joint(w + u)
+            vector = tree_of(matrix @ flat_of(params) + offset)
+            delta, state = jax.jit(optimizer.update)(vector, state, params)
+            params = optax.apply_updates(params, delta)
+            np.testing.assert_allclose(flat_of(params), x, atol=1e-12)
+
+
+PAIRS = {
+    "extra_sgd": lambda **how: qgenx.extra_sgd(0.37, **how),
+    "extra_adam": lambda **how: qgenx.extra_adam(0.2, eps=1e-3, **how),
+    "momentum": lambda **how: qgenx.extra_sgd(0.2, 0.9, **how),
+    "dual_extrapolation": lambda **how: qgenx.q_genx(None, None, **how),
+    "dual_averaging": lambda **how: qgenx.q_genx(
+        None, None, variant="dual_averaging", **how
+    ),
+    "optimistic": lambda **how: qgenx.q_genx(
+        None, qgenx.uniform(4), variant="optimistic", **how
+    ),
+}
+
+
+def points_of(pair, x, operator, iterations, alternates=False):
+    """Every half-step's point, stacked; by the pair or by its alternating form."""
+    if alternates:
+        optimizer = qgenx.alternating(pair)
+
+        def call(carry, t):
+            x, state = carry
+            delta, state = optimizer.update(operator(x, t), state, x)
+            x = optax.apply_updates(x, delta)
+            return (x, state), (x, x)
+
+        state = optimizer.init(x)
+    else:
+
+        def call(carry, t):
+            x, state = carry
+            vector = None if pair.is_oracle_free else operator(x, t)
+            delta, state = pair.extrapolation.update(vector, state, x)
+            half = optax.apply_updates(x, delta)
+            delta, state = pair.update.update(operator(half, t), state, half)
+            x = optax.apply_updates(half, delta)
+            return (x, state), (half, x)
+
+        state = pair.init(x)
+    scan = jax.jit(lambda c: jax.lax.scan(call, c, jnp.arange(iterations)))
+    return jnp.concatenate(scan((x, state))[1])
+
+
+@pytest.mark.parametrize("alternates", [False, True], ids=["pair", "alternating"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_boxes_hold_to_the_last_bit(name, dtype, alternates):
+    b = jax.random.normal(jax.random.key(0), (50, 50))
+
+    def operator(x, t):
+        vector = (b - b.T) @ x.astype(jnp.float32) + jnp.sin(1.0 * t)
+        return vector.astype(dtype)
+
+    x = jnp.zeros(50, dtype)
+    points = points_of(
+        PAIRS[name](projection=BOX), x, operator, 60, alternates=alternates
+    )
+    low, high = jnp.asarray(LOW, dtype), jnp.asarray(HIGH, dtype)
+    assert bool(jnp.all((points >= low) & (points <= high))), (
+        f"{int(jnp.sum((points < low) | (points > high)))} coordinates are outside"
+    )
+    if name != "optimistic":  # whose steps soon are short here
+        assert bool(jnp.any(points == low) | jnp.any(points == high)), "nothing met it"
+
+
+@pytest.mark.parametrize("prox", ["projection", "entropic"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_simplices_hold(name, prox):
+    size = 30
+    kind = projections.projection_simplex if prox == "projection" else qgenx.entropic()
+    b = jax.random.normal(jax.random.key(1), (size, size))
+    x = jnp.full(size, 1 / size)
+    points = points_of(PAIRS[name](projection=kind), x, lambda x, t: b @ x, 100)
+    assert bool(jnp.all(points >= 0)), "a coordinate is negative"
+    if prox == "entropic":
+        assert bool(jnp.all(points > 0)), "a coordinate became zero, for ever"
+    np.testing.assert_allclose(points.sum(axis=1), 1, atol=4 * size * 2**-24)
+
+
+@pytest.mark.parametrize(("x", "p"), [(0.9, 0.1), (1e6, 0.3), (-5e-8, 0.1), (0.3, 0.3)])
+def test_a_difference_ends_inside(x, p):
+    """Where the grid of x + delta misses the bound the sum is one step inside."""
+    pair = qgenx.extra_sgd(
+        1.0, projection=lambda tree: projections.projection_box(tree, p, np.inf)
+    )
+    x = jnp.asarray([max(x, p)], jnp.float32)
+    delta, _ = jax.jit(pair.extrapolation.update)(
+        jnp.asarray([1e9], jnp.float32), pair.init(x), x
+    )
+    landed = float((x + delta)[0])
+    assert landed >= np.float32(p)
+    assert landed - p <= 2 * np.spacing(np.float32(max(abs(float(x[0])), p)))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_projection_is_the_method_to_the_bit(name):
+    b = jax.random.normal(jax.random.key(2), (20, 20))
+    x = jnp.ones(20)
+    start = {"x": x}
+
+    def after_five(pair):
+        step = jax.jit(qgenx.iterate(pair, lambda x: {"x": b @ x["x"]}))
+        at, state = start, pair.init(start)
+        for _ in range(5):
+            at, state = step(at, state)
+        return at, state
+
+    expected = after_five(PAIRS[name]())
+    for nothing in (None, {"x": None}):
+        found = after_five(PAIRS[name](projection=nothing))
+        assert_trees_identical(found, expected, "a projection of None")
+
+
+@pytest.mark.parametrize("prox", ["projection", "entropic"])
+def test_a_matrix_game_ends_where_its_linear_program_does(prox):
+    """The value of the game, and its only equilibrium, by scipy's LP solver."""
+    payoff = np.array([[3.0, -1, 2], [1, 2, -2], [-2, 4, 1]])
+    solved = optimize.linprog(
+        [0, 0, 0, -1],
+        A_ub=np.hstack([-payoff.T, np.ones((3, 1))]),
+        b_ub=np.zeros(3),
+        A_eq=[[1, 1, 1, 0]],
+        b_eq=[1],
+        bounds=[(0, None)] * 3 + [(None, None)],
+    )
+    row, value = solved.x[:3], solved.x[3]
+    kind = projections.projection_simplex if prox == "projection" else qgenx.entropic()
+    with jax.enable_x64(True):
+        game = jnp.asarray(payoff)
+
+        def operator(x):
+            return {"row": -game @ x["column"], "column": game.T @ x["row"]}
+
+        pair = qgenx.extra_sgd(0.1, projection={"row": kind, "column": kind})
+        x = {"row": jnp.full(3, 1 / 3), "column": jnp.full(3, 1 / 3)}
+        step = qgenx.iterate(pair, operator)
+        (x, _), _ = jax.jit(
+            lambda c: jax.lax.scan(lambda c, _: (step(*c), None), c, length=20_000)
+        )((x, pair.init(x)))
+    x = jax.device_get(x)
+    np.testing.assert_allclose(x["row"], row, atol=1e-6)
+    np.testing.assert_allclose(x["row"] @ payoff @ x["column"], value, atol=1e-6)
+
+
+def test_q_genx_ends_where_the_quadratic_program_does():
+    """min ||x - a||_Q^2 / 2 on a simplex."""
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(6, 6))
+    q, a = root @ root.T / 6 + np.eye(6), rng.normal(size=6)
+    solved = optimize.minimize(
+        lambda x: (x - a) @ q @ (x - a) / 2,
+        np.full(6, 1 / 6),
+        jac=lambda x: q @ (x - a),
+        method="SLSQP",
+        bounds=[(0, None)] * 6,
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 1},
+        options={"ftol": 1e-15, "maxiter": 1000},
+    ).x
+    with jax.enable_x64(True):
+        pair = qgenx.q_genx(None, None, projection=projections.projection_simplex)
+        step = qgenx.iterate(pair, lambda x: jnp.asarray(q) @ (x - a))
+        x = jnp.full(6, 1 / 6, jnp.float64)
+        (x, _), _ = jax.jit(
+            lambda c: jax.lax.scan(lambda c, _: (step(*c), None), c, length=5000)
+        )((x, pair.init(x)))
+    np.testing.assert_allclose(x, solved, atol=1e-6)
+
+
+def test_replicas_and_mappings_agree_to_the_bit():
+    """Over vmap and devices, with 4 bits, the same points."""
+    pair = qgenx.q_genx(AXIS, qgenx.uniform(4), projection=PROJECTION)
+    x = tree_of(jnp.asarray(START, jnp.float32))
+    inputs = [jnp.asarray(a, jnp.float32)[:, None].repeat(2, 1) for a in problem()]
+    step = qgenx.iterate(
+        pair, lambda x, b, c: tree_of(b @ flat_of(x) + c), axis_name=AXIS
+    )
+    ends = []
+    mesh = jax.make_mesh((WORKERS,), (AXIS,))
+    for place in ({"workers": WORKERS}, {"mesh": mesh}):
+        run = qgenx.map_workers(step, AXIS, **place)
+        at, state = x, qgenx.init(pair, x, axis_name=AXIS, **place)
+        for _ in range(6):
+            at, state = run(at, state, *inputs)
+        ends.append(np.asarray(flat_of(jax.device_get(at))))
+    np.testing.assert_array_equal(*ends)
+
+
+def test_a_player_hidden_by_masked_has_no_projection():
+    optimizer = optax.masked(
+        qgenx.alternating(qgenx.extra_sgd(1.0, projection={"x": BOX, "y": BOX})),
+        {"x": True, "y": False},
+    )
+    x = {"x": jnp.zeros(2), "y": jnp.zeros(2)}
+    delta, _ = optimizer.update({"x": -jnp.ones(2), "y": x["y"]}, optimizer.init(x), x)
+    np.testing.assert_allclose(delta["x"], HIGH)
+
+
+@pytest.mark.parametrize(
+    ("projection", "params", "message"),
+    [
+        (3, jnp.zeros(2), "projection must be a function from a point to a feasible"),
+        ({"x": 1.0}, {"x": jnp.zeros(2)}, "projection must be a function"),
+        ({"y": BOX}, {"x": jnp.zeros(2)}, "projection must be a prefix of the param"),
+        ([BOX], jnp.zeros(2), "projection must be a prefix of the parameters"),
+        (BOX, jnp.array([0.0, 1.0]), "params must be feasible.*moves by 0.7"),
+        ({"x": BOX}, {"x": jnp.array([9.0])}, r"leaf \['x'\] of params must be feas"),
+        (lambda x: x[:1], jnp.zeros(2), r"projection\(x\) must have the shape"),
+        (lambda x: 2 * x + 1, jnp.zeros(2), "that its projection moves by 1"),
+        (lambda x: x * jnp.nan, jnp.zeros(2), "that its projection moves by nan"),
+    ],
+)
+@pytest.mark.parametrize("make", ["extra_sgd", "q_genx", "optimistic"])
+def test_bad_input(make, projection, params, message):
+    makers = {
+        "extra_sgd": lambda: qgenx.extra_sgd(0.1, projection=projection),
+        "q_genx": lambda: qgenx.q_genx(None, None, projection=projection),
+        "optimistic": lambda: qgenx.optimistic(optax.sgd(0.1), projection=projection),
+    }
+    with pytest.raises(ValueError, match=message):
+        makers[make]().init(params)
+
+
+def test_players_with_rates_of_their_own_have_projections_of_their_own():
+    x = {"a": jnp.full(2, 0.25), "b": jnp.full(2, 0.25)}
+    gamma0 = {"a": 0.5, "b": 0.25}
+    simplex = projections.projection_simplex
+    with pytest.raises(ValueError, match="projection must be a tree with a function"):
+        qgenx.q_genx(None, None, gamma0=gamma0, projection=simplex).init(x)
+    qgenx.q_genx(None, None, gamma0=gamma0, projection={"a": BOX, "b": BOX}).init(x)
+    qgenx.q_genx(None, None, gamma0=0.5, projection=simplex).init(x)
+
+
+def test_a_state_is_that_of_the_same_constraints():
+    x = jnp.zeros(2)
+    for make in (
+        lambda **how: qgenx.q_genx(None, None, **how),
+        lambda **how: qgenx.optimistic(optax.sgd(0.1), **how),
+    ):
+        free, bound = make(), make(projection=BOX)
+        for one, other in ((free, bound), (bound, free)):
+            update = getattr(one, "extrapolation", one).update
+            with pytest.raises(ValueError, match=r"state\.(point|anchor) must be"):
+                update(x, other.init(x), x)
