@@ -7,10 +7,26 @@ The files, each importing only from those before it:
 - `problem`: the protocol that all problems follow
 - `spectra`: constants of affine operators
 - `affine`: affine VIs with noisy oracles and exact gaps
+- `sets`: boxes, simplices and their products
+- `interior`: solutions of affine VIs over them
+- `certified`: gaps of affine VIs over them, between two bounds
+- `game_problem`: problems made of their parts, and of players' losses
+- `constrained`: affine VIs over boxes and simplices
+- `matrix_games`: zero-sum games of two players with a table of payoffs
 """
 
 from qgenx_jax.problems.affine import AffineProblem as AffineProblem
 from qgenx_jax.problems.affine import bilinear as bilinear
 from qgenx_jax.problems.affine import cocoercive as cocoercive
 from qgenx_jax.problems.affine import quadratic_game as quadratic_game
+from qgenx_jax.problems.constrained import constrained as constrained
+from qgenx_jax.problems.game_problem import GameProblem as GameProblem
+from qgenx_jax.problems.game_problem import game_problem as game_problem
+from qgenx_jax.problems.matrix_games import MatrixGame as MatrixGame
+from qgenx_jax.problems.matrix_games import kuhn_poker as kuhn_poker
+from qgenx_jax.problems.matrix_games import matrix_game as matrix_game
+from qgenx_jax.problems.matrix_games import random_matrix_game as random_matrix_game
+from qgenx_jax.problems.matrix_games import (
+    rock_paper_scissors as rock_paper_scissors,
+)
 from qgenx_jax.problems.problem import Problem as Problem

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from qgenx_jax import _checks
 from qgenx_jax._types import Array
 from qgenx_jax.problems import spectra
-from qgenx_jax.problems.noise import Oracle, noisy
+from qgenx_jax.problems.noise import Oracle, noisy, players_of
 
 _BISECTIONS = 200  # halves the bracket of the multiplier to below float64's resolution
 
@@ -106,9 +106,8 @@ class AffineProblem(NamedTuple):
             >>> bool(abs(g).max() < 1e-6)  # relative noise vanishes at the solution
             True
         """
-        halves = np.arange(self.offset.size) * 2 // self.offset.size
         options = {"workers": workers, "spread": spread}
-        return noisy(self.operator, halves, noise, size, **options)
+        return noisy(self.operator, players_of(self.start), noise, size, **options)
 
     def gap(self, x: Array, radius: float = 1.0) -> Array:
         """The restricted gap over the ball of this radius around the solution.

@@ -132,11 +132,14 @@ def players_of(start: Params) -> np.ndarray:
     """Of each coordinate of the flat point the number of its player.
 
     Args:
-        start: a point; players are the entries of a mapping, anything else is one.
+        start: a point; players are the entries of a mapping, the halves of a vector,
+            and anything else is one.
 
     Returns:
         int (d,), not decreasing.
     """
+    if getattr(start, "ndim", None) == 1:
+        return np.arange(start.size) * 2 // max(start.size, 2)
     leaves = jax.tree_util.tree_leaves_with_path(start)
     names = [path[0] if isinstance(start, Mapping) else None for path, _ in leaves]
     order = list(dict.fromkeys(names))  # as ravel_pytree has them

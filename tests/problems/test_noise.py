@@ -32,6 +32,8 @@ A = np.asarray(ravel_pytree(double(X))[0], np.float64)
 def test_players_are_numbered_as_their_leaves_are_raveled():
     np.testing.assert_array_equal(PLAYERS, [0, 0, 0, 1, 1])
     np.testing.assert_array_equal(noise.players_of(jnp.zeros((2, 2))), [0] * 4)
+    np.testing.assert_array_equal(noise.players_of(jnp.zeros(4)), [0, 0, 1, 1])
+    np.testing.assert_array_equal(noise.players_of(jnp.zeros(1)), [0])
     nested = {"d": {"w": np.zeros(2), "b": np.zeros(())}, "g": np.zeros(1)}
     np.testing.assert_array_equal(noise.players_of(nested), [0, 0, 0, 1])
 

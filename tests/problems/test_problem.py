@@ -15,6 +15,14 @@ PROBLEMS = {
     "bilinear": lambda: problems.bilinear(6),
     "quadratic_game": lambda: problems.quadratic_game(5),
     "cocoercive": lambda: problems.cocoercive(5, condition=10, skew=0.3),
+    "box": lambda: problems.constrained(problems.quadratic_game(5), box=(-0.3, 0.3)),
+    "orthant": lambda: problems.constrained(
+        problems.quadratic_game(5), box=(0.0, np.inf)
+    ),
+    "simplex": lambda: problems.constrained(problems.quadratic_game(5), simplex=True),
+    "matrix_game": lambda: problems.random_matrix_game(4, 3, seed=1),
+    "rock_paper_scissors": problems.rock_paper_scissors,
+    "kuhn_poker": problems.kuhn_poker,
 }
 NON_MONOTONE = {}
 
