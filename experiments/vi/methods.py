@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import qgenx_jax as qgenx
@@ -20,12 +21,13 @@ class Method(NamedTuple):
 
     Attributes:
         name: in tables and legends.
-        make: `make(step, key)`: a pair, or an optax transformation; both may be traced.
+        make: `make(step, key, projection)`: a pair, or an optax transformation. Step
+            and key may be traced; the projection is a function of a point, or None.
         traffic: `traffic(params, workers)`: what a worker sends in an iteration.
     """
 
     name: str
-    make: Callable[[Any, Any], Any]
+    make: Callable[..., Any]
     traffic: Callable[[Any, int], qgenx.Traffic]
 
 
@@ -62,10 +64,9 @@ def q_genx(variant: str, quantizer: str = "exact", **settings: Any) -> Method:
 def of_quantizer(variant: str, name: str, quantizer: Any, **settings: Any) -> Method:
     """Q-GenX with a quantizer, or a mapping of them, that is called so."""
 
-    def make(step: Any, key: Any) -> Any:
-        return qgenx.q_genx(
-            AXIS, quantizer, variant=variant, gamma0=step, key=key, **settings
-        )
+    def make(step: Any, key: Any, projection: Any = None) -> Any:
+        given = {"gamma0": step, "key": key, "projection": projection, **settings}
+        return qgenx.q_genx(AXIS, quantizer, variant=variant, **given)
 
     def traffic(params: Any, workers: int) -> qgenx.Traffic:
         return make(1.0, 0).traffic(params, workers)
@@ -76,9 +77,10 @@ def of_quantizer(variant: str, name: str, quantizer: Any, **settings: Any) -> Me
 def planned(variant: str, name: str, plan: qgenx.Plan) -> Method:
     """Q-GenX whose leaves have the quantizers of a plan."""
 
-    def make(step: Any, key: Any) -> Any:
+    def make(step: Any, key: Any, projection: Any = None) -> Any:
         exchange = plan.exchange(AXIS, key=key)
-        return qgenx.q_genx(exchange, variant=variant, gamma0=step)
+        given = {"gamma0": step, "projection": projection}
+        return qgenx.q_genx(exchange, variant=variant, **given)
 
     def traffic(params: Any, workers: int) -> qgenx.Traffic:
         return make(1.0, 0).traffic(params, workers)
@@ -87,7 +89,7 @@ def planned(variant: str, name: str, plan: qgenx.Plan) -> Method:
 
 
 def _baseline(
-    name: str, after: Callable[[Any], Any], quantizer: str = "exact", calls: int = 1
+    name: str, after: Callable[..., Any], quantizer: str = "exact", calls: int = 1
 ) -> Method:
     """A mean over the workers, and what is done with it."""
 
@@ -95,8 +97,8 @@ def _baseline(
         settings = {"collective": "once", "exact": qgenx.no_leaves, "key": key}
         return qgenx.quantized_mean(AXIS, quantizer_of(quantizer), **settings)
 
-    def make(step: Any, key: Any) -> Any:
-        then = after(step)
+    def make(step: Any, key: Any, projection: Any = None) -> Any:
+        then = after(step, projection)
         chain = qgenx.chain if calls == 2 else optax.chain
         return chain(mean(key), then)
 
@@ -109,16 +111,55 @@ def _baseline(
     return Method(name, make, traffic)
 
 
+def projected(
+    base: optax.GradientTransformation, projection: Callable[[Any], Any] | None
+) -> optax.GradientTransformation:
+    """The steps of an optax optimizer, each ended on a set: x <- P(x + u)."""
+    if projection is None:
+        return base
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = base.update(updates, state, params)
+        goal = projection(optax.apply_updates(params, updates))
+        return jax.tree.map(jnp.subtract, goal, params), state
+
+    return optax.GradientTransformation(base.init, update)
+
+
+def _sgda(step: Any, on: Any) -> Any:
+    return projected(optax.sgd(step), on)
+
+
+def _adam(step: Any, on: Any) -> Any:
+    return projected(optax.adam(step, 0.5, 0.9), on)
+
+
+def _extra_sgd(step: Any, on: Any) -> Any:
+    return qgenx.extra_sgd(step, projection=on)
+
+
+def _extra_adam(step: Any, on: Any) -> Any:
+    return qgenx.extra_adam(step, 0.5, 0.9, projection=on)
+
+
+def _optimistic(step: Any, on: Any) -> Any:
+    return qgenx.optimistic(optax.sgd(step), projection=on)
+
+
+def _golden(step: Any, on: Any) -> Any:
+    return golden_ratio(step, projection=on)
+
+
 BASELINES = {
     method.name: method
     for method in (
-        _baseline("SGDA", optax.sgd),
-        _baseline("QSGDA 8 bits", optax.sgd, "uniform 8"),
-        _baseline("extra-gradient", qgenx.extra_sgd, calls=2),
-        _baseline("optimistic", lambda step: qgenx.optimistic(optax.sgd(step))),
-        _baseline("ExtraAdam", lambda step: qgenx.extra_adam(step, 0.5, 0.9), calls=2),
-        _baseline("Adam", lambda step: optax.adam(step, 0.5, 0.9)),
-        _baseline("golden ratio", golden_ratio),
+        _baseline("SGDA", _sgda),
+        _baseline("QSGDA 8 bits", _sgda, "uniform 8"),
+        _baseline("extra-gradient", _extra_sgd, calls=2),
+        _baseline("optimistic", _optimistic),
+        _baseline("ExtraAdam", _extra_adam, calls=2),
+        _baseline("Adam", _adam),
+        _baseline("golden ratio", _golden),
     )
 }
 """What Q-GenX is compared with, by name; the step is their learning rate, lambda_0."""

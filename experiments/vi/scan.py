@@ -39,7 +39,7 @@ def run(
     workers: int = 4,
     leaves: int = 1,
 ) -> Curves:
-    """Runs a method from x = 0 on problems stacked along their seeds.
+    """Runs a method from their starts on problems stacked along their seeds.
 
     Args:
         method: what is run.
@@ -81,11 +81,11 @@ def _one_seed(
     step: jax.Array,
 ) -> tuple:
     of_noise, of_rounding = jax.random.split(key)
-    optimizer = method.make(step, of_rounding)
+    optimizer = method.make(step, of_rounding, projection_of(problem, leaves))
     take = taken(optimizer, oracle_of(problem, noise, leaves))
     iteration = qgenx.map_workers(take, AXIS, workers=workers)
     calls = calls_of(optimizer)
-    x = cut(jnp.zeros_like(problem.solution), leaves)
+    x = cut(problem.start, leaves)
     state = begun(optimizer, x, workers)
 
     def body(t: jax.Array, carry: tuple) -> tuple:
@@ -115,6 +115,12 @@ def oracle_of(problem: Any, noise: jax.Array, leaves: int) -> Callable[..., Any]
         return cut(jax.lax.switch(noise, branches, joined(x), key), leaves)
 
     return oracle
+
+
+def projection_of(problem: Any, leaves: int) -> Callable[[Any], Any] | None:
+    """The problem's projection, of vectors that are cut."""
+    project = problem.projection
+    return project and (lambda x: cut(project(joined(x)), leaves))
 
 
 def begun(optimizer: Any, x: Any, workers: int) -> Any:

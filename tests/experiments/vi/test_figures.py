@@ -11,7 +11,15 @@ from absl.testing import flagsaver
 from experiments.common import figures
 from experiments.common.tables import read_csv
 from experiments.vi import report
-from experiments.vi.figures import bits, paths, rates, robustness, steps, workers
+from experiments.vi.figures import (
+    bits,
+    constrained,
+    paths,
+    rates,
+    robustness,
+    steps,
+    workers,
+)
 from experiments.vi.lab import Lab
 from tests.lib.helpers import compiling_plainly
 from tests.lib.programs import imported
@@ -23,6 +31,7 @@ MODULES = {
     "steps": steps,
     "robustness": robustness,
     "paths": paths,
+    "constrained": constrained,
 }
 
 
