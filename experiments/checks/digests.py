@@ -25,49 +25,10 @@ import optax
 from jax.sharding import AxisType, PartitionSpec
 
 import qgenx_jax as qgenx
+from experiments.checks.stored import STORED
 
 NORMS = (1, 2, math.inf)
 SIZES = (1, 7, 64, 1000, 2500)
-STORED = {
-    "payloads uniform": "b6e50b0983572f1c",
-    "payloads exponential": "38a72f4ad57ac266",
-    "payloads user_levels": "308b9d94ca7947ce",
-    "payloads min_max": "97e958605beac543",
-    "payloads without zero": "55287dea6e4e4474",
-    "payloads signed": "4555ba7c2f42682e",
-    "payloads range": "3e0d1ea9082e102e",
-    "exchange exact": "dd488c6d171016bd",
-    "exchange all_gather uniform(4)": "434642508917bf35",
-    "exchange all_gather uniform(8, 200)": "f22c08af785b054d",
-    "exchange all_gather uniform(1)": "cf5c1d5eb9f44b82",
-    "exchange all_gather min_max(2)": "065a6fe8accdd4da",
-    "exchange all_gather levels": "462fc6136b233620",
-    "exchange all_gather without zero": "b49778d2a00382c2",
-    "exchange all_gather signed": "c23bb55364d7b89d",
-    "exchange all_gather range": "f9956c5237d01cc3",
-    "exchange all_gather one bucket": "192f4b73cc5ab2a1",
-    "exchange all_gather small": "7a08b0f63d6954f3",
-    "exchange all_gather labels": "97c3f8307e26f0ba",
-    "exchange reduce_scatter uniform(4)": "348d3c023f5d9ea7",
-    "exchange reduce_scatter uniform(8, 200)": "b5783571b244c2b6",
-    "exchange reduce_scatter uniform(1)": "114f05d90997d372",
-    "exchange reduce_scatter min_max(2)": "ef74969751b6d3b1",
-    "exchange reduce_scatter levels": "db22f16add72b322",
-    "exchange reduce_scatter without zero": "f17aba639ab75a73",
-    "exchange reduce_scatter signed": "787cfc392f2ea19f",
-    "exchange reduce_scatter range": "9e68cc6b1d217386",
-    "exchange reduce_scatter one bucket": "6270ce7786315eaa",
-    "exchange reduce_scatter small": "d19352f980652bd5",
-    "exchange reduce_scatter labels": "51343fed2879fc88",
-    "exchange second": "acabe819cb46f80d",
-    "exchange together all_gather uniform": "bf82f8983f3f8201",
-    "exchange together all_gather exponential": "21e3cb3f90ea6e40",
-    "exchange together reduce_scatter uniform": "7f8f976d28075f8c",
-    "exchange together reduce_scatter exponential": "fd58f0b363beaa0f",
-    "hierarchical uniform": "ef75bae471300ad4",
-    "hierarchical min_max": "cdd9844a61766461",
-}
-"""Since 0dd6525, or since there are such; `trajectories` are those of one machine."""
 
 
 def digest(arrays: Iterator[Any]) -> str:
@@ -121,6 +82,11 @@ def quantizers() -> Iterator[tuple[str, qgenx.Quantizer]]:
     for levels in 2 * ([1.0], [0.1, 0.4, 1.0], list(np.linspace(0.05, 1, 20))):
         size = next(sizes)
         yield "range", qgenx.user_levels(levels, norm="range", bucket_size=size)
+    for bits in range(2, 9):
+        yield "dithered", qgenx.dithered(bits, bend=0.7, bucket_size=next(sizes))
+    for bits in (2, 4, 8):
+        for size in (16, 64, 1024):
+            yield "rotated", qgenx.rotated(qgenx.uniform(bits, bucket_size=size))
 
 
 def payloads(some: Collection[int] | None = None) -> dict[str, str]:
@@ -138,7 +104,9 @@ def payloads(some: Collection[int] | None = None) -> dict[str, str]:
         exact_sums = quantizer.norm in (1, 2)
         x = jnp.asarray(vector(size, index, np.float32, exact_sums=exact_sums))
         payload = quantizer.encode(index, x.astype(dtype))
-        values = quantizer.decode(payload).astype(jnp.float32)
+        dithered = quantizer.family == "dithered"
+        key = {"key": index} if dithered else {}  # its bits are drawn again
+        values = quantizer.decode(payload, **key).astype(jnp.float32)
         found.setdefault(group, []).extend([payload.data, values])
     return {f"payloads {group}": digest(iter(x)) for group, x in found.items()}
 
@@ -178,6 +146,8 @@ def configurations() -> Iterator[tuple[str, tuple, dict[str, Any]]]:
             "signed": qgenx.user_levels([-1.0, -0.3, 0.1, 1.0]),
             "range": qgenx.user_levels([0.1, 0.4, 1.0], norm="range"),
             "one bucket": qgenx.uniform(2, bucket_size=None),
+            "dithered": qgenx.dithered(3, bend=0.7),
+            "rotated": qgenx.rotated(qgenx.dithered(4, bend=0.7, bucket_size=64)),
         }.items():
             yield f"{collective} {name}", (quantizer,), {"collective": collective}
         small = {"exact": qgenx.small_leaves, "collective": collective}

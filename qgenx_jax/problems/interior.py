@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qgenx_jax import _checks
-from qgenx_jax.problems.sets import Box, Product
+from qgenx_jax.problems.sets import Box, Product, onto_simplex
 
 _STEPS = 200
 _DONE = 1e-13
@@ -118,17 +118,10 @@ def _project(feasible: Product, x: np.ndarray) -> np.ndarray:
     projected = [
         np.clip(run, part.low, part.high)
         if isinstance(part, Box)
-        else _onto_simplex(run)
+        else onto_simplex(run)
         for part, run in zip(feasible.parts, own, strict=True)
     ]
     return np.concatenate(projected)
-
-
-def _onto_simplex(x: np.ndarray) -> np.ndarray:
-    descending = np.sort(x)[::-1]
-    shifts = (np.cumsum(descending) - 1) / np.arange(1, len(x) + 1)
-    shift = shifts[np.nonzero(descending > shifts)[0][-1]]
-    return np.maximum(x - shift, 0)
 
 
 def _solved(system: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -154,3 +154,18 @@ def _stacked(
         rows[row : row + height, column : column + width] = matrix
         row, column = row + height, column + width
     return rows, np.concatenate([f for _, f in systems])
+
+
+def onto_simplex(x: np.ndarray) -> np.ndarray:
+    """The nearest point of the probability simplex, in float64.
+
+    Args:
+        x: shape (d,).
+
+    Returns:
+        max(x - shift, 0) with the sum 1.
+    """
+    descending = np.sort(x)[::-1]
+    shifts = (np.cumsum(descending) - 1) / np.arange(1, len(x) + 1)
+    shift = shifts[np.nonzero(descending > shifts)[0][-1]]
+    return np.maximum(x - shift, 0)

@@ -44,6 +44,22 @@ def cocoercive(matrix: np.ndarray) -> float | None:
     return smallest if smallest * values[0] > _rounding(matrix, full) else None
 
 
+def constants(matrix: np.ndarray) -> dict[str, float | None]:
+    """The fields of a problem that the spectrum of an affine operator tells.
+
+    Args:
+        matrix: B on raveled points, float64.
+
+    Returns:
+        `lipschitz`, `strong` and `cocoercive`.
+    """
+    return {
+        "lipschitz": float(np.linalg.norm(matrix, 2)),
+        "strong": strong(matrix),
+        "cocoercive": cocoercive(matrix),
+    }
+
+
 def refuse_non_monotone(matrix: np.ndarray) -> None:
     """Checks that B + B^T is positive semi-definite, but for rounding.
 

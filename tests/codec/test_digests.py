@@ -34,6 +34,10 @@ SOME = (
     83,
     86,
     88,
+    91,
+    96,
+    98,
+    101,
 )
 PAYLOADS = {
     "payloads uniform": "805443153b6ddb9e",
@@ -43,6 +47,8 @@ PAYLOADS = {
     "payloads without zero": "bfa50151f7be7b3d",
     "payloads signed": "fe99193f14014b02",
     "payloads range": "6216dd675021d27e",
+    "payloads dithered": "dfc0ee184d43ff00",
+    "payloads rotated": "cf933dbd36a0970e",
 }
 EXCHANGES = (
     "exact",
@@ -50,6 +56,8 @@ EXCHANGES = (
     "all_gather signed",
     "all_gather range",
     "all_gather labels",
+    "all_gather rotated",
+    "reduce_scatter dithered",
     "reduce_scatter uniform(8, 200)",
     "reduce_scatter without zero",
     "reduce_scatter small",

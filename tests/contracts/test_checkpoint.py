@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 import qgenx_jax as qgenx
 from tests.lib.helpers import AXIS, assert_trees_identical, mesh_of, vectors
+from tests.lib.resumed import OPTIMIZERS, WITHOUT_OWN, q_genx, with_averages
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")
 
@@ -18,7 +19,6 @@ ocp = pytest.importorskip(
 )
 
 WORKERS, SHAPES = 3, {"kernel": (32, 40), "bias": (7,)}
-VARIANTS = ["dual_averaging", "dual_extrapolation", "optimistic"]
 KEYS = {
     "seed": lambda: 4,
     "raw": lambda: jax.random.PRNGKey(4),
@@ -42,56 +42,6 @@ def gradient(params, target):
     return jax.grad(loss)(params)
 
 
-def q_genx(variant, key=4, quantizer=None):
-    quantizer = quantizer or qgenx.uniform(4, bucket_size=64)
-    return qgenx.q_genx(AXIS, quantizer, variant=variant, gamma0=0.1, key=key)
-
-
-def with_averages(variant, key):
-    return qgenx.chain(
-        q_genx(variant, key), qgenx.ergodic_average(), qgenx.ema(decay=0.9)
-    )
-
-
-def extra_adam(key):
-    return qgenx.chain(
-        qgenx.quantized_mean(AXIS, qgenx.uniform(4), key=key),
-        optax.clip_by_global_norm(1.0),
-        qgenx.extra_adam(optax.linear_schedule(1e-2, 1e-3, 20)),
-        qgenx.ergodic_average(),
-        qgenx.ema(decay=0.9),
-    )
-
-
-def injected(key):
-    def make(gamma0):
-        pair = qgenx.q_genx(
-            AXIS,
-            qgenx.uniform(4, bucket_size=64),
-            variant="dual_extrapolation",
-            gamma0=gamma0,
-            key=key,
-        )
-        return qgenx.alternating(pair)
-
-    return optax.inject_hyperparams(make)(gamma0=0.1)
-
-
-def user_levels(key):
-    quantizer = qgenx.user_levels([0.2, 0.6, 1.0])
-    return qgenx.alternating(q_genx("optimistic", key, quantizer))
-
-
-OPTIMIZERS = {
-    **{v: lambda key, v=v: with_averages(v, key) for v in VARIANTS},
-    "alternating": lambda key: qgenx.alternating(
-        with_averages("dual_extrapolation", key)
-    ),
-    "extra_adam": extra_adam,
-    "alternating extra_adam": lambda key: qgenx.alternating(extra_adam(key)),
-    "inject_hyperparams": injected,
-    "user_levels": user_levels,
-}
 CASES = [(name, "seed") for name in OPTIMIZERS] + [
     ("optimistic", "raw"),
     ("optimistic", "typed"),
@@ -194,8 +144,8 @@ def test_a_restored_run_goes_on_with_the_same_bits(name, kind, tmp_path):
         for path, leaf in jax.tree_util.tree_leaves_with_path(restored)
         if "per_worker" in jax.tree_util.keystr(path)
     ]
-    wants_own = "adam" not in name and name != "dual_averaging"
-    assert own == ([(WORKERS, 7), (WORKERS, 32, 40)] if wants_own else [])
+    shapes = [] if name in WITHOUT_OWN else [(WORKERS, 7), (WORKERS, 32, 40)]
+    assert own == shapes
 
 
 def exchange_states(state):

@@ -13,7 +13,8 @@ import qgenx_jax as qgenx
 quick = pytest.mark.quick
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+FLAGS = re.DOTALL | re.MULTILINE
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, FLAGS)
 TIMEOUT = 300  # seconds; an example takes 2 to 8
 DOCUMENTS = [
     ROOT / "README.md",
@@ -81,6 +82,14 @@ def test_fewer_bits_are_fewer_bytes_and_seconds():
     assert 7.8 * four < exact < 8 * four
     seconds = [float(row[3]) for row in rows]
     assert seconds == sorted(seconds, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in DOCUMENTS[1:] if "```python" in page.read_text()]
+)
+def test_the_code_of_a_page_runs_from_its_beginning(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), FLAGS)
+    printed_by("\n".join(blocks))
 
 
 @quick

@@ -11,6 +11,8 @@ import qgenx_jax as qgenx
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 
 problems = qgenx.problems
+FEATURES = np.random.default_rng(0).normal(size=(11, 3))
+LABELS = np.sign(FEATURES[:, 0] + np.random.default_rng(1).normal(size=11))
 PROBLEMS = {
     "bilinear": lambda: problems.bilinear(6),
     "quadratic_game": lambda: problems.quadratic_game(5),
@@ -23,8 +25,21 @@ PROBLEMS = {
     "matrix_game": lambda: problems.random_matrix_game(4, 3, seed=1),
     "rock_paper_scissors": problems.rock_paper_scissors,
     "kuhn_poker": problems.kuhn_poker,
+    "equality_constrained": lambda: problems.equality_constrained(
+        np.diag([1.0, 0.0, 2.0]), np.ones(3), np.array([[1.0, 2.0, 0.0]]), np.ones(1)
+    ),
+    "resource_allocation": lambda: problems.resource_allocation(
+        [2.0, 1.0, 1.5], [1.0, 0.5, 2.0], [[1.0, 1.0, 0.2], [0.1, 2.0, 1]], [1.0, 9.0]
+    ),
+    "least_squares": lambda: problems.least_squares(FEATURES, LABELS, ridge=0.1),
+    "logistic_regression": lambda: problems.logistic_regression(FEATURES, LABELS),
+    "robust_logistic_regression": lambda: problems.robust_logistic_regression(
+        FEATURES, LABELS
+    ),
+    "dirac_gan": problems.dirac_gan,
+    "wasserstein_gan_2d": lambda: problems.wasserstein_gan_2d(16, width=3),
 }
-NON_MONOTONE = {}
+NON_MONOTONE = {"dirac_gan", "wasserstein_gan_2d"}
 
 
 def points(problem, seed, count=2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from qgenx_jax.problems.sets import Box, Product, Simplex
+from qgenx_jax.problems.sets import Box, Product, Simplex, onto_simplex
 
 pytestmark = pytest.mark.quick
 
@@ -45,6 +45,13 @@ def test_the_farthest_point_is_the_one_that_a_linear_program_finds(seed):
     expected = optimize.linprog(-direction, **options).x
     found = bounded.farthest(jnp.asarray(direction))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_projection_of_numpy_is_the_same():
+    x = np.random.default_rng(0).normal(size=7)
+    with jax.enable_x64(True):
+        expected = Simplex(7).project(jnp.asarray(x))
+    np.testing.assert_allclose(onto_simplex(x), expected, atol=1e-15)
 
 
 def test_the_part_near_a_center():

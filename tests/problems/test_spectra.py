@@ -57,6 +57,12 @@ def test_constants_hold_for_random_pairs_and_no_larger_ones_do():
         assert least == pytest.approx(0, abs=1e-9)
 
 
+def test_all_constants_at_once():
+    found = spectra.constants(np.eye(2) + 2 * ROTATION)
+    expected = {"lipschitz": 5**0.5, "strong": 1.0, "cocoercive": 0.2}
+    assert found == pytest.approx(expected)
+
+
 def test_non_monotone_matrices_are_refused():
     spectra.refuse_non_monotone(PSD)
     message = "matrix must have a positive .* got an eigenvalue of -0.1: look at"

@@ -48,6 +48,21 @@ def test_an_adversary_in_training_helps_against_one():
     assert min(clean, clean_too) > 85
 
 
+def test_a_matrix_game_comes_near_its_equilibrium():
+    value = -1 / 18
+    (even,), (euclidean, wins), (entropic, wins_too) = numbers_of("matrix_game")
+    assert max(euclidean, entropic) < even / 20
+    assert value - euclidean <= wins <= value + 1e-4
+    assert value - entropic <= wins_too <= value + 1e-4
+
+
+def test_three_processes_agree_to_the_last_bit():
+    exploitability = [line[0] for line in numbers_of("three_processes") if line]
+    assert len(exploitability) == 3
+    assert len(set(exploitability)) == 1
+    assert exploitability[0] < 0.1
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_short_and_listed(name):
