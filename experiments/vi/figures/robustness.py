@@ -93,6 +93,11 @@ def make(lab: Lab) -> Result:
         one = int(np.argmin(abs(np.log(grid))))
         plain = {name: values[:, one] / goal for name, values in found.items()}
         claims += _claims(noise, best, decades, plain)
+        claims += [
+            _above(noise, name, values[:, one:])
+            for name, values in found.items()
+            if name.split()[0] in OURS
+        ]
 
     def draw(figure: Any) -> None:
         panels = figure.subplots(1, len(noises))
@@ -121,7 +126,7 @@ def width(grid: np.ndarray, gaps: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 def _claims(noise: str, best: str, decades: Any, plain: Any) -> list[Claim]:
     """Of the widths, and of gamma0 = 1 beside the best of all at its best step."""
-    ours = [name for name in decades if name.split()[0] in ("DE", "Opt")]
+    ours = [name for name in decades if name.split()[0] in OURS]
     others = [name for name in decades if name not in ours]
     widest = max(others, key=lambda name: decades[name].mean())
     found = []
@@ -131,8 +136,23 @@ def _claims(noise: str, best: str, decades: Any, plain: Any) -> list[Claim]:
         found.append(Claim("robustness", says, 0.0, 0.5, fit, "least"))
         says = f"{noise}, {name}: gap at gamma0 = 1 over the best of all, {best}"
         fit = fits.over_seeds(plain[name])
-        found.append(Claim("robustness", says, NEAR, 0.0, fit, "most"))
+        found.append(Claim("robustness", says, NEAR, 0.0, fit, "most", WHY[noise]))
     return found
+
+
+def _above(noise: str, name: str, gaps: np.ndarray) -> Claim:
+    """That a gamma0 that is too long, by up to two decades, does no harm."""
+    fit = fits.over_seeds(gaps.max(axis=1) / gaps[:, 0])
+    says = f"{noise}, {name}: worst gap for gamma0 from 1 to 100, over that at 1"
+    return Claim("robustness", says, NEAR, 0.0, fit, "most")
+
+
+OURS = ("DE", "Opt")
+WHY = {
+    "none": "untuned beside tuned: gamma_1 = K overshoots, and 1/T keeps the factor",
+    "absolute": "",
+}
+"""Of gamma0 = 1 beside the best of all."""
 
 
 TEXT = """The gap of the average after so many iterations, bilinear game, d = 20, K = 4,

@@ -82,6 +82,7 @@ def test_steps_settle_or_fall_as_the_noise_is(results):
 def test_gamma0_is_forgiving_under_noise(results):
     assert of(results, "robustness", "absolute, Opt exact: decades").min() > 0
     assert of(results, "robustness", "absolute, Opt exact: gap").max() < 3
+    assert of(results, "robustness", "from 1 to 100").max() < 1.5
 
 
 def test_steps_are_chosen_on_other_seeds_and_one_of_each(results):
@@ -96,6 +97,12 @@ def test_descent_turns_outwards_and_extrapolation_inwards(results):
     assert sgda == pytest.approx(1.01**75, rel=1e-4)
     assert of(results, "paths", "QSGDA").min() > 2
     assert of(results, "paths", "Opt").max() < 1e-2
+
+
+def test_sets_keep_the_rates(results):
+    assert of(results, "constrained", "none").max() < -0.9
+    assert of(results, "constrained", "absolute").max() < -0.4
+    assert of(results, "constrained", "multiplicative").max() < -0.4
 
 
 def test_runs_are_counted_beforehand():
