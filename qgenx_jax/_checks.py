@@ -1,12 +1,36 @@
 """Checks of arguments: every message names argument, rule, value and the way out."""
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+
+_left: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
+    "left", default=None
+)
+
+
+@contextlib.contextmanager
+def noting_what_is_left() -> Iterator[list[str]]:
+    """Notes the arguments whose values could not be checked, as they were traced."""
+    found: list[str] = []
+    token = _left.set(found)
+    try:
+        yield found
+    finally:
+        _left.reset(token)
+
+
+def leave(argument: str) -> None:
+    """Says that values are not known, so that whoever has them may check again."""
+    found = _left.get()
+    if found is not None:
+        found.append(argument)
 
 
 class Text(str):

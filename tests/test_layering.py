@@ -26,6 +26,7 @@ ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
 STANDARD = {
     "collections",
     "contextlib",
+    "contextvars",
     "dataclasses",
     "functools",
     "heapq",

@@ -51,6 +51,7 @@ class Constraint(NamedTuple):
         parts = self._split(params)
         _checks.floating_leaves("params", params)
         if not all(map(_is_known, jax.tree.leaves(params))):
+            _checks.leave("params")
             return
         points = [
             part if prox is None or not jax.tree.leaves(part) else prox.start(part)

@@ -185,7 +185,7 @@ def init(
             "optimizer",
             "must have an init: an optax transformation or an extra-gradient pair",
             optimizer,
-            "pass what a factory returns, for instance optax.adam(1e-3)",
+            "pass for instance optax.adam(1e-3)",
         )
     where = where_workers_run(mesh, axis_name, workers)
     _judged(optimizer, params)
@@ -198,15 +198,17 @@ def _judged(optimizer: HasInit, params: Params) -> None:
     Such a thing's state has a class attribute `judge`, a function of the optimizer, the
     parameters' and the whole state's shapes; or `judge_state`, of the state alone.
     """
-    shapes = jax.eval_shape(lambda params: (params, optimizer.init(params)), params)
+    with _checks.noting_what_is_left() as left:
+        shapes = jax.eval_shape(lambda params: (params, optimizer.init(params)), params)
+    if left and not _trees.find(params, jax.ShapeDtypeStruct):
+        optimizer.init(params)  # outside of jit, which knows no values
     for node in _trees.find_if(shapes[1], lambda node: hasattr(type(node), "judge")):
         type(node).judge(optimizer, *shapes)
     _judged_by_state(shapes[1])
 
 
 def _judged_by_state(state: State) -> None:
-    knows = lambda node: hasattr(type(node), "judge_state")  # noqa: E731
-    for node in _trees.find_if(state, knows):
+    for node in _trees.find_if(state, lambda node: hasattr(type(node), "judge_state")):
         type(node).judge_state(state)
 
 
