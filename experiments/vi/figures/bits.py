@@ -55,7 +55,8 @@ def _methods(lab: Lab, noise: str, variant: str) -> dict[str, Method]:
 
 
 def _plan(lab: Lab) -> list[tuple[str, str]]:
-    variants = ["optimistic"] if lab.quick else VARIANTS
+    rest = [] if lab.quick else [v for v in VARIANTS if v != "optimistic"]
+    variants = ["optimistic", *rest]  # whose exact exchange sets the common goal
     return [(noise, variant) for noise in ("none", "absolute") for variant in variants]
 
 
@@ -73,7 +74,8 @@ def make(lab: Lab) -> Result:
     table: list[Row] = []
     lines: dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     params = cut(jnp.zeros(DIMENSION, jnp.float32), LEAVES)
-    best: dict[str, tuple[float, str]] = {}
+    best: dict[tuple[str, str], tuple[float, str]] = {}
+    common: dict[str, np.ndarray] = {}
     for noise, variant in _plan(lab):
         drawn = lines[noise, variant] = {}
         spent: dict[str, np.ndarray] = {}
@@ -89,10 +91,14 @@ def make(lab: Lab) -> Result:
             drawn[name] = bits * at, np.exp(np.log(gaps).mean(0))
             if name == "exact":
                 goal = gaps[:, np.searchsorted(at, GOAL * last)]
-            to_goal = [
-                fits.crossing(at, *each) for each in zip(gaps, goal, strict=True)
-            ]
-            spent[name] = bits * np.array(to_goal)
+                common.setdefault(noise, goal)
+            to_goal, to_common = (
+                np.array(
+                    [fits.crossing(at, *each) for each in zip(gaps, of, strict=True)]
+                )
+                for of in (goal, common[noise])
+            )
+            spent[name] = bits * to_goal
             rows += [
                 {
                     "noise": noise,
@@ -117,16 +123,16 @@ def make(lab: Lab) -> Result:
                     "iterations to the goal": float(np.median(to_goal)),
                     "bits to it": float(np.median(spent[name])),
                     "fewer than exact": float(np.median(saved)),
+                    "bits to Opt exact's goal": float(np.median(bits * to_common)),
                 }
             )
             if name != "exact":
-                best[noise] = max(
-                    best.get(noise, (0.0, "")), (float(np.median(saved)), method.name)
-                )
+                place, known = (noise, variant), (float(np.median(saved)), method.name)
+                best[place] = max(best.get(place, known), known)
         claims += _claims(noise, variant, spent)
     text = TEXT + "".join(
         f"\n\nBest, noise {noise}: {name}, {gain:.2f} times fewer bits than exact."
-        for noise, (gain, name) in best.items()
+        for (noise, _), (gain, name) in best.items()
     )
 
     def draw(figure: Any) -> None:
@@ -162,5 +168,7 @@ counts them before anything runs: bilinear game of four leaves of two scales, d 
 K = 4. An exact exchange is a ring all-reduce of 32-bit numbers, 2 (K - 1) / K of the
 vector; a quantized one goes to all K - 1 others at once, so 8 bits save less than a
 factor of 32 / 8, and lose that for K > 8. Payloads, in the table, are what the paper
-counts. The goal is the gap of the exact exchange of the same variant at 30 % of the
-iterations, for each seed its own."""
+counts. The goal is the gap that the exact exchange of the same variant has after 30 %
+of the iterations or a little more, for each seed its own; the last column has that of
+the optimistic variant for all. A quantized dual averaging needs fewer iterations than
+an exact one: its steps are too long, and the noise of rounding shortens them."""
