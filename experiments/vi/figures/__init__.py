@@ -1,0 +1,1 @@
+"""The figures, a file for each, with `runs(lab)`, how many, and `make(lab)`."""
