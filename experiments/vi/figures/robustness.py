@@ -161,5 +161,5 @@ ratio), two in each decade. Each best step is chosen from this grid on other see
 those reported. A step is good where the gap is at most three times that of the best
 method at its best step.
 
-The golden ratio algorithm hardly moves under noise: two draws of a vector differ however
-near their points are, and its steps shrink with the ratio of the two distances."""
+The golden ratio algorithm hardly moves under noise: two draws of a vector differ
+however near their points are, and its steps shrink with the ratio of these distances."""
