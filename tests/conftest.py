@@ -1,6 +1,6 @@
 """Strict settings for all tests, and eight simulated devices, before JAX starts."""
 
-import tests.lib.one_thread  # noqa: F401, I001  # first, since JAX imports NumPy
+import tests.lib.before_jax  # noqa: F401, I001  # first, since JAX imports NumPy
 
 import collections
 import gc
