@@ -162,4 +162,4 @@ those reported. A step is good where the gap is at most three times that of the 
 method at its best step.
 
 The golden ratio algorithm hardly moves under noise: two draws of a vector differ
-however near their points are, and its steps shrink with the ratio of these distances."""
+however near their points are, and its steps shrink with the ratio of the two."""
