@@ -104,9 +104,9 @@ def payloads(some: Collection[int] | None = None) -> dict[str, str]:
         exact_sums = quantizer.norm in (1, 2)
         x = jnp.asarray(vector(size, index, np.float32, exact_sums=exact_sums))
         payload = quantizer.encode(index, x.astype(dtype))
-        dithered = quantizer.family == "dithered"
-        key = {"key": index} if dithered else {}  # its bits are drawn again
-        values = quantizer.decode(payload, **key).astype(jnp.float32)
+        # what is dithered draws its bits again
+        key = index if quantizer.family == "dithered" else None
+        values = quantizer.decode(payload, key=key).astype(jnp.float32)
         found.setdefault(group, []).extend([payload.data, values])
     return {f"payloads {group}": digest(iter(x)) for group, x in found.items()}
 

@@ -24,15 +24,15 @@ def work(number: int, coordinator: str) -> None:
     jax.distributed.initialize(coordinator, PROCESSES, number)
     mesh, game = jax.make_mesh((PROCESSES,), ("data",)), GAME()
     exchange = qgenx.exchange("data", qgenx.uniform(bits=4))
-    pair = qgenx.q_genx(exchange, projection=game.projection)
-    pair = qgenx.chain(pair, qgenx.ergodic_average())
+    method = qgenx.q_genx(exchange, projection=game.projection)
+    pair = qgenx.chain(method, qgenx.ergodic_average())
     step = qgenx.iterate(pair, game.oracle("absolute", 1.0), axis_name="data")
     run = qgenx.map_workers(step, "data", mesh=mesh)
     x, state = game.start, qgenx.init(pair, game.start, mesh, "data")
     for key in jax.random.split(jax.random.key(0), ITERATIONS):
         x, state = run(x, state, jax.random.split(key, (PROCESSES, 2)))
     average = qgenx.ergodic_average_params(state)
-    sent = pair.traffic(game.start, PROCESSES).sent_bytes
+    sent = method.traffic(game.start, PROCESSES).sent_bytes
     print(f"process {number} of {jax.process_count()}, {sent} bytes an iteration:")
     print(f"exploitability {game.exploitability(average):.6f}")
 

@@ -97,10 +97,12 @@ def _with_noise(
 ) -> Array:
     dimension = a.shape[0]
     if noise == "absolute":
-        deviation = size / np.sqrt(dimension)
+        deviation = jnp.asarray(size / np.sqrt(dimension), a.dtype)
         return a + deviation * jax.random.normal(key, a.shape, a.dtype)
     if noise == "multiplicative":
-        factor = 1 + np.sqrt(size) * jax.random.normal(key, a.shape, a.dtype)
+        factor = 1 + jnp.asarray(np.sqrt(size), a.dtype) * jax.random.normal(
+            key, a.shape, a.dtype
+        )
         return a * factor
     if noise == "coordinates":
         chosen = jax.random.randint(key, (), 0, dimension)

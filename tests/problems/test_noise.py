@@ -83,6 +83,14 @@ def test_parts_of_a_problem_are_scaled_by_the_spread():
     np.testing.assert_allclose(found, A + 0.25)
 
 
+@pytest.mark.parametrize("kind", noise.NOISES)
+def test_float32_stays_where_there_is_float64(kind):
+    x = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), X)
+    with jax.enable_x64(True):
+        found = make(kind, np.float64(0.5))(x, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
+
+
 def make(*args, **options):
     return noise.noisy(double, PLAYERS, *args, **options)
 
