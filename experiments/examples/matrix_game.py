@@ -14,10 +14,11 @@ WORKERS, ITERATIONS = 4, 2000
 GAME = qgenx.problems.kuhn_poker()  # 27 strategies against 64; its value is -1/18
 
 
-def play(projection):
+def play(projection, gamma0):
     """The average strategies after all iterations."""
+    exchange = qgenx.exchange("data", qgenx.uniform(bits=4))
     pair = qgenx.chain(
-        qgenx.q_genx("data", qgenx.uniform(bits=4), projection=projection),
+        qgenx.q_genx(exchange, projection=projection, gamma0=gamma0),
         qgenx.ergodic_average(),
     )
     oracle = GAME.oracle("absolute", 1.0)
@@ -37,8 +38,9 @@ def main() -> None:
     """Prints exploitability, and what row wins against its best response."""
     print(f"even strategies: exploitability {GAME.exploitability(GAME.start):.4f}")
     mirror = {"row": qgenx.entropic(), "column": qgenx.entropic()}
-    for name, projection in (("projection", GAME.projection), ("entropic", mirror)):
-        x = play(projection)
+    ways = (("projection", GAME.projection, 1.0), ("entropic", mirror, 16.0))
+    for name, projection, gamma0 in ways:
+        x = play(projection, gamma0)
         worst = (x["row"] @ GAME.payoff).min()
         exploitability = GAME.exploitability(x)
         print(f"{name}: exploitability {exploitability:.4f}, row wins {worst:.4f}")

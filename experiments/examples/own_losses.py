@@ -14,15 +14,15 @@ import qgenx_jax as qgenx
 
 MU = 0.1
 WORKERS, ITERATIONS = 4, 2000
-KEYS = jax.random.split(jax.random.key(0), 3)
+KEYS = jax.random.split(jax.random.key(0))
 M = jax.random.normal(KEYS[0], (10, 10)) / 5
 B, C = jax.random.normal(KEYS[1], (2, 10))
 
 
-def f(params, key):
-    """The payoff from u to w, as one worker sees it: its own sample of b."""
+def f(params, key=None):
+    """The payoff from u to w, as a worker sees it: with a sample of b by its key."""
     u, w = params["u"], params["w"]
-    b = B + 0.1 * jax.random.normal(key, B.shape)
+    b = B if key is None else B + 0.1 * jax.random.normal(key, B.shape)
     convex, concave = MU / 2 * u @ u + b @ u, MU / 2 * w @ w - C @ w
     return convex + u @ M @ w - concave
 
@@ -41,8 +41,7 @@ def main() -> None:
         return step(params, state, jax.random.split(key, (WORKERS, 2))), None
 
     def off(params):
-        exact = jax.vmap(lambda k: operator(params, k))(jax.random.split(KEYS[2], 4096))
-        return optax.global_norm(jax.tree.map(lambda v: v.mean(axis=0), exact)) / MU
+        return optax.global_norm(operator(params)) / MU
 
     params = {"u": jnp.zeros(10), "w": jnp.zeros(10)}
     print(f"distance at most {off(params):.3f}")

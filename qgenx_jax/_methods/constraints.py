@@ -15,7 +15,7 @@ from jax.core import Tracer
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._methods.known_leaves import seen
-from qgenx_jax._methods.prox import Entropic, Projection, Prox
+from qgenx_jax._methods.prox import Entropic, Projection, Prox, entropic
 from qgenx_jax._types import Array, Params
 
 ProjectionLike: TypeAlias = Callable[[Params], Params] | Any
@@ -50,6 +50,9 @@ class Constraint(NamedTuple):
         """
         parts = self._split(params)
         _checks.floating_leaves("params", params)
+        for prox, part in zip(self.parts, parts, strict=True):
+            if prox is not None and jax.tree.leaves(part):
+                prox.fits(part)
         if not all(map(_is_known, jax.tree.leaves(params))):
             _checks.leave("params")
             return
@@ -71,8 +74,7 @@ class Constraint(NamedTuple):
                     _checks.leaf_name(path, "params"),
                     "must be feasible, where the method starts",
                     _checks.Text(f"one that its projection moves by {far:.3g}"),
-                    "start at projection(params), for entropic at positive ones; a "
-                    "function that moves points of its set is no projection",
+                    "start at projection(params)",
                 )
 
     def same_within_parts(self, relative: Any) -> None:
@@ -143,6 +145,9 @@ def constraint_of(projection: ProjectionLike) -> Constraint | None:
         projection, is_leaf=lambda x: x is None or callable(x)
     )
     for part in parts:
+        if part is entropic:
+            rule, found = "must be what entropic returns", _checks.Text("entropic")
+            raise _checks.refuse("projection", rule, found, "write entropic()")
         if part is not None:
             _checks.function("projection", part, "from a point to a feasible", _WAY_OUT)
     if all(part is None for part in parts):

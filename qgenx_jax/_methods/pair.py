@@ -77,8 +77,9 @@ class HalfStepTransformation(optax.GradientTransformationExtraArgs):
             TypeError: always.
         """
         raise moves.Undriven(
-            "an extra-gradient pair is not one optax transformation: wrap it in "
-            "qgenx_jax.alternating(pair), or compose it by qgenx_jax.chain"
+            "an extra-gradient pair, or an observer as ema, is not one optax "
+            "transformation: wrap the pair in qgenx_jax.alternating(pair), or compose "
+            "both by qgenx_jax.chain"
         )
 
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from qgenx_jax import _checks
+from qgenx_jax import _checks, _trees
 from qgenx_jax._exchange.groups import Labels, spread
+from qgenx_jax._methods.averaging import EmaState, ErgodicAverageState
 from qgenx_jax._methods.exchanging import ExchangingPair
 from qgenx_jax._methods.known_leaves import overlaid
 from qgenx_jax._methods.pair import ExtragradientPair, make_pair, step_of
@@ -108,9 +109,15 @@ def partition(
                 way_out = "label a leaf so, or leave that pair out"
                 raise _checks.refuse("labels", rule, sorted(set(own)), way_out)
         mine = parts(params, own)
-        return PartitionState(
-            {label: pair.init(mine[label]).inner for label, pair in pairs.items()}
-        )
+        inner = {label: pair.init(mine[label]).inner for label, pair in pairs.items()}
+        if _trees.find(inner, (EmaState, ErgodicAverageState)):
+            raise _checks.refuse(
+                "pairs",
+                "must have no observers, which would average a part of the parameters",
+                _checks.Text("a chain with one"),
+                "write qgenx_jax.chain(partition(...), ema(...))",
+            )
+        return PartitionState(inner)
 
     def step_fn(
         updates: DualVector | None,

@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from qgenx_jax import _checks
-from qgenx_jax._types import Array
+from qgenx_jax._types import Array, AxisName
 from qgenx_jax.problems import spectra
 from qgenx_jax.problems.noise import Oracle, noisy, players_of
 
@@ -25,7 +25,7 @@ class AffineProblem(NamedTuple):
     Attributes:
         matrix: B, shape (d, d); B + B^T is positive semi-definite.
         offset: b, shape (d,).
-        solution: x*, shape (d,), with A(x*) = 0.
+        solution: x*, shape (d,), with A(x*) = 0; one of one's own is taken as it is.
     """
 
     matrix: Array
@@ -47,7 +47,7 @@ class AffineProblem(NamedTuple):
     @property
     def start(self) -> Array:
         """X_1 = 0, shape (d,)."""
-        return jnp.zeros_like(self.solution)
+        return jnp.zeros_like(self.offset)
 
     @property
     def projection(self) -> None:
@@ -75,6 +75,7 @@ class AffineProblem(NamedTuple):
         *,
         workers: int = 1,
         spread: float = 0.0,
+        axis_name: AxisName = None,
     ) -> Oracle:
         """A stochastic dual vector g(x; key) with E g = A(x).
 
@@ -90,9 +91,10 @@ class AffineProblem(NamedTuple):
             spread: worker k's own operator is A_k(x) = B x + b + e_k, with constant
                 vectors e_k of mean 0 and (1/K) sum_k ||e_k||^2 = spread^2; 0 for none.
                 The noise is then relative to A_k, which is not 0 at the solution.
+            axis_name: the mapped axis over workers, by which each knows its number k.
 
         Returns:
-            `oracle(x, key, worker=0) -> g`, shape (d,).
+            `oracle(x, key, worker=None) -> g`, shape (d,).
 
         Raises:
             ValueError: for another noise, a negative size or spread, or a spread with
@@ -106,7 +108,7 @@ class AffineProblem(NamedTuple):
             >>> bool(abs(g).max() < 1e-6)  # relative noise vanishes at the solution
             True
         """
-        options = {"workers": workers, "spread": spread}
+        options = {"workers": workers, "spread": spread, "axis_name": axis_name}
         return noisy(self.operator, players_of(self.start), noise, size, **options)
 
     def gap(self, x: Array, radius: float = 1.0) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from qgenx_jax import _checks
-from qgenx_jax._types import Array, DualVector, Params
+from qgenx_jax._types import Array, AxisName, DualVector, Params
 from qgenx_jax.problems.certified import gap_bounds
 from qgenx_jax.problems.games import game_operator
 from qgenx_jax.problems.noise import Oracle, noisy, players_of
@@ -61,6 +61,7 @@ class GameProblem:
         *,
         workers: int = 1,
         spread: float = 0.0,
+        axis_name: AxisName = None,
     ) -> Oracle:
         """A stochastic dual vector with the mean A(x), see `Problem.oracle`.
 
@@ -69,8 +70,9 @@ class GameProblem:
         worker k's own share: rows k n / K to (k + 1) n / K.
         """
         players = players_of(self.start)
-        options = {"workers": workers, "spread": spread, "apart": self.apart}
-        return noisy(self.operator, players, noise, size, **options)
+        differ = {"workers": workers, "spread": spread, "apart": self.apart}
+        vector = self.operator
+        return noisy(vector, players, noise, size, axis_name=axis_name, **differ)
 
     def gap(self, x: Params, radius: float | None = None) -> Array:
         """The upper one of `gap_bounds`: a certified merit of x, 0 at solutions."""
@@ -135,9 +137,23 @@ def game_problem(
     operator = game_operator(losses)
     _refuse_shared(start)
     jax.eval_shape(operator, start)  # raises for other players, or another loss
+    if isinstance(known.get("projection"), Mapping):
+        known["projection"] = _of_players(known["projection"])
     if known.get("projection") is not None:
         refuse_infeasible(start, known["projection"])
     return GameProblem(vector=operator, start=start, **known)
+
+
+def _of_players(
+    projections: Mapping[str, Callable[[Params], Params] | None],
+) -> Callable[[Params], Params]:
+    """One function of a whole point, of one for each player, or None."""
+
+    def project(x: Params) -> Params:
+        ends = {name: f(x[name]) for name, f in projections.items() if f is not None}
+        return type(x)({**x, **ends})
+
+    return project
 
 
 def _refuse_shared(start: Mapping[str, Any]) -> None:

@@ -20,10 +20,11 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from qgenx_jax import _checks
-from qgenx_jax._types import Array, DualVector, Params
+from qgenx_jax._types import Array, AxisName, DualVector, Params
 
 NOISES = ("none", "absolute", "multiplicative", "coordinates", "players")
 
@@ -31,8 +32,10 @@ NOISES = ("none", "absolute", "multiplicative", "coordinates", "players")
 class Oracle(Protocol):
     """A stochastic dual vector at x, drawn by a key, of one of the workers."""
 
-    def __call__(self, x: Params, key: Array, worker: int | Array = 0, /) -> DualVector:
-        """g, a pytree as x."""
+    def __call__(
+        self, x: Params, key: Array, worker: int | Array | None = None, /
+    ) -> DualVector:
+        """g, a pytree as x; a key of its own for each worker."""
         ...
 
 
@@ -44,6 +47,7 @@ def noisy(
     *,
     workers: int = 1,
     spread: float = 0.0,
+    axis_name: AxisName = None,
     apart: Callable[..., DualVector] | None = None,
 ) -> Oracle:
     """The stochastic oracle of an operator, see this file's table.
@@ -55,21 +59,25 @@ def noisy(
         size: sigma for "absolute", c for "multiplicative"; no effect on the others.
         workers: K.
         spread: 0 for K workers with the operator A.
+        axis_name: the mapped axis over workers, by which a worker knows its number.
         apart: `apart(x, worker, workers) -> A_k(x) - A(x)` at spread 1, of mean 0 over
             the workers; None for constant vectors, see `constant_parts`.
 
     Returns:
-        `oracle(x, key, worker=0)`; `worker` may be traced.
+        `oracle(x, key, worker=None)`; `worker` may be traced.
 
     Raises:
         ValueError: for another noise, a negative size or spread, a spread with one
-            worker; when called, for a worker that is not one of the K, or for "players"
-            where there is one player.
+            worker; when called, for a worker that is not one of the K, none where they
+            differ, an axis of another size, or for "players" where there is one player.
     """
     _checks.one_of("noise", noise, NOISES)
     _checks.at_least_zero("size", size, "1.0 is the default")
     _checks.whole_number("workers", workers, 1, None)
     _checks.at_least_zero("spread", spread, "0.0, the default, is no difference")
+    if isinstance(spread, Tracer):
+        rule, way_out = "must be known when it is traced", "pass a Python number"
+        raise _checks.refuse("spread", rule, spread, way_out)
     count = int(players[-1]) + 1
     if noise == "players" and count < 2:
         rule = "must not be 'players' where there is one player"
@@ -79,8 +87,12 @@ def noisy(
         raise _checks.refuse("spread", rule, spread, "pass workers=K, at least 2")
     parts = constant_parts(workers, len(players)) if spread and not apart else None
 
-    def sample(x: Params, key: Array, worker: int | Array = 0, /) -> DualVector:
-        if isinstance(worker, (int, np.integer)):  # a traced one cannot be checked
+    def sample(
+        x: Params, key: Array, worker: int | Array | None = None, /
+    ) -> DualVector:
+        if worker is None:
+            worker = _own_number(workers, axis_name, differ=bool(spread))
+        if not isinstance(worker, jax.Array):  # a traced one cannot be checked
             _checks.whole_number("worker", worker, 0, workers - 1)
         a, unravel = ravel_pytree(operator(x))
         if spread and apart is not None:
@@ -90,6 +102,24 @@ def noisy(
         return unravel(_with_noise(a, key, noise, size, players, count))
 
     return sample
+
+
+def _own_number(workers: int, axis_name: AxisName, *, differ: bool) -> int | Array:
+    """The number of the worker that asks, who has not said it."""
+    if axis_name is not None:
+        found = jax.lax.axis_size(axis_name)
+        if found != workers:
+            rule = f"must be as many as the axis {axis_name!r} has, {found}"
+            raise _checks.refuse("workers", rule, workers, "pass the K of the run")
+        return jax.lax.axis_index(axis_name)
+    if differ:
+        raise _checks.refuse(
+            "worker",
+            "must be given where the workers' operators differ",
+            None,
+            'make the oracle with axis_name="data", or call it with a number',
+        )
+    return 0
 
 
 def _with_noise(

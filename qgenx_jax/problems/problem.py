@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-from qgenx_jax._types import Array, DualVector, Params
+from qgenx_jax._types import Array, AxisName, DualVector, Params
 from qgenx_jax.problems.noise import Oracle
 
 
@@ -69,6 +69,7 @@ class Problem(Protocol):
         *,
         workers: int = 1,
         spread: float = 0.0,
+        axis_name: AxisName = None,
     ) -> Oracle:
         """A stochastic dual vector g with E g = A(x), see `problems.noise`.
 
@@ -77,9 +78,10 @@ class Problem(Protocol):
             size: sigma for "absolute", c for "multiplicative".
             workers: K.
             spread: how far the workers' own operators are from A; their mean is A.
+            axis_name: the mapped axis over workers, by which each knows its number.
 
         Returns:
-            `oracle(x, key, worker=0) -> g`.
+            `oracle(x, key, worker=None) -> g`.
         """
         ...
 

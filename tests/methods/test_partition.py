@@ -131,6 +131,11 @@ BAD = {
     "no mapping": (qgenx.extra_sgd(0.1), LABELS, "pairs must be a mapping"),
     "an optimizer": ({"a": optax.sgd(0.1)}, "a", "pair must be an extra-gradient pair"),
     "an observer": ({"a": qgenx.ema(0.9)}, "a", "pair must be an extra-gradient pair"),
+    "an average": (
+        {"a": qgenx.chain(qgenx.extra_sgd(0.1), qgenx.ema(0.9))},
+        "a",
+        r"pairs must have no observers.*chain\(partition",
+    ),
     "an exchange": (
         {"a": qgenx.q_genx(None, None)},
         "a",

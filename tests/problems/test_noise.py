@@ -83,6 +83,17 @@ def test_parts_of_a_problem_are_scaled_by_the_spread():
     np.testing.assert_allclose(found, A + 0.25)
 
 
+def test_a_worker_knows_its_number_by_its_axis():
+    by_axis = make("none", 1.0, workers=3, spread=0.5, axis_name="data")
+    told = make("none", 1.0, workers=3, spread=0.5)
+    keys = jax.random.split(jax.random.key(0), 3)
+    found = jax.vmap(lambda key: by_axis(X, key), axis_name="data")(keys)
+    for worker, key in enumerate(keys):
+        expected = ravel_pytree(told(X, key, worker))[0]
+        mine = ravel_pytree(jax.tree.map(lambda x, k=worker: x[k], found))[0]
+        np.testing.assert_array_equal(mine, expected)
+
+
 @pytest.mark.parametrize("kind", noise.NOISES)
 def test_float32_stays_where_there_is_float64(kind):
     x = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), X)
@@ -113,6 +124,25 @@ ROWS = {
     "worker": (
         lambda: make("none", 1.0, workers=2)(X, jax.random.key(0), 2),
         "worker must be a whole number from 0 to 1, got 2: pass an int",
+    ),
+    "no worker": (
+        lambda: make("none", 1.0, workers=2, spread=0.5)(X, jax.random.key(0)),
+        "worker must be given where the workers' operators differ, got None: make the",
+    ),
+    "half a worker": (
+        lambda: make("none", 1.0, workers=2)(X, jax.random.key(0), 0.5),
+        "worker must be a whole number from 0 to 1, got 0.5",
+    ),
+    "another axis": (
+        lambda: jax.vmap(
+            lambda key: make("none", 1.0, workers=2, axis_name="data")(X, key),
+            axis_name="data",
+        )(jax.random.split(jax.random.key(0), 3)),
+        "workers must be as many as the axis 'data' has, 3, got 2",
+    ),
+    "a traced spread": (
+        lambda: jax.jit(lambda s: make("none", 1.0, workers=2, spread=s))(0.5),
+        "spread must be known when it is traced",
     ),
     "one player": (
         lambda: noise.noisy(double, np.zeros(5, int), "players", 1.0),
