@@ -5,6 +5,7 @@ AT_LEAST = {
     "workers": 1,
     "processes": 1,
     "wait_seconds": 1,
+    "timeout": 2,
     "iterations": 1,
     "batch_size": 1,
     "global_batch": 0,

@@ -14,6 +14,7 @@ FREE = frozenset(
         "process",
         "processes",
         "wait_seconds",
+        "timeout",
         "iterations",
         "log_every",
         "score_every",

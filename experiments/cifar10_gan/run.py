@@ -16,6 +16,8 @@ from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.sources import load_pictures
 from experiments.cifar10_gan.networks import models
+from experiments.cifar10_gan.together.handshake import digest
+from experiments.cifar10_gan.together.votes import alike, of_first, together
 from experiments.cifar10_gan.vectors import Vectors
 
 
@@ -53,11 +55,13 @@ class Run:
         config.validate()
         self.config = config
         self.workdir = pathlib.Path(config.workdir)
-        pictures = places.together(
+        pictures = together(
             lambda: load_pictures(
                 config.source, data_dir=config.data_dir or None, seed=config.seed
-            )
+            ),
+            "loading pictures",
         )
+        alike("source", digest(pictures))
         self.pictures = pictures
         self.place = places.create_place(config)
         self.method = methods.create_method(config, self.place.axis_name)
@@ -81,6 +85,7 @@ class Run:
         )
         self.pair = models.split_pair(*modules)
         params = models.rescale_kernels(self.pair.params, config.init_deviation)
+        alike("parameters", digest(params))
         self.training = steps.start(config, self.method, params, self.place)
         self.step = steps.create_step(config, self.pair, self.method, self.place)
         self.vectors = Vectors(config, self.pair)
@@ -107,6 +112,8 @@ class Run:
             weights = qgenx.adam_weights(state, b2=config.b2)
         done = self.iteration
         plan = self.vectors.plan(params, pictures, done, budget, weights)
+        # made of the pictures that are here: in each process another one
+        plan = qgenx.Plan.from_json(of_first(plan.to_json(), "a plan"))
         self.use(plan)
         self.training = steps.replan(self.training, self.method, self.place)
         return plan
