@@ -161,6 +161,9 @@ class Config:
     )
     checkpoint_every: int = _field(100, "iterations between checkpoints")
     keep_checkpoints: int = _field(2, "how many checkpoints stay")
+    check_replicas_every: int = _field(
+        0, "iterations between comparisons of all workers' copies, to the bit; 0: none"
+    )
     record_vectors: str = _field(
         "",
         "iterations after which a dual vector is written to vectors/, as .npz, and "

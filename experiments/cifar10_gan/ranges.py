@@ -22,6 +22,7 @@ AT_LEAST = {
     "score_samples": 2,
     "checkpoint_every": 1,
     "keep_checkpoints": 1,
+    "check_replicas_every": 0,
 }
 """The least value of each."""
 

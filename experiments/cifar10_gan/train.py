@@ -17,10 +17,12 @@ from typing import Any
 import jax
 import numpy as np
 
+import qgenx_jax as qgenx
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import EXACT, PLANNED, Config
 from experiments.cifar10_gan.data.prefetch import Prefetched
+from experiments.cifar10_gan.digests import digests
 from experiments.cifar10_gan.parsing import parse_numbers
 from experiments.cifar10_gan.profiling import Profiler
 from experiments.cifar10_gan.reporting import screens
@@ -31,7 +33,7 @@ from experiments.cifar10_gan.reporting.score import Stopped
 from experiments.cifar10_gan.run import Run
 from experiments.cifar10_gan.together.leaving import crew
 from experiments.cifar10_gan.together.signals import stop_on_signals
-from experiments.cifar10_gan.together.votes import anywhere, of_first, together
+from experiments.cifar10_gan.together.votes import anywhere, together
 from experiments.cifar10_gan.workdirs import (
     check_shared,
     check_workdir,
@@ -72,9 +74,8 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", keep=keep)
         )
-        latest = of_first(checkpoints.latest() if resume else None, "a checkpoint")
-        if latest is not None:
-            run.restore(checkpoints, latest)
+        if resume:
+            run.restore_latest(checkpoints)
         if run.iteration > config.iterations:
             raise ValueError(
                 f"iterations must be at least the {run.iteration} that are done, got "
@@ -145,9 +146,9 @@ def loop(
 
     members = crew()
 
-    def enter(phase: str) -> None:
+    def enter(phase: str, ahead: int = 0) -> None:
         if members is not None:
-            members.progress.enter(phase, run.iteration)
+            members.progress.enter(phase, run.iteration + ahead)
 
     def must_stop() -> bool:
         """The same in all processes; of one alone at once."""
@@ -165,13 +166,13 @@ def loop(
         stack.callback(profiler.close)
         clock.start()
         while run.iteration < config.iterations:
-            enter("data")
+            enter("data", 1)
             pictures = next(batches)
             compiles = run.iteration == first
             if looks_at_vectors(run):
                 jax.block_until_ready(run.training)
                 clock.stop()
-                enter("compile")
+                enter("compile", 1)
                 compiles |= look_at_vectors(run, observer, pictures)
                 clock.start()
             run.iteration += 1
@@ -194,6 +195,9 @@ def loop(
                 clock.start()
             profiler.after(run.iteration, run.training)
             run.position = batches.state()
+            if config.check_replicas_every and is_due(config.check_replicas_every):
+                enter("report" if reported else "compile")
+                check_replicas(run)
             stops = must_stop()
             kept = stops or is_due(config.checkpoint_every)
             if logged or scored or kept:  # nothing is kept of a run that has diverged
@@ -214,6 +218,17 @@ def loop(
                 clock.start()
             if stops:
                 return
+
+
+def check_replicas(run: Run) -> None:
+    """Compares the copies of all processes and devices.
+
+    Raises:
+        ValueError: in all processes, with the first leaf whose copies differ.
+    """
+    if jax.process_count() > 1:
+        digests(run.training)  # names the odd process
+    qgenx.check_replicas(run.training)
 
 
 def looks_at_vectors(run: Run) -> bool:

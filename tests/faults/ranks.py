@@ -21,6 +21,9 @@ SMALL = (
     "--checkpoint_every=5",
     "--notensorboard",
     "--devices=simulated",
+    "--optimizer=sgd",  # compiled in a fraction of the time
+    "--bits=32",
+    "--timeout=10",
     "--iterations=100000",
 )
 
@@ -97,7 +100,7 @@ def running(folder, workdir, *flags, faults=None, each=None, count=3, resume=Fal
     """Starts them: `faults` by rank, and flags of `each` rank alone."""
     where, started = f"127.0.0.1:{free_port()}", Ranks()
     source = f"--source={folder / 'pictures.npz'}"
-    given = ("--resume",) if resume else (source, *SMALL)
+    given = ("--resume", "--timeout=10") if resume else (source, *SMALL)
     for number in range(count):
         env = launched.environment(folder / "cache")
         if number in (faults or {}):

@@ -14,7 +14,7 @@ from experiments.cifar10_gan.together.wire import Wire
 
 LOST = 75
 """Exit code where a process is gone or late: EX_TEMPFAIL, start all again, resume."""
-_BEAT = 0.5  # seconds between two signs of life
+_BEAT = 0.25  # seconds between two signs of life
 _MARGIN = (
     0.75  # seconds beyond its limit that a process leaves the verdict to process 0
 )
@@ -284,7 +284,7 @@ class Crew:
         else:
             told = progresses.stuck(places, silent)
         what = (
-            f"TimeoutError: nothing has moved for {place.idle:.0f} s, iteration "
-            f"{place.done + 1} is not done (--timeout={self.timeout:g}); {told}"
+            f"has seen nothing move for {place.idle:.0f} s, iteration {place.done + 1} "
+            f"is not done (--timeout={self.timeout:g}); {told}"
         )
         self.fail(what, LOST)

@@ -23,8 +23,8 @@ _OF_THE_CONNECTION = re.compile(
     r"|connection (reset|closed|refused)|broken pipe|socket closed",
     re.IGNORECASE,
 )
-_ITS_OWN_WORDS = 0.5
-"""Seconds that the main thread has for the error of its own that it may have."""
+_ITS_OWN_WORDS = 0.3
+"""Seconds that the main thread has for an error of its own, or JAX for its words."""
 _KNOWN = 1.0
 """Seconds until a process that is gone is known, to one whose collective it broke."""
 _TOLD = 1.5
@@ -125,6 +125,8 @@ class _Leaving:
     def _after(self, reason: Reason) -> None:
         self._take()
         members = self._crew
+        if reason.process == 0 and reason.code == LOST:
+            time.sleep(_ITS_OWN_WORDS)  # JAX says much of it, which should be above
         who = f"process {members.process} of {members.processes}"
         if reason.process == members.process:
             text = f"{who} {reason.what}"
@@ -147,4 +149,5 @@ class _Leaving:
             sys.stdout.flush()
             sys.stderr.flush()
         self._crew.wait_until_told(_TOLD)
+        late.cancel()
         os._exit(code)

@@ -16,14 +16,18 @@ T = TypeVar("T")
 
 def anywhere(flag: bool, name: str = "a flag") -> bool:
     """Whether a flag is set in any process; all of them call it together."""
+    return any(gathered(bool(flag), name))
+
+
+def gathered(value: T, name: str) -> list[T]:
+    """Everyone's value, which JSON can hold; all of them call it together."""
     members = crew()
-    return flag if members is None else any(members.exchange(name, bool(flag)))
+    return [value] if members is None else members.exchange(name, value)
 
 
 def of_first(value: T, name: str) -> T:
     """Process 0's value, which JSON can hold; all of them call it together."""
-    members = crew()
-    return value if members is None else members.exchange(name, value)[0]
+    return gathered(value, name)[0]
 
 
 def alike(name: str, value: T) -> T:
@@ -32,10 +36,7 @@ def alike(name: str, value: T) -> T:
     Raises:
         ValueError: in all processes, with the first that differs from process 0's.
     """
-    members = crew()
-    if members is None:
-        return value
-    first, *others = members.exchange(name, value)
+    first, *others = gathered(value, name)
     for process, other in enumerate(others, 1):
         if other != first:
             raise ValueError(

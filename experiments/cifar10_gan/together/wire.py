@@ -16,8 +16,8 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         """Takes the connection over."""
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
         self._lines = connection.makefile("rb")
         self._sending = threading.Lock()
