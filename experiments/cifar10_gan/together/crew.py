@@ -105,9 +105,10 @@ class Crew:
     def wait_until_told(self, seconds: float) -> None:
         """Until the others know the reason; they may then be gone.
 
-        What is on its way when a process ends may be lost with it.
+        What is on its way when a process ends may be lost with it. The one that is the
+        reason is not waited for: it may be frozen.
         """
-        everyone = set(self._wires)
+        everyone = set(self._wires) - {self._reason.process if self._reason else -1}
         with self._changed:
             self._changed.wait_for(
                 lambda: self._told or self._ended >= everyone, seconds
