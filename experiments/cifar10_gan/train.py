@@ -96,6 +96,8 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
                 f"all {run.iteration} iterations are done; raise --iterations for more"
             )
         loop(run, checkpoints, observer, stopped)
+        if (members := crew()) is not None:
+            members.progress.enter("finish", run.iteration)
         if observer is not None and run.iteration == config.iterations:
             observer.finish(run)
     if is_first and run.iteration < config.iterations:

@@ -89,7 +89,7 @@ def test_one_that_is_stuck_ends_all_in_time(folder, tmp_path):
     assert checkpoints(tmp_path / "run") == [5]
 
 
-@pytest.mark.parametrize("frozen", [0, 1])
+@pytest.mark.parametrize("frozen", [0])  # others: test_crew
 def test_one_that_is_frozen_ends_the_others_in_time(folder, tmp_path, frozen):
     with running(folder, tmp_path / "run", faults={frozen: "stop@8"}) as ranks:
         ranks.wait(but=(frozen,))

@@ -83,7 +83,11 @@ def _gather(
 ) -> dict[int, wire.Wire]:
     came: queue.Queue[tuple[wire.Wire, Any, Any]] = queue.Queue()
     joined: dict[int, wire.Wire] = {}
-    with _accepting(config.coordinator, came):
+    try:
+        listening = wire.listen(config.coordinator)
+    except ValueError as error:
+        raise _another_first(config, facts) or error from error
+    with _accepting(listening, came):
         while len(joined) < config.processes - 1:
             try:
                 there, process, said = came.get(
@@ -105,10 +109,22 @@ def _gather(
     return joined
 
 
+def _another_first(config: Config, facts: Mapping[str, Any]) -> ValueError | None:
+    """What another process 0 of this run answers, where it has the port."""
+    found = wire.dial(config.coordinator, time.monotonic() + 1)
+    if found is None:
+        return None
+    found.send(greeting=_GREETING, process=0, facts=dict(facts))
+    found.limit(_HELLO_SECONDS)
+    answer = found.receive() or {}
+    found.close()
+    return ValueError(str(answer["refused"])) if "refused" in answer else None
+
+
 @contextlib.contextmanager
-def _accepting(address: str, came: queue.Queue) -> Iterator[None]:
+def _accepting(listening: socket.socket, came: queue.Queue) -> Iterator[None]:
     """Hears who connects; the port is free again afterwards, for JAX."""
-    listening, done = wire.listen(address), threading.Event()
+    done = threading.Event()
     listening.settimeout(0.1)
 
     def accept() -> None:

@@ -62,9 +62,10 @@ def test_all_have_a_wire_to_the_first_and_the_port_is_free_again():
         ({2: {"seed": 3}}, {}, "got 3 in process 2 and 0 in process 0"),
         ({1: {"workers": 6}}, {}, "workers must be the same in all processes, got 6"),
         ({1: {"process": 2}}, {}, "process must be another number in each process"),
+        ({2: {"process": 0}}, {}, "got 0 in two of them"),
         ({}, {2: {"jax": "0.1"}}, "jax must be the same in all processes, got '0.1'"),
     ],
-    ids=["rate", "seed", "workers", "number", "jax"],
+    ids=["rate", "seed", "workers", "number", "first", "jax"],
 )
 def test_what_differs_is_named_with_both_values_in_all(changes, facts, said):
     started = time.monotonic()
