@@ -22,7 +22,6 @@ from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.digits import DIGITS, load_digits
 from experiments.cifar10_gan.data.pictures import to_bytes
 from experiments.cifar10_gan.evaluate import config_of
-from experiments.cifar10_gan.place import start_processes
 from experiments.cifar10_gan.reporting.legible import (
     CLASSES,
     SHARE,
@@ -30,6 +29,7 @@ from experiments.cifar10_gan.reporting.legible import (
     Reading,
 )
 from experiments.cifar10_gan.run import Run, weights_of
+from experiments.cifar10_gan.together.starting import start_processes
 
 SAMPLES = 1000
 

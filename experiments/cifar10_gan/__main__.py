@@ -135,7 +135,7 @@ def _evaluate(arguments: list[str]) -> None:
     _refuse_beside("evaluate, which reads the run's own", *fields, *_OF_A_RUN)
     _quiet()
     from experiments.cifar10_gan.evaluate import Asked, config_of, evaluate
-    from experiments.cifar10_gan.place import start_processes
+    from experiments.cifar10_gan.together.starting import start_processes
 
     asked = {name: flag.value for name, flag in _EVALUATED.items()}
     asked["checkpoints"] = asked.pop("checkpoint")
@@ -175,19 +175,13 @@ def main(argv: list[str]) -> None:
         _refuse_beside("training", "output", *_EVALUATED)
         _quiet()
         from experiments.cifar10_gan import train
-        from experiments.cifar10_gan.place import (
-            AnotherProcessFailed,
-            leaving_none_behind,
-            start_processes,
-        )
+        from experiments.cifar10_gan.together.leaving import as_one
+        from experiments.cifar10_gan.together.starting import join, start_processes
 
-        start_processes(config)
-        try:
-            with leaving_none_behind(config):
-                train.train(config, resume=_RESUME.value, stop_code=_STOP_CODE.value)
-        except AnotherProcessFailed as error:
-            sys.exit(str(error))
-    except (ValueError, ImportError, FloatingPointError) as error:
+        with as_one(join(config, resume=_RESUME.value)):
+            start_processes(config)
+            train.train(config, resume=_RESUME.value, stop_code=_STOP_CODE.value)
+    except (ValueError, ImportError, FloatingPointError, TimeoutError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

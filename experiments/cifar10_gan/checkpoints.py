@@ -1,18 +1,25 @@
 """Checkpoints of a run by Orbax: all that it takes to go on to the bit."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+
+from experiments.cifar10_gan.digests import Damaged, digests, of_facts
+from experiments.cifar10_gan.together.votes import gathered, together
+
+_DIGESTS, _DIGEST = "digests", "digest"
+"""Names in the facts, of those of the arrays and of all other facts."""
 
 
 class Checkpoints:
     """The checkpoints of one run, by iteration; a context manager.
 
     A checkpoint appears under its name only when it is complete, so a run may be
-    killed at any moment. Saving goes on in the background while training does.
+    killed at any moment. Saving goes on in the background while training does. Digests
+    of all that is in it go with it, and are compared when it is read.
     """
 
     def __init__(
@@ -54,11 +61,17 @@ class Checkpoints:
 
         All processes of a run call it together. Nothing is done for the iteration that
         was saved or restored last.
+
+        Raises:
+            ValueError: in all processes, before anything is written, if they have not
+                the same copies.
         """
         if iteration == self._here:
             return
+        said = {**facts, _DIGESTS: digests(arrays)}
         items = ocp.args.Composite(
-            arrays=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(dict(facts))
+            arrays=ocp.args.StandardSave(arrays),
+            facts=ocp.args.JsonSave({**said, _DIGEST: of_facts(said)}),
         )
         self._manager.save(iteration, args=items, force=True)
         self._here = iteration
@@ -74,38 +87,94 @@ class Checkpoints:
             The arrays, placed as those of `like`, and the facts.
 
         Raises:
-            ValueError: if it is damaged, or of another configuration.
+            Damaged: in all processes, if it is damaged, or of another configuration.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = self._read(
-            iteration,
-            arrays=ocp.args.StandardRestore(abstract),
-            facts=ocp.args.JsonRestore(),
+        # each process reads what it needs: one alone may meet what is damaged
+        restored = together(
+            lambda: self._read(
+                iteration,
+                arrays=ocp.args.StandardRestore(abstract),
+                facts=ocp.args.JsonRestore(),
+            ),
+            "reading a checkpoint",
         )
+        arrays, facts = restored["arrays"], self._checked(iteration, restored["facts"])
+        known = facts.pop(_DIGESTS, None)  # checkpoints of before have none
+        if known is not None:
+            self._compare(iteration, known, digests(arrays))
         self._here = iteration
-        return restored["arrays"], dict(restored["facts"])
+        return arrays, facts
 
     def facts(self, iteration: int) -> dict[str, Any]:
         """The facts of a checkpoint alone.
 
         Raises:
-            ValueError: as `restore`.
+            Damaged: as `restore`.
         """
-        return dict(self._read(iteration, facts=ocp.args.JsonRestore())["facts"])
+        found = together(
+            lambda: self._read(iteration, facts=ocp.args.JsonRestore())["facts"],
+            "reading what a checkpoint says",
+        )
+        return self._checked(iteration, found)
+
+    def _checked(self, iteration: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Facts that are what was saved."""
+        found = dict(facts)
+        known = found.pop(_DIGEST, None)
+        is_good = known == of_facts(found) if known or _DIGESTS in found else True
+        if not all(gathered(is_good, "what a checkpoint says")):
+            raise self._refusal(iteration, "facts that are not those saved")
+        return found
+
+    def _compare(
+        self, iteration: int, known: Mapping[str, int], found: Mapping[str, int]
+    ) -> None:
+        names = sorted({*known, *found})
+        wrong = [name for name in names if known.get(name) != found.get(name)]
+        for names in gathered(wrong, "what a checkpoint holds"):
+            if names:
+                what = f"other bits in {names[0]} than were saved"
+                raise self._refusal(iteration, what)
+
+    def _refusal(self, iteration: int, what: str) -> Damaged:
+        others = [step for step in self._manager.all_steps() if step != iteration]
+        return Damaged(
+            f"checkpoint {iteration} must be complete and of this configuration, got "
+            f"{what}; remove {str(self._folder / str(iteration))!r} to go on from "
+            f"{max(others, default='the start')}"
+        )
+
+    def set_aside(self, iterations: Iterable[int]) -> pathlib.Path:
+        """Moves damaged checkpoints out of the way of new ones.
+
+        All processes call it together, the first moves.
+
+        Returns:
+            The folder that they are in then.
+        """
+        aside = self._folder.parent / "damaged"
+
+        def move() -> None:
+            aside.mkdir(exist_ok=True)
+            for iteration in iterations:
+                place, copy = aside / str(iteration), 1
+                while place.exists():
+                    copy, place = copy + 1, aside / f"{iteration}.{copy}"
+                (self._folder / str(iteration)).rename(place)
+
+        together(lambda: jax.process_index() == 0 and move(), "setting damage aside")
+        self._manager.reload()
+        return aside
 
     def _read(self, iteration: int, **items: Any) -> Any:
         try:
             return self._manager.restore(iteration, args=ocp.args.Composite(**items))
         # Orbax raises errors of many kinds, its own and those of what it reads with
         except Exception as error:
-            others = [step for step in self._manager.all_steps() if step != iteration]
             what = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"checkpoint {iteration} must be complete and of this configuration, "
-                f"got {type(error).__name__}: {what}; remove "
-                f"{str(self._folder / str(iteration))!r} to go on from "
-                f"{max(others, default='the start')}"
-            ) from error
+            what = f"{type(error).__name__}: {what}"
+            raise self._refusal(iteration, what) from error
 
     def __enter__(self) -> "Checkpoints":
         return self

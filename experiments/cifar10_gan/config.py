@@ -60,6 +60,11 @@ class Config:
     processes: int = _field(1, "that share the workers; auto: as a launcher says")
     process: int = _field(0, "which of them this is")
     wait_seconds: int = _field(300, "at the start, for the other processes to join")
+    timeout: int = _field(
+        300,
+        "seconds without a step after which all processes end; ten times as many for "
+        "set-up, compiling and scores",
+    )
     iterations: int = _field(
         800, "of the optimizer, n_critic times one or two oracle calls each"
     )
@@ -156,6 +161,9 @@ class Config:
     )
     checkpoint_every: int = _field(100, "iterations between checkpoints")
     keep_checkpoints: int = _field(2, "how many checkpoints stay")
+    check_replicas_every: int = _field(
+        0, "iterations between comparisons of all workers' copies, to the bit; 0: none"
+    )
     record_vectors: str = _field(
         "",
         "iterations after which a dual vector is written to vectors/, as .npz, and "

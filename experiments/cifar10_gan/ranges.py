@@ -5,6 +5,7 @@ AT_LEAST = {
     "workers": 1,
     "processes": 1,
     "wait_seconds": 1,
+    "timeout": 2,
     "iterations": 1,
     "batch_size": 1,
     "global_batch": 0,
@@ -21,6 +22,7 @@ AT_LEAST = {
     "score_samples": 2,
     "checkpoint_every": 1,
     "keep_checkpoints": 1,
+    "check_replicas_every": 0,
 }
 """The least value of each."""
 

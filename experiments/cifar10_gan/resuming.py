@@ -14,12 +14,14 @@ FREE = frozenset(
         "process",
         "processes",
         "wait_seconds",
+        "timeout",
         "iterations",
         "log_every",
         "score_every",
         "scores",
         "checkpoint_every",
         "keep_checkpoints",
+        "check_replicas_every",
         "record_vectors",
         "profile",
         "tensorboard",
@@ -43,6 +45,30 @@ def recorded(config: Config) -> dict[str, Any]:
     """
     fields = dataclasses.asdict(config)
     return {name: value for name, value in fields.items() if name not in PLACEMENT}
+
+
+def numbers(config: Config) -> dict[str, Any]:
+    """The fields that a run's numbers depend on, as its checkpoints keep them."""
+    return {
+        name: value
+        for name, value in dataclasses.asdict(config).items()
+        if name not in FREE | RESHARDED
+    }
+
+
+def check_numbers(config: Config, kept: Mapping[str, Any], iteration: int) -> None:
+    """Checks that config.json still says what a checkpoint was made with.
+
+    Raises:
+        ValueError: for the first field that it does not.
+    """
+    for name, value in numbers(config).items():
+        if kept.get(name, value) != value:
+            raise ValueError(
+                f"{name} must be {kept[name]!r} as in checkpoint {iteration}, got "
+                f"{value!r} from config.json; put that back, or start another run in "
+                "another --workdir"
+            )
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:

@@ -1,6 +1,7 @@
 """A run that is set up: pictures, networks, optimizer, workers, and its position."""
 
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -15,7 +16,12 @@ from experiments.cifar10_gan.clock import Clock
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.batches import Batches
 from experiments.cifar10_gan.data.sources import load_pictures
+from experiments.cifar10_gan.digests import Damaged
 from experiments.cifar10_gan.networks import models
+from experiments.cifar10_gan.resuming import check_numbers, numbers
+from experiments.cifar10_gan.together.handshake import digest
+from experiments.cifar10_gan.together.leaving import AnotherProcessFailed
+from experiments.cifar10_gan.together.votes import alike, of_first, together
 from experiments.cifar10_gan.vectors import Vectors
 
 
@@ -53,11 +59,13 @@ class Run:
         config.validate()
         self.config = config
         self.workdir = pathlib.Path(config.workdir)
-        pictures = places.together(
+        pictures = together(
             lambda: load_pictures(
                 config.source, data_dir=config.data_dir or None, seed=config.seed
-            )
+            ),
+            "loading pictures",
         )
+        alike("source", digest(pictures))
         self.pictures = pictures
         self.place = places.create_place(config)
         self.method = methods.create_method(config, self.place.axis_name)
@@ -81,6 +89,7 @@ class Run:
         )
         self.pair = models.split_pair(*modules)
         params = models.rescale_kernels(self.pair.params, config.init_deviation)
+        alike("parameters", digest(params))
         self.training = steps.start(config, self.method, params, self.place)
         self.step = steps.create_step(config, self.pair, self.method, self.place)
         self.vectors = Vectors(config, self.pair)
@@ -107,12 +116,14 @@ class Run:
             weights = qgenx.adam_weights(state, b2=config.b2)
         done = self.iteration
         plan = self.vectors.plan(params, pictures, done, budget, weights)
+        # made of the pictures that are here: in each process another one
+        plan = qgenx.Plan.from_json(of_first(plan.to_json(), "a plan"))
         self.use(plan)
         self.training = steps.replan(self.training, self.method, self.place)
         return plan
 
-    def use(self, plan: qgenx.Plan) -> None:
-        """Goes on by a plan; the state of the exchange has to follow."""
+    def use(self, plan: qgenx.Plan | None) -> None:
+        """Goes on by a plan, or none; the state of the exchange has to follow."""
         config, place = self.config, self.place
         self.plan = plan
         self.method = methods.create_method(config, place.axis_name, plan)
@@ -125,6 +136,7 @@ class Run:
             "position": self.position,
             **self.clock.facts(),
             "sent_bytes": self.sent_bytes,
+            "config": numbers(self.config),
         }
         if self.plan is not None:
             facts["plan"] = self.plan.to_json()
@@ -137,8 +149,10 @@ class Run:
         were to come.
         """
         known = checkpoints.facts(iteration)
-        if "plan" in known:
-            self.use(qgenx.Plan.from_json(known["plan"]))
+        check_numbers(self.config, known.get("config", {}), iteration)
+        if "plan" in known or self.plan is not None:
+            plan = known.get("plan")
+            self.use(None if plan is None else qgenx.Plan.from_json(plan))
             self.training = steps.replan(self.training, self.method, self.place)
         before = int(known["position"]["workers"])
         if before == self.config.workers:
@@ -161,6 +175,38 @@ class Run:
         in_all, untimed = facts.get("seconds_in_all", seconds), facts.get("untimed", 0)
         self.clock = Clock(seconds, in_all, untimed)
         self.iteration = iteration
+
+    def restore_latest(self, checkpoints: Checkpoints) -> None:
+        """Goes to the last checkpoint that is good, if there is one, and says so.
+
+        Later ones, which are damaged, are moved to damaged/ in the workdir.
+
+        Raises:
+            ValueError: if there are checkpoints, and none is good; all stay.
+        """
+        there = of_first(list(checkpoints.all()), "the checkpoints")
+        damaged: list[tuple[int, ValueError]] = []
+        for iteration in reversed(there):
+            try:
+                self.restore(checkpoints, iteration)
+                break
+            except Damaged as error:
+                damaged.append((iteration, error))
+            except AnotherProcessFailed as error:
+                damaged.append((iteration, ValueError(str(error))))
+        if not damaged:
+            return
+        if len(damaged) == len(there):
+            raise damaged[0][1]
+        aside = checkpoints.set_aside(iteration for iteration, _ in damaged)
+        if jax.process_index() == 0:
+            for iteration, error in damaged:
+                print(
+                    f"checkpoint {iteration} is damaged, and now in {str(aside)!r}: "
+                    f"{error}",
+                    file=sys.stderr,
+                )
+            print(f"going back to checkpoint {self.iteration}", file=sys.stderr)
 
 
 WEIGHTS = ("raw", "average", "ema")

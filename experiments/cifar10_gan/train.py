@@ -11,19 +11,19 @@ With `n_critic` the first updates of an iteration are of the discriminator alone
 import contextlib
 import functools
 import pathlib
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+import qgenx_jax as qgenx
 from experiments.cifar10_gan import step as steps
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import EXACT, PLANNED, Config
 from experiments.cifar10_gan.data.prefetch import Prefetched
+from experiments.cifar10_gan.digests import digests
 from experiments.cifar10_gan.parsing import parse_numbers
-from experiments.cifar10_gan.place import anywhere, together
 from experiments.cifar10_gan.profiling import Profiler
 from experiments.cifar10_gan.reporting import screens
 from experiments.cifar10_gan.reporting.figures import plot_curves
@@ -31,7 +31,14 @@ from experiments.cifar10_gan.reporting.levels import plot_levels
 from experiments.cifar10_gan.reporting.observer import Observer
 from experiments.cifar10_gan.reporting.score import Stopped
 from experiments.cifar10_gan.run import Run
-from experiments.cifar10_gan.workdirs import check_workdir, save_config
+from experiments.cifar10_gan.together.leaving import crew
+from experiments.cifar10_gan.together.signals import stop_on_signals
+from experiments.cifar10_gan.together.votes import anywhere, together
+from experiments.cifar10_gan.workdirs import (
+    check_shared,
+    check_workdir,
+    save_config,
+)
 
 
 def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathlib.Path:
@@ -60,15 +67,15 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
     is_first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         stopped = stack.enter_context(stop_on_signals())
-        workdir = together(lambda: check_workdir(config, resume=resume))
+        workdir = together(lambda: check_workdir(config, resume=resume), "the workdir")
+        check_shared(workdir)
         run = Run(config)
         keep = config.keep_checkpoints
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", keep=keep)
         )
-        latest = checkpoints.latest() if resume else None
-        if latest is not None:
-            run.restore(checkpoints, latest)
+        if resume:
+            run.restore_latest(checkpoints)
         if run.iteration > config.iterations:
             raise ValueError(
                 f"iterations must be at least the {run.iteration} that are done, got "
@@ -83,12 +90,14 @@ def train(config: Config, *, resume: bool = False, stop_code: int = 0) -> pathli
             print(screens.facts(run), flush=True)
             return observer
 
-        observer = together(start)
+        observer = together(start, "the start")
         if is_first and run.iteration == config.iterations:
             print(
                 f"all {run.iteration} iterations are done; raise --iterations for more"
             )
         loop(run, checkpoints, observer, stopped)
+        if (members := crew()) is not None:
+            members.progress.enter("finish", run.iteration)
         if observer is not None and run.iteration == config.iterations:
             observer.finish(run)
     if is_first and run.iteration < config.iterations:
@@ -137,21 +146,35 @@ def loop(
             if observer is not None:
                 observer.record(run, {}, scored=True, stopped=stopped)
 
+    members = crew()
+
+    def enter(phase: str, ahead: int = 0) -> None:
+        if members is not None:
+            members.progress.enter(phase, run.iteration + ahead)
+
+    def must_stop() -> bool:
+        """The same in all processes; of one alone at once."""
+        return bool(stopped) if members is None else members.stops(run.iteration)
+
     if run.iteration == 0:
-        together(observe_start)
-        if anywhere(bool(stopped)):
+        enter("score")
+        together(observe_start, "the first score")
+        if anywhere(bool(stopped), "stopped at the start"):
             return run.save(checkpoints)
     profiler = Profiler(config.profile, run.workdir / "profile", clock)
+    reported = False
     with contextlib.ExitStack() as stack:
         batches = stack.enter_context(Prefetched(run.batches, place=place))
         stack.callback(profiler.close)
         clock.start()
         while run.iteration < config.iterations:
+            enter("data", 1)
             pictures = next(batches)
             compiles = run.iteration == first
             if looks_at_vectors(run):
                 jax.block_until_ready(run.training)
                 clock.stop()
+                enter("compile", 1)
                 compiles |= look_at_vectors(run, observer, pictures)
                 clock.start()
             run.iteration += 1
@@ -160,9 +183,12 @@ def loop(
             facts = np.full(workers, run.iteration), np.full(workers, logged)
             if compiles and observer is not None:
                 observer.compiling()
+            enter("compile" if compiles else "step")
             profiler.before(run.iteration, run.training)
             run.training, metrics = run.step(run.training, pictures, *map(place, facts))
             clock.count()
+            if members is not None:
+                members.progress.hand(run.iteration, jax.tree.leaves(metrics)[0])
             if compiles:
                 jax.block_until_ready(metrics)
                 clock.stop(compiled=True)
@@ -171,20 +197,40 @@ def loop(
                 clock.start()
             profiler.after(run.iteration, run.training)
             run.position = batches.state()
-            must_stop = is_stopped(stopped, logged=logged)
-            kept = must_stop or is_due(config.checkpoint_every)
+            if config.check_replicas_every and is_due(config.check_replicas_every):
+                enter("report" if reported else "compile")
+                check_replicas(run)
+            stops = must_stop()
+            kept = stops or is_due(config.checkpoint_every)
             if logged or scored or kept:  # nothing is kept of a run that has diverged
                 jax.block_until_ready(run.training)
                 clock.stop()
+                # the first row compiles what makes it
+                enter("score" if scored else "report" if reported else "compile")
+                reported = True
                 row = jax.device_get(steps.summarize(metrics, run.training))
-                steps.check_finite(row, run.iteration)
+                check = functools.partial(steps.check_finite, row, run.iteration)
+                together(check, "finite numbers")
                 shown = row if logged else {}
-                together(functools.partial(observe, shown, scored=scored, kept=kept))
+                show = functools.partial(observe, shown, scored=scored, kept=kept)
+                together(show, "a row")
                 if kept:
+                    enter("save")
                     run.save(checkpoints)
                 clock.start()
-            if must_stop:
+            if stops:
                 return
+
+
+def check_replicas(run: Run) -> None:
+    """Compares the copies of all processes and devices.
+
+    Raises:
+        ValueError: in all processes, with the first leaf whose copies differ.
+    """
+    if jax.process_count() > 1:
+        digests(run.training)  # names the odd process
+    qgenx.check_replicas(run.training)
 
 
 def looks_at_vectors(run: Run) -> bool:
@@ -213,37 +259,3 @@ def look_at_vectors(run: Run, observer: Observer | None, pictures: Any) -> bool:
             observer.planned(run, plan)
         return True
     return False
-
-
-def is_stopped(signals: Sequence[int], *, logged: bool) -> bool:
-    """Whether a signal has arrived, in any process.
-
-    Several processes ask each other only now and then, since all of them must.
-    """
-    if jax.process_count() > 1 and not logged:
-        return False
-    return anywhere(bool(signals))
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and interrupts from the keyboard in a list.
-
-    A second one of a kind acts as ever, for a run that is stuck.
-    """
-    received: list[int] = []
-
-    def receive(number: int, _: Any) -> None:
-        if number in received:
-            signal.signal(number, before[signal.Signals(number)])
-            signal.raise_signal(number)
-        received.append(number)
-
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,10 +3,17 @@
 import dataclasses
 import json
 import pathlib
+import secrets
+import time
 from typing import Any
 
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.resuming import recorded, resumed
+from experiments.cifar10_gan.together.leaving import crew
+from experiments.cifar10_gan.together.votes import of_first
+
+_SEEN_SECONDS = 3.0
+"""Until a file written on one machine is seen on another: NFS remembers folders."""
 
 
 def check_workdir(config: Config, *, resume: bool) -> pathlib.Path:
@@ -41,6 +48,42 @@ def check_workdir(config: Config, *, resume: bool) -> pathlib.Path:
             f"({error}); pass another --workdir"
         ) from error
     return workdir
+
+
+def check_shared(workdir: pathlib.Path) -> None:
+    """Checks that all processes see one folder: a file that the first has written.
+
+    Raises:
+        ValueError: in all processes, with the paths that are not one folder.
+    """
+    members = crew()
+    if members is None:
+        return
+    path, word = workdir / ".together", secrets.token_hex(8)
+    if members.process == 0:
+        path.write_text(word)
+    where = str(workdir.resolve())
+    word, first = of_first([word, where], "a word in the workdir")
+    until = time.monotonic() + _SEEN_SECONDS
+    while not (sees := _reads(path) == word) and time.monotonic() < until:
+        time.sleep(0.1)
+    seen = members.exchange("the workdir is shared", [sees, where])
+    if members.process == 0:
+        path.unlink(missing_ok=True)
+    for process, (sees, other) in enumerate(seen):
+        if not sees:
+            raise ValueError(
+                f"workdir must be one folder that all processes share, got {other!r} "
+                f"in process {process} and {first!r} in process 0; pass a folder on a "
+                "file system that all of them see"
+            )
+
+
+def _reads(path: pathlib.Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -13,6 +13,8 @@ from experiments.common.progress import Loading
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+MOST_PIXELS = 1 << 26
+"""Of one picture; a file of a few kilobytes can hold more than memory does."""
 _PART = 4096  # files handed to the threads at once
 
 
@@ -96,7 +98,12 @@ def read_picture(path: Path) -> np.ndarray:
         ValueError: if it is not a whole, readable picture; the message names it.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("no regular file")
         with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size  # of the header: nothing is decoded yet
+            if width * height > MOST_PIXELS:
+                raise OSError(f"{width} x {height} pixels, over {MOST_PIXELS:,}")
             # A large JPEG is decoded at an eighth, a quarter or half of its size, as
             # long as that is no smaller than what the resampling starts from.
             least = int(fitting.BLOCK_UNTIL * fitting.SIDE)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.cifar10_gan.data import folders, splits, tfds_sets
+from experiments.cifar10_gan.data import folders, headers, splits, tfds_sets
 from experiments.cifar10_gan.data.digits import DIGITS, load_digits
 from experiments.cifar10_gan.data.fitting import check_pictures
 from experiments.cifar10_gan.data.pictures import draw_pictures
@@ -106,6 +106,7 @@ def _load_array(path: Path, split: str, size: int | None) -> np.ndarray:
     # Opened here: NumPy leaves a broken file open.
     with path.open("rb") as file:
         with _readable(source):
+            headers.check_arrays(path)
             # Pickled objects could run code on loading, and no picture needs them.
             loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -135,11 +136,14 @@ def _choose_array(names: list[str], split: str, source: str) -> tuple[str, split
     return part.name, part
 
 
+_BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError)
+
+
 @contextlib.contextmanager
 def _readable(source: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise ValueError(
             f"source {source!r} must be a whole array file, got "
             f"{type(error).__name__}: {error}; write it again with numpy.savez"

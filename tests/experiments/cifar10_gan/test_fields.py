@@ -82,10 +82,10 @@ READ = [
 def ended(monkeypatch):
     """How the program ends that is stopped where it would begin to train."""
 
-    def stop(config):
+    def stop(config, resume):
         raise ValueError("nothing was refused")
 
-    monkeypatch.setattr("experiments.cifar10_gan.place.start_processes", stop)
+    monkeypatch.setattr("experiments.cifar10_gan.together.starting.join", stop)
 
     def end(arguments):
         with (

@@ -6,8 +6,6 @@ import sys
 import pytest
 
 from experiments.checks.kill_and_resume import rows, save_pictures
-from experiments.cifar10_gan import place
-from experiments.cifar10_gan.config import Config
 from experiments.common.processes import free_port
 from tests.lib.helpers import plainly_compiled
 
@@ -73,78 +71,3 @@ def test_processes_that_do_not_join_are_named(tmp_path, process):
     assert "TimeoutError: processes must have joined after 2 s" in output
     assert "stack trace" not in output
     assert "Traceback" not in output
-
-
-THREE = Config(processes=3, process=1, coordinator="127.0.0.1:1")
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    ("error", "code", "said"),
-    [
-        (
-            ValueError("UNKNOWN: Gloo AllGather failed: Connection reset by peer"),
-            75,
-            "",
-        ),
-        (RuntimeError("NCCL operation ncclAllGather failed"), 75, ""),
-        (RuntimeError("UNAVAILABLE: The following tasks are unhealthy"), 75, ""),
-        (OSError("No space left on device"), 1, "Traceback"),
-        (KeyboardInterrupt(), 130, "Traceback"),
-    ],
-    ids=str,
-)
-def test_a_process_that_cannot_go_on_ends_at_once(
-    monkeypatch, capsys, error, code, said
-):
-    """Else it would wait for the others, as JAX does when Python ends."""
-    monkeypatch.setattr("os._exit", sys.exit)
-    with pytest.raises(SystemExit) as ended, place.leaving_none_behind(THREE):
-        raise error
-    assert ended.value.code == code
-    printed = capsys.readouterr().err
-    assert said in printed
-    lost = "process 1 of 3 has lost another one"
-    assert (lost in printed) == (code == place.LOST)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("bits must be 1 to 8"),
-        FloatingPointError("not finite at iteration 3"),
-        place.AnotherProcessFailed("see its output"),
-        SystemExit(3),
-    ],
-    ids=str,
-)
-def test_what_all_processes_know_ends_them_as_ever(monkeypatch, error):
-    monkeypatch.setattr("os._exit", lambda code: pytest.fail("ended at once"))
-    with pytest.raises(type(error)), place.leaving_none_behind(THREE):
-        raise error
-
-
-@pytest.mark.quick
-def test_what_fails_within_together_is_no_lost_process(monkeypatch):
-    """Such as a logger's server that does not answer."""
-    monkeypatch.setattr("os._exit", lambda code: pytest.fail("ended at once"))
-
-    def log():
-        raise RuntimeError("Connection refused")
-
-    with (
-        pytest.raises(RuntimeError, match="Connection refused"),
-        place.leaving_none_behind(THREE),
-    ):
-        place.together(log)
-
-
-@pytest.mark.quick
-def test_one_process_has_no_other_to_lose(monkeypatch):
-    monkeypatch.setattr("os._exit", lambda code: pytest.fail("ended at once"))
-    with (
-        pytest.raises(RuntimeError, match="Connection reset"),
-        place.leaving_none_behind(Config()),
-    ):
-        raise RuntimeError("Connection reset by peer")

@@ -151,19 +151,6 @@ def test_updates_ahead_decay_and_bfloat16_resume_to_the_bit(tmp_path):
         )
 
 
-def test_a_damaged_checkpoint_is_named(finished, tmp_path):
-    workdir = shutil.copytree(finished, tmp_path / "run")
-    for path in (workdir / "checkpoints" / "4").rglob("*"):
-        if path.is_file() and "arrays" in str(path) and path.stat().st_size > 200:
-            path.write_bytes(path.read_bytes()[:50])
-    settings = dataclasses.replace(TINY, workdir=str(workdir), iterations=6)
-    with pytest.raises(ValueError, match=r"checkpoint 4 must be complete .* from 2"):
-        train.train(settings, resume=True)
-    shutil.rmtree(workdir / "checkpoints" / "4")
-    train.train(dataclasses.replace(settings, iterations=4), resume=True)
-    assert rows(workdir) == rows(finished)
-
-
 def test_killed_at_a_random_moment(tmp_path):
     """Once here; `python -m experiments.checks.kill_and_resume` does it ten times."""
     kill_and_resume.kill_and_resume(tmp_path, kills=1, iterations=12, seed=5)

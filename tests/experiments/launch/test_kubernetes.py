@@ -14,7 +14,7 @@ import yaml
 
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.launchers import LAUNCHERS
-from experiments.cifar10_gan.place import LOST
+from experiments.cifar10_gan.together.crew import LOST
 from tests.lib.launched import ROOT
 
 FOLDER = ROOT / "experiments" / "launch" / "kubernetes"
