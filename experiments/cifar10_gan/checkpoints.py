@@ -1,7 +1,8 @@
 """Checkpoints of a run by Orbax: all that it takes to go on to the bit."""
 
+import contextlib
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -178,6 +179,15 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         return self
+
+    @contextlib.contextmanager
+    def finished_first(self) -> Iterator[None]:
+        """Around what all processes raise alike: what is being saved is finished."""
+        try:
+            yield
+        except (ValueError, FloatingPointError):
+            self._manager.wait_until_finished()
+            raise
 
     def __exit__(self, kind: object, *error: object) -> None:
         """Waits for what is being saved; not for processes that may be gone."""

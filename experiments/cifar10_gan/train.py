@@ -199,7 +199,8 @@ def loop(
             run.position = batches.state()
             if config.check_replicas_every and is_due(config.check_replicas_every):
                 enter("report" if reported else "compile")
-                check_replicas(run)
+                with checkpoints.finished_first():
+                    check_replicas(run)
             stops = must_stop()
             kept = stops or is_due(config.checkpoint_every)
             if logged or scored or kept:  # nothing is kept of a run that has diverged
@@ -210,7 +211,8 @@ def loop(
                 reported = True
                 row = jax.device_get(steps.summarize(metrics, run.training))
                 check = functools.partial(steps.check_finite, row, run.iteration)
-                together(check, "finite numbers")
+                with checkpoints.finished_first():
+                    together(check, "finite numbers")
                 shown = row if logged else {}
                 show = functools.partial(observe, shown, scored=scored, kept=kept)
                 together(show, "a row")
