@@ -56,7 +56,7 @@ def of_the_past(key, projection=None):
 
 
 def in_a_box(params):
-    return optax.projections.projection_box(params, like(params, -3), like(params, 3))
+    return optax.projections.projection_box(params, like(params, -9), like(params, 9))
 
 
 def like(params, value):
