@@ -97,8 +97,7 @@ class AffineProblem(NamedTuple):
             `oracle(x, key, worker=None) -> g`, shape (d,).
 
         Raises:
-            ValueError: for another noise, a negative size or spread, or a spread with
-                one worker.
+            ValueError: for another noise, a negative size or spread, or one worker's.
 
         Example:
             >>> import jax, qgenx_jax as qgenx

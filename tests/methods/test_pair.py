@@ -24,5 +24,7 @@ def test_update_before_its_extrapolation_raises():
 def test_a_pair_where_a_transformation_is_wanted_says_so():
     optimizer = optax.chain(optax.clip(1.0), qgenx.extra_sgd(0.1))
     x = jnp.ones(2)
-    with pytest.raises(TypeError, match=r"wrap the pair in qgenx_jax.alternating\(pair\)"):
+    with pytest.raises(
+        TypeError, match=r"wrap the pair in qgenx_jax.alternating\(pair\)"
+    ):
         optimizer.update(x, optimizer.init(x), x)
