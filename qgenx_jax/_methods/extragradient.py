@@ -116,7 +116,8 @@ def _extrapolated(base: Plain, constraint: Constraint | None) -> ExtragradientPa
         def from_point(x_t: Params) -> Params:
             # in float32 at least, where params and moves may have few bits
             delta = displacement(constraint, x_t, moves, params)
-            return _trees.cast_like(delta, moves)
+            # what ends in a set does so in the dtypes of the parameters
+            return _trees.cast_like(delta, moves if constraint is None else params)
 
         delta = pick(
             half_step, lambda: from_point(params), lambda: from_point(state.anchor)

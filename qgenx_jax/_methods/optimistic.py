@@ -118,6 +118,6 @@ def optimistic(
             return _trees.cast_like(delta, moves), OptimisticState(base_state, u)
         anchor = constraint.point(state.anchor, u)
         delta = constraint.move(constraint.point(anchor, u), params)
-        return _trees.cast_like(delta, moves), OptimisticState(base_state, u, anchor)
+        return delta, OptimisticState(base_state, u, anchor)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

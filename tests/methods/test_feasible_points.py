@@ -127,3 +127,13 @@ def test_no_projection_is_the_method_to_the_bit(name):
     for nothing in (None, {"x": None}):
         found = after_five(PAIRS[name](projection=nothing))
         assert_trees_identical(found, expected, "a projection of None")
+
+
+def test_vectors_of_few_bits_do_not_lead_out_of_a_box_of_float32():
+    pair = qgenx.extra_sgd(1.0, projection=BOX)
+    x = jnp.array([0.2, 0.1, 0.29999], jnp.float32)
+    vector = -jnp.array([1.0, 0.19997, 0.5], jnp.bfloat16)
+    delta, _ = pair.extrapolation.update(vector, pair.init(x), x)
+    half = optax.apply_updates(x, delta)
+    assert half.dtype == x.dtype
+    assert bool((half <= jnp.float32(HIGH)).all())

@@ -91,7 +91,10 @@ class _Leaving:
         members = self._crew
         if isinstance(error, AnotherProcessFailed):
             self._after(members.fail(*error.reason[1:], error.reason.process))
-        if _OF_THE_CONNECTION.search(str(error)):
+        own = isinstance(error, (ValueError, ImportError, FloatingPointError))
+        # JAX raises ValueError too, which begins with a status, as "UNKNOWN: "
+        of_jax = re.match(r"[A-Z_]+: ", str(error)) is not None
+        if (of_jax or not own) and _OF_THE_CONNECTION.search(str(error)):
             reason = members.reason(_KNOWN)
             if reason is None:
                 what = f"has lost another process ({described(error)})"
@@ -99,7 +102,7 @@ class _Leaving:
             self._after(reason)
         self._take()
         members.fail(f"failed: {described(error)}", code_of(error))
-        if isinstance(error, (ValueError, ImportError, FloatingPointError)):
+        if own:
             print(described(error), file=sys.stderr)
         else:
             traceback.print_exception(error)

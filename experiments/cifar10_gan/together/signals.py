@@ -79,7 +79,11 @@ def _end(number: int) -> None:
     members = crew()
     if members is not None:
         members.fail(f"was ended by another {signal.Signals(number).name}", code)
-    sys.stdout.flush()
+    late = threading.Timer(3.0, os._exit, (code,))
+    late.daemon = True
+    late.start()  # whatever the stream is connected to may not read
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
     if members is not None:
         members.wait_until_told(1.5)
     os._exit(code)
