@@ -4,11 +4,13 @@ import contextlib
 import ipaddress
 import json
 import socket
+import struct
 import threading
 import time
 from typing import Any
 
 _LONGEST = 1 << 22  # bytes of a message; a stranger could send without end
+_UNREAD = 5  # seconds that a message waits for room, where the other does not read
 
 
 class Wire:
@@ -18,6 +20,9 @@ class Wire:
         """Takes the connection over."""
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # else one that does not read holds up all that is said to the others
+        limit = struct.pack("ll", _UNREAD, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._socket = connection
         self._lines = connection.makefile("rb")
         self._sending = threading.Lock()
@@ -29,6 +34,8 @@ class Wire:
             with self._sending:
                 self._socket.sendall(line)
         except OSError:
+            with contextlib.suppress(OSError):  # a part of a message may have gone
+                self._socket.shutdown(socket.SHUT_RDWR)
             return False
         return True
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from experiments.cifar10_gan.together import wire
 from experiments.cifar10_gan.together.crew import LOST, Crew
 from experiments.cifar10_gan.together.wire import Wire
 
@@ -184,3 +185,13 @@ def test_what_is_no_message_ends_a_wire():
     there.close()
     wire.close()
     assert not wire.send(a=1)
+
+
+def test_one_that_does_not_read_does_not_hold_up_what_is_sent(monkeypatch):
+    monkeypatch.setattr(wire, "_UNREAD", 1)
+    mine, its = socket.socketpair()
+    end = wire.Wire(mine)
+    assert not end.send(much="x" * 10_000_000), "nobody read it"
+    assert end.receive() is None
+    its.close()
+    end.close()
