@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from qgenx_jax._types import Array
 
@@ -31,6 +32,18 @@ def add_up(count: int, term: Callable[[Any], Any]) -> Any:
 def copy(tree: Any) -> Any:
     """A tree of new buffers: a state must not alias parameters that may be donated."""
     return jax.tree.map(lambda x: jnp.array(x, copy=True), tree)
+
+
+def is_known(tree: Any) -> bool:
+    """Whether all values of a tree are at hand, and no leaf is cut over devices."""
+
+    def known(x: Any) -> bool:
+        if isinstance(x, Tracer | jax.ShapeDtypeStruct):
+            return False
+        whole = not isinstance(x, jax.Array) or x.is_fully_replicated
+        return whole and getattr(x, "is_fully_addressable", True)
+
+    return all(map(known, jax.tree.leaves(tree)))
 
 
 def accumulator_dtype(x: Any) -> np.dtype:

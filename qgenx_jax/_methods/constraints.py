@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from qgenx_jax import _checks, _trees
 from qgenx_jax._methods.known_leaves import seen
@@ -25,8 +24,8 @@ _WAY_OUT = (
     "pass one function for all, or for instance {'weights': None, 'multiplier': "
     "optax.projections.projection_non_negative}, a prefix of the parameters"
 )
-_AT_START = 64
-"""Units in the last place, of 1 or more, by which a start may miss its projection."""
+_AT_START = 16
+"""Units in the last place of a leaf's largest, by which a start may miss its set."""
 
 
 class Constraint(NamedTuple):
@@ -43,7 +42,8 @@ class Constraint(NamedTuple):
     def check_start(self, params: Params) -> None:
         """Checks that the tree fits parameters, and that these are feasible.
 
-        Of traced ones, and of arrays that no process has whole, only the former.
+        Of traced ones, and of arrays that are cut over devices or lie on those of other
+        processes, only the former.
 
         Raises:
             ValueError: naming the leaf that is not, and how far it is from that.
@@ -53,12 +53,12 @@ class Constraint(NamedTuple):
         for prox, part in zip(self.parts, parts, strict=True):
             if prox is not None and jax.tree.leaves(part):
                 prox.fits(part)
-        if not all(map(_is_known, jax.tree.leaves(params))):
+        if not _trees.is_known(params):
             _checks.leave("params")
             return
         points = [
             part if prox is None or not jax.tree.leaves(part) else prox.start(part)
-            for prox, part in zip(self.parts, parts, strict=True)
+            for prox, part in zip(self.parts, _trees.widen(parts), strict=True)
         ]
         closest = self._join(points, params)
         for (path, x), y in zip(
@@ -69,7 +69,8 @@ class Constraint(NamedTuple):
             unit = float(jnp.finfo(jnp.result_type(x)).eps)
             x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
             far = float(np.max(np.abs(x - y), initial=0))
-            if not far <= _AT_START * unit * max(1.0, np.max(np.abs(x), initial=0)):
+            largest = max(np.max(np.abs(z), initial=0) for z in (x, y))
+            if not far <= _AT_START * unit * largest:
                 raise _checks.refuse(
                     _checks.leaf_name(path, "params"),
                     "must be feasible, where the method starts",
@@ -106,10 +107,11 @@ class Constraint(NamedTuple):
         return self._join(ends, origin)
 
     def move(self, point: Params, here: Params) -> Params:
-        """point - here, such that here + that, as rounded, is feasible as the point is.
+        """point - here, such that here + that, as rounded, is in a box as the point is.
 
         The sum has the dtypes of `here`, whose grid may miss the point: by one unit in
-        the last place of the difference it is moved back to the inside.
+        the last place of the difference it is moved back to the inside. What couples
+        coordinates, as a sum or a norm, holds but for rounding.
         """
         moves = []
         split = map(self._split, (point, here))
@@ -171,12 +173,6 @@ def displacement(
         return u
     x, u, here = map(_trees.widen, (origin, u, here))
     return jax.tree.map(lambda a, b, c: (a + b) - c, x, u, here)
-
-
-def _is_known(x: Any) -> bool:
-    if isinstance(x, Tracer | jax.ShapeDtypeStruct):
-        return False
-    return not isinstance(x, jax.Array) or x.is_fully_addressable
 
 
 def _between(point: Params, here: Params) -> Params:

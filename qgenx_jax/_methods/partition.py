@@ -46,10 +46,9 @@ def partition(
         The pair, for `chain`, `iterate` and `alternating`.
 
     Raises:
-        ValueError: if there is no pair, one is none, an observer, exchanges itself, or
-            needs no vector to extrapolate where another does; at init, if the labels
-            are no prefix of the parameters, a leaf's label has no pair, or a pair no
-            leaf.
+        ValueError: if there is no pair, or one is none, an observer, or exchanges
+            itself, as `q_genx` does; at init, if the labels are no prefix of the
+            parameters, a leaf's label has no pair, a pair no leaf, or an observer.
 
     Example:
         >>> import jax.numpy as jnp, optax, qgenx_jax as qgenx
@@ -71,15 +70,6 @@ def partition(
         raise _checks.refuse("pairs", rule, pairs, way_out)
     for label, pair in pairs.items():
         _check_pair(label, pair)
-    ways = {label: pair.is_oracle_free for label, pair in pairs.items()}
-    if len(set(ways.values())) > 1:
-        found = [label for label, free in ways.items() if free]
-        raise _checks.refuse(
-            "pairs",
-            "must all need a vector to extrapolate, or none of them",
-            _checks.Text(f"{found} that need none"),
-            "an iteration asks the operator once or twice, for all players",
-        )
     steps = {label: step_of(pair) for label, pair in pairs.items()}
 
     def parts(tree: Params, own: list[str]) -> dict[str, Params]:
@@ -120,7 +110,7 @@ def partition(
         return PartitionState(inner)
 
     def step_fn(
-        updates: DualVector | None,
+        updates: DualVector,
         state: State,
         params: Params,
         *,
@@ -133,11 +123,9 @@ def partition(
             rule = f"must have the labels {sorted(pairs)}"
             raise _checks.refuse("state", rule, sorted(state.inner), way_out)
         own = labels_of(params)
-        points, vectors = parts(params, own), dict.fromkeys(pairs)
-        if updates is not None:
-            way_out = "pass the dual vector at these params"
-            _checks.same_structure("updates", updates, "params", params, way_out)
-            vectors = parts(updates, own)
+        way_out = "pass the dual vector at these params"
+        _checks.same_structure("updates", updates, "params", params, way_out)
+        points, vectors = parts(params, own), parts(updates, own)
         moves, inner = {}, {}
         for label, step in steps.items():
             moves[label], inner[label] = step(
@@ -150,7 +138,7 @@ def partition(
         whole = overlaid(list(moves.values()), "move", "label each leaf once")
         return whole, PartitionState(inner)
 
-    return make_pair(init_fn, step_fn, oracle_free=any(ways.values()))
+    return make_pair(init_fn, step_fn)
 
 
 def _check_pair(label: Any, pair: Any) -> None:

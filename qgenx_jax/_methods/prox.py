@@ -6,6 +6,7 @@ With D(z, x) = ||z - x||^2 / 2 that is the projection of x + u onto C. With the 
 entropy for D, on a simplex, it is x exp(u), normalised.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Protocol
@@ -51,9 +52,18 @@ class Projection:
         return jax.tree.map(lambda p, y: jnp.asarray(p, jnp.result_type(y)), found, x)
 
     def fits(self, x: Params) -> None:
-        jax.eval_shape(self, x)
+        # a collective in it has no axis yet: steps will tell
+        with contextlib.suppress(NameError):
+            jax.eval_shape(self, x)
 
     def start(self, x: Params) -> Params:
+        try:
+            return self._checked(x)
+        except NameError:
+            return x
+
+    def _checked(self, x: Params) -> Params:
+        """The point of the set for x, of a function that leaves such points alone."""
         once = self(jax.tree.map(_away, x))
         for before, after in zip(
             *map(jax.tree.leaves, (once, self(once))), strict=True

@@ -200,7 +200,7 @@ def _judged(optimizer: HasInit, params: Params) -> None:
     """
     with _checks.noting_what_is_left() as left:
         shapes = jax.eval_shape(lambda params: (params, optimizer.init(params)), params)
-    if left and not _trees.find(params, jax.ShapeDtypeStruct):
+    if left and _trees.is_known(params):
         optimizer.init(params)  # outside of jit, which knows no values
     for node in _trees.find_if(shapes[1], lambda node: hasattr(type(node), "judge")):
         type(node).judge(optimizer, *shapes)

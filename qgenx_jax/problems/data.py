@@ -24,8 +24,8 @@ def data_problem(
     """A game whose losses are sums over rows, to be split over workers.
 
     With `spread`, worker k's operator is A_k = A + spread (A^k - A), where A^k is of
-    the rows k n / K to (k + 1) n / K alone, times n over their number, K if the shares
-    are equal: rows weigh K or 0, so that the mean over the workers is A.
+    the rows k n / K to (k + 1) n / K alone, each K times its weight in A: so the mean
+    over the workers is A, and A^k the mean over its rows where shares are equal.
 
     Args:
         losses: for each player `loss(params, weights)`, affine in the rows' weights,

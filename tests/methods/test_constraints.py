@@ -279,6 +279,48 @@ def test_an_infeasible_start_is_refused_where_init_is_compiled(place):
     assert isinstance(jax.tree.leaves(shapes)[0], jax.ShapeDtypeStruct)
 
 
+@pytest.mark.parametrize(
+    ("projection", "x"),
+    [
+        (BOX, [0.45, 0.0]),
+        (projections.projection_non_negative, [-0.4, 1.0]),
+        (projections.projection_simplex, [0.0, 0.0]),
+        (qgenx.entropic(), [1.0, 1.0]),
+    ],
+)
+def test_few_bits_are_no_excuse_for_a_start(projection, x):
+    pair = qgenx.extra_sgd(0.1, projection=projection)
+    with pytest.raises(ValueError, match="params must be feasible"):
+        pair.init(jnp.array(x, "bfloat16"))
+    third = jnp.full(3, 1 / 3, "bfloat16")
+    qgenx.extra_sgd(0.1, projection=projections.projection_simplex).init(third)
+
+
+def test_a_function_of_pieces_is_not_called_with_whole_leaves():
+    """A ball around all of a leaf that is cut: init leaves its values alone."""
+    auto = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((2, 2), (AXIS, "model"), auto)
+    where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("model"))
+    x = jax.device_put(jnp.ones(4), where)
+
+    def ball(x):
+        return x / jnp.maximum(jnp.sqrt(jax.lax.psum(jnp.sum(x**2), "model")), 1)
+
+    pair = qgenx.extra_sgd(1.0, projection=ball)
+    state = qgenx.init(pair, x, mesh, AXIS)
+    assert state.inner.anchor.sharding.spec == where.spec
+
+    def step(x, state):
+        delta, _ = pair.extrapolation.update(-x, state, x)
+        return x + delta
+
+    specs = qgenx.state_specs(state, AXIS, x)
+    run = jax.shard_map(
+        step, mesh=mesh, in_specs=(where.spec, specs), out_specs=where.spec
+    )
+    np.testing.assert_allclose(jax.jit(run)(x, state), 0.5, rtol=1e-6)
+
+
 def test_players_with_rates_of_their_own_have_projections_of_their_own():
     x = {"a": jnp.full(2, 0.25), "b": jnp.full(2, 0.25)}
     gamma0 = {"a": 0.5, "b": 0.25}

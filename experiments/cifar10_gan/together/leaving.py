@@ -79,6 +79,14 @@ def code_of(error: BaseException) -> int:
     return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
 
 
+def end_anyway(code: int) -> threading.Timer:
+    """Ends this process soon, also where nobody reads what it has to say."""
+    late = threading.Timer(_TOLD + 2, os._exit, (code,))
+    late.daemon = True
+    late.start()
+    return late
+
+
 class _Leaving:
     """The end of this process; of the threads that want it, one gets it."""
 
@@ -100,7 +108,7 @@ class _Leaving:
                 what = f"has lost another process ({described(error)})"
                 reason = members.fail(what, LOST)
             self._after(reason)
-        self._take()
+        self._take(code_of(error))
         members.fail(f"failed: {described(error)}", code_of(error))
         if own:
             print(described(error), file=sys.stderr)
@@ -126,7 +134,7 @@ class _Leaving:
             ctypes.CDLL(None).signal(6, self._handler)  # SIGABRT, in its own thread
 
     def _after(self, reason: Reason) -> None:
-        self._take()
+        self._take(reason.code)
         members = self._crew
         if reason.process == 0 and reason.code == LOST:
             time.sleep(_ITS_OWN_WORDS)  # JAX says much of it, which should be above
@@ -140,17 +148,15 @@ class _Leaving:
         print(f"{text} (exit code {reason.code})", file=sys.stderr)
         self._end(reason.code)
 
-    def _take(self) -> None:
+    def _take(self, code: int) -> None:
         if not self._taken.acquire(blocking=False):
             threading.Event().wait()  # another thread ends this process
+        self._late = end_anyway(code)
 
     def _end(self, code: int) -> None:
-        late = threading.Timer(_TOLD + 1, os._exit, (code,))
-        late.daemon = True
-        late.start()  # whatever the streams are connected to may not read
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
         self._crew.wait_until_told(_TOLD)
-        late.cancel()
+        self._late.cancel()
         os._exit(code)

@@ -99,6 +99,8 @@ def _gather(
                 what = f"all {config.processes} processes to join at "
                 what += f"{config.coordinator}, without {listed} so far"
                 raise _too_late(config, what) from None
+            if process in joined and joined[process].is_gone():
+                joined.pop(process).close()  # it was started again
             wrong = _wrong(config, facts, joined, process, said)
             if wrong is not None:
                 _refuse(wrong, [*joined.values(), there], came, config)
@@ -150,10 +152,13 @@ def _hear(connection: socket.socket, came: queue.Queue) -> None:
     there = wire.Wire(connection)
     there.limit(_HELLO_SECONDS)
     said = there.receive()
-    if said is None or said.get("greeting") != _GREETING:
+    said = said or {}
+    number, facts = said.get("process"), said.get("facts")
+    ours = isinstance(number, int) and isinstance(facts, dict)
+    if said.get("greeting") != _GREETING or not ours:
         return there.close()
     there.limit(None)
-    came.put((there, said.get("process"), said.get("facts")))
+    came.put((there, number, facts))
 
 
 def _wrong(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.cifar10_gan.together.leaving import crew
+from experiments.cifar10_gan.together.leaving import crew, end_anyway
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 LAST_SIGTERM = 3
@@ -79,9 +79,7 @@ def _end(number: int) -> None:
     members = crew()
     if members is not None:
         members.fail(f"was ended by another {signal.Signals(number).name}", code)
-    late = threading.Timer(3.0, os._exit, (code,))
-    late.daemon = True
-    late.start()  # whatever the stream is connected to may not read
+    end_anyway(code)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     if members is not None:

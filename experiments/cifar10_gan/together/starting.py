@@ -9,6 +9,7 @@ from experiments.cifar10_gan.together import wire
 from experiments.cifar10_gan.together.crew import Crew
 from experiments.cifar10_gan.together.handshake import facts_of
 from experiments.cifar10_gan.together.meeting import meet
+from experiments.cifar10_gan.together.progress import PATIENCE
 
 _LATER = 60
 """Seconds by which JAX's own limits are above --timeout: its end is an abort."""
@@ -58,7 +59,7 @@ def start_processes(config: Config) -> None:
             coordinator_bind_address=wire.own_address(config.coordinator),
             initialization_timeout=config.timeout + _LATER,
             heartbeat_timeout_seconds=config.timeout + _LATER,
-            shutdown_timeout_seconds=config.timeout + _LATER,
+            shutdown_timeout_seconds=PATIENCE * config.timeout + _LATER,
         )
 
 
@@ -67,5 +68,6 @@ def _limit_collectives(seconds: int) -> None:
     given = os.environ.get("XLA_FLAGS", "")
     if jax.__version_info__ >= (0, 11):  # XLA ends the process at a flag it forgot
         return
-    flags = [f"--{name}={seconds + _LATER}" for name in _OF_XLA if name not in given]
+    limit = PATIENCE * seconds + _LATER  # others may be compiling, or drawing pictures
+    flags = [f"--{name}={limit}" for name in _OF_XLA if name not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *flags]).strip()

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-_LONGEST = 1 << 22  # bytes of a message; a stranger could send without end
+_LONGEST = 1 << 26  # bytes of a message; a stranger could send without end
 _UNREAD = 5  # seconds that a message waits for room, where the other does not read
 
 
@@ -47,6 +47,16 @@ class Wire:
         except (OSError, ValueError):
             return None
         return message if isinstance(message, dict) else None
+
+    def is_gone(self) -> bool:
+        """Whether the other end has closed, where nobody receives from it yet."""
+        try:
+            flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+            return not self._socket.recv(1, flags)
+        except BlockingIOError:  # it is there, and silent
+            return False
+        except OSError:
+            return True
 
     def limit(self, seconds: float | None) -> None:
         """How long `receive` waits; None: without end."""
