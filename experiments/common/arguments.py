@@ -74,14 +74,21 @@ def output_folder(text: str, argv: Sequence[str] = ()) -> pathlib.Path | None:
         raise app.UsageError(
             f"there are only flags, which begin with --, got {argv[1:]}"
         )
-    if not text:
-        return None
-    folder = pathlib.Path(text)
+    return folder("output", text) if text else None
+
+
+def folder(flag: str, text: str) -> pathlib.Path:
+    """The folder that a flag names, made.
+
+    Raises:
+        app.UsageError: if it cannot be one.
+    """
+    found = pathlib.Path(text)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        found.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise app.UsageError(
-            f"--output must be a folder, or a name for one, got {text!r} "
+            f"--{flag} must be a folder, or a name for one, got {text!r} "
             f"({error.strerror}); name another"
         ) from None
-    return folder
+    return found

@@ -64,23 +64,6 @@ def number_of_seeds() -> int:
     return seeds
 
 
-def folder_of(text: str) -> pathlib.Path:
-    """The folder of --workdir, made.
-
-    Raises:
-        app.UsageError: if it cannot be a folder.
-    """
-    folder = pathlib.Path(text)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise app.UsageError(
-            f"--workdir must be a folder, or a name for one, got {text!r} "
-            f"({error.strerror}); name another"
-        ) from None
-    return folder
-
-
 def compile_plainly() -> None:
     """XLA compiles in half the time what then runs about as fast.
 
@@ -105,7 +88,7 @@ def make(name: str, seeds: int, quick: bool) -> Result:
 def main(argv: list[str]) -> None:
     """Makes what is asked for."""
     names, seeds = chosen(argv), number_of_seeds()
-    folder = folder_of(_WORKDIR.value)
+    folder = arguments.folder("workdir", _WORKDIR.value)
     if names != ["speed"]:  # elsewhere compiling takes longer than what is compiled
         compile_plainly()
     begun = time.monotonic()

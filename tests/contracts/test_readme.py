@@ -1,21 +1,18 @@
 """README's examples run as they stand and do what it says; what it names is there."""
 
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
 import qgenx_jax as qgenx
+from tests.lib.programs import ran
 
 quick = pytest.mark.quick
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 FLAGS = re.DOTALL | re.MULTILINE
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, FLAGS)
-TIMEOUT = 300  # seconds; an example takes 2 to 8
 DOCUMENTS = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
@@ -37,17 +34,7 @@ TESTS = SET_UP.format(
 
 def printed_by(block):
     """What an example prints, in a process of its own that ends well."""
-    done = subprocess.run(
-        [sys.executable, "-c", block],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.splitlines()
+    return ran("-c", block, as_users=True).splitlines()
 
 
 def falls(word, lines, factor):

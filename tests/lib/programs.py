@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -9,18 +11,25 @@ from absl import flags
 
 from tests.lib.helpers import plainly_compiled
 
+ROOT = pathlib.Path(__file__).parents[2]
 
-def ran(*arguments):
-    """What Python prints with these arguments, in a process that has to end well."""
+
+def ran(*arguments, as_users=False):
+    """What Python prints with these arguments, in a process that has to end well.
+
+    Compiled plainly, or as users compile, on a CPU without simulated devices.
+    """
+    users = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=plainly_compiled(),
+        cwd=ROOT,
+        env=users if as_users else plainly_compiled(),
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
 

@@ -1,32 +1,20 @@
 """Examples run as they stand, in processes of their own, and do what they say."""
 
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
+
+from tests.lib.programs import ran
 
 ROOT = pathlib.Path(__file__).parents[3]
 FOLDER = ROOT / "experiments" / "examples"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
-TIMEOUT = 300  # seconds; an example takes 5 to 15
 
 
 def numbers_of(name):
     """The numbers on each line that an example prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.examples.{name}"],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = done.stdout.splitlines()
+    lines = ran("-m", f"experiments.examples.{name}", as_users=True).splitlines()
     return [[float(x) for x in re.findall(r"-?\d+\.\d+", line)] for line in lines]
 
 
