@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.checks.kill_and_resume import rows
-from experiments.cifar10_gan import run, train
+from experiments.cifar10_gan import digests, run, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.resuming import recorded
 from tests.lib.helpers import plainly_compiled
@@ -119,3 +119,15 @@ def test_replicas_are_compared(finished, tmp_path):
     ready.training = ready.training._replace(params=params)
     with pytest.raises(ValueError, match="must be equal wherever there is a copy"):
         train.check_replicas(ready)
+
+
+@pytest.mark.parametrize("cut", [("data",), ("data", "model"), ()])
+def test_a_digest_does_not_hang_on_where_the_rows_are(cut):
+    """Of an array that is cut, the sum over shards, each once; of one bit, another."""
+    x = np.arange(48, dtype="float32").reshape(8, 6)
+    mesh = jax.make_mesh((4, 2), ("data", "model"))
+    where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(cut or None))
+    whole = digests._of_rows(x, 0, x.shape)
+    assert digests._of_shards(jax.device_put(x, where)) == whole
+    x[5, 3] = np.nextafter(x[5, 3], np.inf)
+    assert digests._of_shards(jax.device_put(x, where)) != whole

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from experiments.cifar10_gan.config import Config
+from experiments.cifar10_gan.together import meeting, wire
 from experiments.cifar10_gan.together.handshake import facts_of
 from experiments.cifar10_gan.together.meeting import meet
 from experiments.common.processes import free_port
@@ -36,8 +37,8 @@ def met(count, changes=None, facts=None, wait=20):
 def close(*found):
     """Ends all wires of what `meet` gave."""
     for wires in found:
-        for wire in wires.values():
-            wire.close()
+        for one in wires.values():
+            one.close()
 
 
 def test_all_have_a_wire_to_the_first_and_the_port_is_free_again():
@@ -118,3 +119,24 @@ def test_a_port_in_use_is_refused():
         config = Config(processes=2, coordinator=where, wait_seconds=9, workers=2)
         with pytest.raises(ValueError, match="coordinator must be free"):
             meet(config, {})
+
+
+def test_one_that_is_started_again_takes_its_place():
+    """Its first connection is closed; half a greeting of a stranger is not heard."""
+    where = f"127.0.0.1:{free_port()}"
+    base = Config(processes=3, coordinator=where, wait_seconds=20, workers=3)
+    configs = [dataclasses.replace(base, process=number) for number in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        first = threads.submit(meet, configs[0], facts_of(configs[0]))
+        for said in ({}, {"process": 1, "facts": facts_of(configs[1])}):
+            gone = wire.dial(where, time.monotonic() + 10)
+            assert gone is not None
+            gone.send(greeting=meeting._GREETING, **said)
+            time.sleep(0.5)
+            gone.close()
+        others = [threads.submit(meet, c, facts_of(c)) for c in configs[1:]]
+        wires = [found.result(30) for found in (first, *others)]
+    assert sorted(wires[0]) == [1, 2]
+    assert wires[1][0].send(hello=1)
+    assert wires[0][1].receive() == {"hello": 1}
+    close(*wires)
