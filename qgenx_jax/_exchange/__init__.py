@@ -26,5 +26,6 @@ The files, each importing only from those before it:
 - `splits`: leaves of one quantizer in several groups, by their scales
 - `candidates`: the quantizers that a plan chooses from
 - `planner`: bits for each leaf, of least variance within a budget of bytes
+- `plain_jit`: the mean of an ordinary jitted step's gradients, by an exchange
 - `quantized_mean`: one as an optax transformation
 """

@@ -1,13 +1,15 @@
 """The mean of an exchange as an optax transformation: data-parallel training."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import optax
+from jax.sharding import Mesh
 
 from qgenx_jax import _random, _trees
 from qgenx_jax._codec.quantizer import Quantizer
-from qgenx_jax._exchange import weights
+from qgenx_jax._exchange import plain_jit, weights
 from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.factory import NOT_GIVEN, ready_or_new
 from qgenx_jax._exchange.groups import Labels
@@ -15,6 +17,7 @@ from qgenx_jax._exchange.layout import small_leaves
 from qgenx_jax._exchange.traffic import Link, Traffic
 from qgenx_jax._types import AxisName, LeafPredicate
 from qgenx_jax._workers import axes
+from qgenx_jax._workers.over_mesh import workers_of
 
 
 def quantized_mean(
@@ -28,6 +31,8 @@ def quantized_mean(
     exact: LeafPredicate | None = small_leaves,
     rounding: str = "correlated",
     key: _random.KeyOrSeed = 0,
+    specs: Any = None,
+    mesh: Mesh | None = None,
 ) -> "QuantizedMean":
     """Replaces each worker's updates by their mean over workers, exchanged in b bits.
 
@@ -53,6 +58,15 @@ def quantized_mean(
             than 2 dimensions or under 1024 elements.
         rounding: "correlated" or "independent" between workers, as in `exchange`.
         key: PRNG key or seed of the rounding; the same on all workers.
+        specs: of leaves that are cut over other axes of the mesh, as in `exchange`; a
+            leaf may be a `NamedSharding`, too. Of a mesh with Explicit axes the types
+            of what is given say it.
+        mesh: in an ordinary jitted step, outside of any `jax.shard_map`: the mesh with
+            the axis. Updates are then what `value_and_grad(..., mesh=mesh)` returns,
+            for each parameter a leaf (K, ...), row k worker k's; or, where JAX has such
+            types, leaves that are *unreduced* over the axis, whose sum over the devices
+            is the gradient. The mean comes out on all devices, like the parameters, so
+            that all that follows in a chain is as it was. A weight is then (K,).
 
     Returns:
         An optax transformation whose state is an `ExchangeState`. Its `exchange` is
@@ -60,7 +74,8 @@ def quantized_mean(
 
     Raises:
         ValueError: as `exchange` does, and at the update as `Exchange.send` does, or if
-            params are given that vary over the workers.
+            params are given that vary over the workers; with a mesh, if updates are
+            neither of these two.
 
     Example:
         >>> import optax, qgenx_jax as qgenx
@@ -83,19 +98,24 @@ def quantized_mean(
         exact=exact,
         rounding=rounding,
         key=key,
+        specs=plain_jit.as_specs(specs),
     )
+    if mesh is not None:
+        workers_of(mesh, worker_mean.axis_name)
 
     def init_fn(params: optax.Params) -> Any:
         del params
         return worker_mean.init()
 
-    return QuantizedMean(init_fn, _Update(worker_mean))
+    return QuantizedMean(init_fn, _Update(worker_mean, mesh))
 
 
-class _Update(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Update:
     """The update of `quantized_mean`, which knows its exchange."""
 
     exchange: Exchange
+    mesh: Mesh | None = None
 
     def __call__(
         self,
@@ -107,6 +127,9 @@ class _Update(NamedTuple):
         **extra: Any,
     ) -> tuple[optax.Updates, Any]:
         del extra
+        if self.mesh is not None:
+            run = plain_jit.mean_over(self.exchange, self.mesh, updates, params)
+            return run(updates, state, weight)
         mean, state = self.exchange.mean(updates, state, weight=weight)
         axes.refuse_shards(params, self.exchange.axis_name)
         return _trees.cast_like(mean, updates), state

@@ -8,6 +8,8 @@ The files, each importing only from those before it:
 - `branches`: choices that each worker makes for itself
 - `axes`: the axis over workers, what varies over it, what is each worker's own
 - `collectives`: everything that travels, by `jax.lax`
+- `over_mesh`: workers along an axis of a mesh, in an ordinary jitted step
+- `plain_jit`: each worker's own gradient there
 - `gradients`: of a worker's own loss
 - `replicas`: whether copies are equal
 - `specs`: over which axes of a mesh the leaves of a state are cut

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from qgenx_jax import _checks
 from qgenx_jax._types import AxisName
-from qgenx_jax._workers import axes
+from qgenx_jax._workers import axes, over_mesh, plain_jit
 from qgenx_jax._workers.programs import Operation, Program
 
 
@@ -18,6 +19,8 @@ def value_and_grad(
     *,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
+    mesh: Mesh | None = None,
+    replicated: int | str | Sequence[int | str] = (),
 ) -> Callable[..., Any]:
     """`jax.value_and_grad` of each worker's own loss: what an exchange averages.
 
@@ -34,14 +37,28 @@ def value_and_grad(
         axis_name: the axis over workers, or a tuple of axes; None for one worker.
         argnums: which arguments to differentiate with respect to, as in jax.grad.
         has_aux: whether the loss returns (scalar, aux).
+        mesh: in an ordinary jitted step, outside of any `jax.shard_map`: the mesh, one
+            device along `axis_name` a worker. Then arguments are those of all workers.
+            What is differentiated with respect to is on all of them, or cut over other
+            axes; other arrays are batches (B, ...), of which each worker's loss is
+            given B / K examples; of a typed key (`jax.random.key`) each gets its own;
+            numbers, and what is no array, are handed on.
+        replicated: with a mesh, the numbers or names of further arguments that each
+            worker is given whole.
 
     Returns:
         A function of the loss's arguments that returns (value, gradient), or
-        ((value, aux), gradient), each worker's own.
+        ((value, aux), gradient), each worker's own. With a mesh: the mean of the
+        workers' values; gradients (K, ...), row k worker k's, for
+        `quantized_mean(..., mesh=mesh)`; of aux what is equal on all workers as it is,
+        the means of floating-point numbers, and arrays put together along their first
+        axes, as those of a batch.
 
     Raises:
         ValueError: if the axis is not bound, or the loss does not vary over the
-            workers: average values after, and exchange gradients.
+            workers: average values after, and exchange gradients. With a mesh also for
+            batches that K does not divide, or of different lengths, for a loss that
+            changes its arguments, and where the axis is bound already.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, qgenx_jax as qgenx
@@ -55,11 +72,38 @@ def value_and_grad(
         >>> state = qgenx.init(optimizer, jnp.zeros(()), workers=2)
         >>> run(jnp.zeros(()), state, jnp.array([1.0, 3.0]))[0]
         Array(1., dtype=float32)
+
+        In plain jit, where `jax.value_and_grad(loss)` and `optax.sgd` stood:
+
+        >>> mesh = jax.make_mesh((1,), ("data",))  # as many devices as there are
+        >>> mean = qgenx.quantized_mean("data", qgenx.uniform(bits=8), mesh=mesh)
+        >>> optimizer = optax.chain(mean, optax.sgd(0.25))
+        >>> differentiate = qgenx.value_and_grad(loss, "data", mesh=mesh)
+        >>> @jax.jit
+        ... def step(params, state, x):
+        ...     value, gradient = differentiate(params, x)
+        ...     updates, state = optimizer.update(gradient, state, params)
+        ...     return optax.apply_updates(params, updates), state, value
+        >>> step(jnp.zeros(()), optimizer.init(jnp.zeros(())), jnp.array([1.0, 3.0]))[0]
+        Array(1., dtype=float32, weak_type=True)
     """
     _checks.function("loss", loss, "of parameters and a batch", "pass the loss")
     if axis_name is not None:
         _checks.axis_name(axis_name)
     which = tuple(argnums) if isinstance(argnums, Sequence) else (argnums,)
+    if mesh is None and replicated != ():
+        rule, way_out = "must be left out without a mesh", "close over such arguments"
+        raise _checks.refuse("replicated", rule, replicated, way_out)
+    if mesh is not None:
+        over_mesh.workers_of(mesh, axis_name)
+
+        def differentiate(loss: Callable[..., Any]) -> Callable[..., Any]:
+            return value_and_grad(loss, axis_name, argnums=argnums, has_aux=has_aux)
+
+        names = (replicated,) if isinstance(replicated, int | str) else replicated
+        return plain_jit.own_gradients(
+            differentiate, loss, which, axis_name, mesh, names, has_aux
+        )
 
     def checked(*arguments: Any, **keywords: Any) -> Any:
         result = loss(*arguments, **keywords)

@@ -88,5 +88,6 @@ def cut_axes(x: Any, axis_name: AxisName) -> tuple[tuple, ...]:
 
 def names_of(spec: Iterable[Any]) -> list[tuple]:
     """For each entry of a PartitionSpec the axes that it names."""
-    each = [(x,) if isinstance(x, str) else x for x in spec]
+    entries = spec.partitions if isinstance(spec, PartitionSpec) else spec
+    each = [(x,) if isinstance(x, str) else x for x in entries]
     return [x if isinstance(x, tuple) else () for x in each]
