@@ -86,9 +86,9 @@ def exchange(
             A typed key of any generator will do; states hold its words.
         specs: where `NamedSharding`s cut leaves over mesh axes that are left to jit
             (`axis_names` of jax.shard_map names only the workers'), their
-            PartitionSpecs, a tree like the vectors' or a prefix: each shard is then
-            quantized where it lies. Without them the leaves are put together on every
-            device, in full precision.
+            PartitionSpecs, a tree like the vectors' or a prefix, or a function from the
+            vectors' tree to that: each shard is then quantized where it lies. Without
+            them the leaves are put together on every device, in full precision.
 
     Returns:
         An `Exchange` with `init()`, `send(tree, state, scalar=)`, `mean(tree, state)`,

@@ -28,7 +28,8 @@ class ShardedExchange(Exchange):
     """An exchange that knows how its leaves are cut; see `Exchange`.
 
     Attributes:
-        specs: PartitionSpecs of the leaves, a prefix of the tree to exchange.
+        specs: PartitionSpecs of the leaves, a prefix of the tree to exchange, or a
+            function from that tree to such.
     """
 
     specs: Any
@@ -152,21 +153,29 @@ def sharded(exchange: Exchange, specs: Any) -> ShardedExchange:
     Raises:
         ValueError: if a leaf of specs is no PartitionSpec.
     """
-    for spec in jax.tree.leaves(specs, is_leaf=_is_spec):
-        if not _is_spec(spec):
-            rule = "must be a tree of PartitionSpecs"
-            way_out = 'pass for instance jax.sharding.PartitionSpec(None, "model")'
-            raise _checks.refuse("specs", rule, spec, way_out)
+    if not callable(specs):
+        _check(specs)
     fields = {f.name: getattr(exchange, f.name) for f in dataclasses.fields(exchange)}
     return ShardedExchange(**fields, specs=specs)
+
+
+def _check(specs: Any) -> None:
+    for spec in jax.tree.leaves(specs, is_leaf=_is_spec):
+        if not _is_spec(spec):
+            rule = "must be a tree of PartitionSpecs, or a function to one"
+            way_out = 'pass for instance jax.sharding.PartitionSpec(None, "model")'
+            raise _checks.refuse("specs", rule, spec, way_out)
 
 
 def broadcast(specs: Any, tree: Any) -> Any:
     """The PartitionSpec of each leaf of a tree.
 
     Raises:
-        ValueError: if specs are no prefix of the tree.
+        ValueError: if specs are no prefix of the tree, or none.
     """
+    if callable(specs):
+        specs = specs(tree)
+        _check(specs)
     try:
         return jax.tree.map(
             lambda spec, part: jax.tree.map(lambda _: spec, part),

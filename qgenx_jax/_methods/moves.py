@@ -31,13 +31,23 @@ def marked(moves: Params) -> Params:
     return jax.tree.map(functools.partial(checkpoint_name, name=MARK), moves)
 
 
-def refuse_changed(optimizer: Any, params: Params, state: State) -> None:
+def refuse_changed(
+    optimizer: Any,
+    params: Params,
+    state: State,
+    *,
+    of: str = "alternating",
+    way_out: str = "put what clips, scales, decays or averages before the pair, in "
+    "qgenx_jax.chain, where it is given dual vectors",
+) -> None:
     """Checks that an optimizer hands on the moves of an `alternating` inside it.
 
     Args:
         optimizer: with an `alternating` somewhere inside.
         params: or their shapes and dtypes.
         state: of one worker, or its shapes and dtypes.
+        of: what makes the moves, if it is another.
+        way_out: what to write instead.
 
     Raises:
         ValueError: if it scales them, say, or adds something.
@@ -50,11 +60,10 @@ def refuse_changed(optimizer: Any, params: Params, state: State) -> None:
     if leaf is not None:
         raise _checks.refuse(
             "optimizer",
-            "must hand on the moves of alternating as they are, which lead from one "
+            f"must hand on the moves of {of} as they are, which lead from one "
             "point to the next",
             _checks.Text(f"one that changes leaf {leaf}"),
-            "put what clips, scales, decays or averages before the pair, in "
-            "qgenx_jax.chain, where it is given dual vectors",
+            way_out,
         )
 
 

@@ -76,7 +76,7 @@ def value_and_grad(
         In plain jit, where `jax.value_and_grad(loss)` and `optax.sgd` stood:
 
         >>> mesh = jax.make_mesh((1,), ("data",))  # as many devices as there are
-        >>> mean = qgenx.quantized_mean("data", qgenx.uniform(bits=8), mesh=mesh)
+        >>> mean = qgenx.quantized_mean("data", None, mesh=mesh)  # None: exact
         >>> optimizer = optax.chain(mean, optax.sgd(0.25))
         >>> differentiate = qgenx.value_and_grad(loss, "data", mesh=mesh)
         >>> @jax.jit
@@ -85,7 +85,7 @@ def value_and_grad(
         ...     updates, state = optimizer.update(gradient, state, params)
         ...     return optax.apply_updates(params, updates), state, value
         >>> step(jnp.zeros(()), optimizer.init(jnp.zeros(())), jnp.array([1.0, 3.0]))[0]
-        Array(1., dtype=float32, weak_type=True)
+        Array(1., dtype=float32)
     """
     _checks.function("loss", loss, "of parameters and a batch", "pass the loss")
     if axis_name is not None:

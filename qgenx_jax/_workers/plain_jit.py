@@ -15,12 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Array, AxisName
-from qgenx_jax._workers import axes
+from qgenx_jax._workers import axes, collectives
 from qgenx_jax._workers.over_mesh import on_workers, workers_of
 
 
@@ -70,7 +69,7 @@ def own_gradients(
             equal, each, structure = _sorted_by_kind(aux, axis_name)
             notes.append(structure)
             rows = jax.tree.map(lambda g: jnp.expand_dims(g, 0), gradient)
-            return lax.pmean(value, axis_name), rows, equal, each
+            return _mean(value, axis_name), rows, equal, each
 
         notes: list[Any] = []
         over, everywhere = PartitionSpec(axis_name), PartitionSpec()
@@ -208,6 +207,10 @@ def _without_side_effects(loss: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _mean(x: Array, axis_name: AxisName) -> Array:
+    return collectives.all_reduce(x, axis_name) / axes.axis_size(axis_name)
+
+
 def _sorted_by_kind(aux: Any, axis_name: AxisName) -> tuple[list, list, Any]:
     """The leaves of aux that are equal on all workers, and those that each has.
 
@@ -224,7 +227,7 @@ def _sorted_by_kind(aux: Any, axis_name: AxisName) -> tuple[list, list, Any]:
             equal.append(x)
             each.append(None)
         elif not x.ndim and jnp.issubdtype(x.dtype, jnp.floating):
-            equal.append(lax.pmean(x, axis_name))
+            equal.append(_mean(x, axis_name))
             each.append(None)
         elif x.ndim:
             equal.append(None)

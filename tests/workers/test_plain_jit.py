@@ -103,7 +103,7 @@ def test_what_is_no_array_is_handed_on_as_it_is():
 @pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by number"])
 def test_what_is_replicated_is_handed_on_whole(by_name):
     params, x, y = problem()
-    table = np.float32([1, 2, 3, 4])  # K would divide it
+    table = np.array([1, 2, 3, 4], np.float32)  # K would divide it
 
     def with_table(params, x, y, table):
         assert table.shape == (4,)
@@ -181,7 +181,7 @@ def batch_of(size):
             "argument 2 of the loss must have as many examples.*12.*4, 3.*replicated",
         ),
         (
-            lambda run: run(*problem(), scale=np.uint32([0, 1])),
+            lambda run: run(*problem(), scale=np.array([0, 1], np.uint32)),
             "argument 'scale' of the loss must be no key of plain words",
         ),
         (
