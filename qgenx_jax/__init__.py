@@ -53,9 +53,9 @@ from qgenx_jax._methods.extragradient import extra_sgd as extra_sgd
 from qgenx_jax._methods.extragradient import extragradient as extragradient
 from qgenx_jax._methods.iterate import iterate as iterate
 from qgenx_jax._methods.local_steps import LocalSteps as LocalSteps
-from qgenx_jax._methods.local_steps import LocalStepsState as LocalStepsState
 from qgenx_jax._methods.local_steps import local_steps as local_steps
-from qgenx_jax._methods.local_steps import x_local as x_local
+from qgenx_jax._methods.local_steps_state import LocalStepsState as LocalStepsState
+from qgenx_jax._methods.local_steps_state import x_local as x_local
 from qgenx_jax._methods.optimistic import OptimisticState as OptimisticState
 from qgenx_jax._methods.optimistic import optimistic as optimistic
 from qgenx_jax._methods.pair import BeforeExtrapolation as BeforeExtrapolation

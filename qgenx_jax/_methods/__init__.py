@@ -22,6 +22,7 @@ The files, each importing only from those before it:
 - `chain`: transformations, a pair and observers as one pair
 - `partition`: a pair for each player, as one pair
 - `alternating`: a pair as one transformation
+- `local_steps_state`: what that method below keeps between exchanges
 - `local_steps`: steps of each worker alone, and an exchange of what they moved
 - `iterate`: a pair as a function
 - `readers`: where an optimizer stands

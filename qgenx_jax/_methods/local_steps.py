@@ -1,11 +1,9 @@
 """Local steps: workers go on alone, and exchange what they have moved at times."""
 
-import functools
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
@@ -16,57 +14,13 @@ from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._exchange.traffic import Traffic
 from qgenx_jax._methods import moves
 from qgenx_jax._methods.inner import Whole, check_plain
+from qgenx_jax._methods.local_steps_state import Alone, LocalStepsState, moved
 from qgenx_jax._methods.pair import given
 from qgenx_jax._methods.q_genx_state import QGenXState
-from qgenx_jax._types import Array, Params, State
-from qgenx_jax._workers import axes, reshard
+from qgenx_jax._types import Params, State
+from qgenx_jax._workers import axes
 
 _OF_THIS = "make the state by init of this very transformation"
-
-
-class Alone(NamedTuple):
-    """What each worker has for itself between exchanges.
-
-    Attributes:
-        drift: its moves since the last exchange, float32 at least.
-        inner: the state of its inner optimizer.
-    """
-
-    drift: Params
-    inner: State
-
-
-def _average(own: np.ndarray, workers: int) -> np.ndarray:
-    """Everyone gets the mean; of counts, which are equal, the same."""
-    if np.issubdtype(own.dtype, np.inexact):
-        return reshard.average(own, workers)
-    return np.repeat(own[:1], workers, axis=0)
-
-
-_refuse_changed = functools.partial(
-    moves.refuse_changed,
-    of="local_steps",
-    way_out="put what clips or decays into inner, or into outer",
-)
-
-
-class LocalStepsState(NamedTuple):
-    """State of `local_steps`.
-
-    Attributes:
-        count: calls since the last exchange, int32.
-        per_worker: `drift` and `inner` state of each worker, with a leading axis.
-        exchange: what the exchange remembers.
-        outer: state of the outer optimizer.
-    """
-
-    count: Array
-    per_worker: Alone
-    exchange: ExchangeState
-    outer: State
-    of_a_whole = True
-    judge = staticmethod(_refuse_changed)
-    reshard_rule = staticmethod(_average)
 
 
 class LocalSteps(Whole):
@@ -207,7 +161,7 @@ def local_steps(
         params = given(params)
         _check(updates, state, params, carrier)
         own = jax.tree.map(lambda x: jnp.squeeze(x, 0), state.per_worker)
-        here = _moved(params, own.drift)
+        here = moved(params, own.drift)
         step, inside = inner.update(updates, own.inner, here, **extra)
         drift = jax.tree.map(lambda d, m: d + m.astype(d.dtype), own.drift, step)
 
@@ -226,10 +180,10 @@ def local_steps(
         # one branch for all workers, as the count is the same on all
         due = state.count + 1 >= every
         shared = (state.exchange, state.outer)
-        moved, drift, shared = lax.cond(due, exchanged, alone, shared)
+        step, drift, shared = lax.cond(due, exchanged, alone, shared)
         own = jax.tree.map(lambda x: x[None], Alone(drift, inside))
         count = jnp.where(due, 0, state.count + 1)
-        return moves.marked(moved), LocalStepsState(count, own, *shared)
+        return moves.marked(step), LocalStepsState(count, own, *shared)
 
     made = LocalSteps(init_fn, update_fn)
     made.every, made.exchange = every, carrier
@@ -245,38 +199,6 @@ def _refuse_guard(wrap: Any) -> NoReturn:
         _checks.Text("skip_not_finite around local_steps"),
         "put it inside: local_steps(every, skip_not_finite(inner), exchange)",
     )
-
-
-def x_local(state: State, params: Params) -> Params:
-    """Where this worker stands, X + D_k: its gradient has to be taken there.
-
-    Args:
-        state: of a `local_steps`, also within other states; inside the mapped function,
-            where it has this worker's own drift.
-        params: the parameters X that go with it.
-
-    Returns:
-        In the dtypes of params; this worker's own.
-
-    Raises:
-        ValueError: unless the state contains exactly one `local_steps`, of this
-            worker alone.
-    """
-    found = _trees.find(state, LocalStepsState)
-    if len(found) != 1:
-        raise _checks.refuse(
-            "state",
-            "must contain exactly one LocalStepsState",
-            _checks.Text(f"{len(found)} of them"),
-            "pass the state of one qgenx_jax.local_steps",
-        )
-    drift = found[0].per_worker.drift
-    _checks.own_leaves("state.per_worker", drift)
-    return _moved(params, jax.tree.map(lambda d: jnp.squeeze(d, 0), drift))
-
-
-def _moved(params: Params, drift: Params) -> Params:
-    return jax.tree.map(lambda p, d: (p + d).astype(jnp.result_type(p)), params, drift)
 
 
 def _refuse_odd(every: int, inner: Any) -> None:
