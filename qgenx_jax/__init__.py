@@ -21,8 +21,11 @@ from qgenx_jax._codec.families.with_levels import exponential as exponential
 from qgenx_jax._codec.families.with_levels import user_levels as user_levels
 from qgenx_jax._codec.payload import Payload as Payload
 from qgenx_jax._codec.quantizer import Quantizer as Quantizer
+from qgenx_jax._exchange.cuts import shard_specs as shard_specs
 from qgenx_jax._exchange.exchange import Exchange as Exchange
 from qgenx_jax._exchange.factory import exchange as exchange
+from qgenx_jax._exchange.gather_params import gather_params as gather_params
+from qgenx_jax._exchange.gather_params import gather_traffic as gather_traffic
 from qgenx_jax._exchange.groups import by_size as by_size
 from qgenx_jax._exchange.layout import no_leaves as no_leaves
 from qgenx_jax._exchange.layout import small_leaves as small_leaves

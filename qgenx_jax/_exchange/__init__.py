@@ -28,4 +28,7 @@ The files, each importing only from those before it:
 - `planner`: bits for each leaf, of least variance within a budget of bytes
 - `plain_jit`: the mean of an ordinary jitted step's gradients, by an exchange
 - `quantized_mean`: one as an optax transformation
+- `cuts`: parameters that are cut over the workers, and rows of them
+- `gathering`: these put together, and the mean gradient cut again
+- `gather_params`: the same as users call it, and its bytes
 """

@@ -61,7 +61,8 @@ def own_gradients(
             mine = list(leaves)
             for i, x in zip(traced, own, strict=True):
                 is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key) and x.ndim == 0
-                mine[i] = jax.random.fold_in(x, index) if is_key else x
+                is_own = is_key and not is_whole[i]
+                mine[i] = jax.random.fold_in(x, index) if is_own else x
             own_arguments, own_keywords = jax.tree.unflatten(treedef, mine)
             run = differentiate(_without_side_effects(loss))
             found, gradient = run(*own_arguments, **own_keywords)
