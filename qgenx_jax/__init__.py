@@ -7,6 +7,7 @@ The way of a dual vector, and the rooms it passes through:
 """
 
 from qgenx_jax import bounds as bounds
+from qgenx_jax import check as check
 from qgenx_jax import entropy as entropy
 from qgenx_jax import problems as problems
 from qgenx_jax._adapt.bends import fit_bend as fit_bend
@@ -88,6 +89,7 @@ from qgenx_jax._workers.placement import lay_out as lay_out
 from qgenx_jax._workers.replicas import check_replicas as check_replicas
 from qgenx_jax._workers.reshard import reshard as reshard
 from qgenx_jax._workers.specs import state_specs as state_specs
+from qgenx_jax.check.exchanges import check_exchange as check_exchange
 from qgenx_jax.problems.games import game_operator as game_operator
 
 __version__ = "0.1.0"

@@ -19,22 +19,29 @@ FLOORS = (
     {"bounds", "entropy", "_adapt"},
     {"_exchange"},
     {"_methods"},
+    {"check"},
     {"__init__"},
 )
 """Rooms of one floor import nothing of each other, but for ground files, in order."""
 ALLOWED = {"jax", "numpy", "optax", "chex", "qgenx_jax"}
 STANDARD = {
+    "argparse",
     "collections",
     "contextlib",
     "contextvars",
     "dataclasses",
     "functools",
     "heapq",
+    "importlib",
     "inspect",
     "itertools",
     "json",
     "math",
     "operator",
+    "platform",
+    "re",
+    "sys",
+    "time",
     "typing",
     "zlib",
 }

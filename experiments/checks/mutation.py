@@ -73,7 +73,7 @@ def twin(room: str) -> str:
         folders, file = ["_codec"], "families"
     if folders == ["_exchange", "strategies"]:  # one each, beside the others
         folders = ["_exchange"]
-    parts = ["tests", *(x.lstrip("_") for x in folders), f"test_{file.lstrip('_')}.py"]
+    parts = ["tests", *(x.lstrip("_") for x in folders), f"test_{file.strip('_')}.py"]
     return "/".join(parts)
 
 
