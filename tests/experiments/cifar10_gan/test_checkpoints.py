@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import digests, run, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.resuming import recorded
+from experiments.faults.runs import rows
 from tests.lib.helpers import plainly_compiled
 from tests.lib.tiny_runs import TINY, preparing_once
 
@@ -61,7 +61,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 
 def test_no_flipped_bit_gives_a_wrong_value(finished):
     """Few here, in a process of their own: what reads damage leaves much behind."""
-    command = [sys.executable, "-m", "experiments.checks.flip_bits", "--flips=30"]
+    command = [sys.executable, "-m", "experiments.faults", "flip_bits", "--flips=30"]
     done = subprocess.run(
         [*command, f"--workdir={finished}"],
         env=plainly_compiled(JAX_PLATFORMS="cpu"),
