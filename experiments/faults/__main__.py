@@ -11,6 +11,7 @@ docs/when_things_fail.md.
 
 import argparse
 import importlib
+import signal
 import sys
 
 COMMANDS = ("kills", "soak", "flip_bits", "cost")
@@ -37,6 +38,8 @@ def main() -> None:
         )
         rooms[name].arguments(one)
     options = vars(parser.parse_args())
+    # else the processes of a run outlive this one
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(not rooms[options.pop("command")].main(**options))
 
 

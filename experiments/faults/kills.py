@@ -33,6 +33,8 @@ from experiments.faults.starts import NOT_JOINED, STOPPED, Start, finish
 
 WAIT_SECONDS = 30
 """For processes to find each other, of which one may be killed before."""
+NOBODY_COMES = WAIT_SECONDS + 5
+"""By when they have ended then: they dial once more, and Python ends as always."""
 
 
 class Kill(NamedTuple):
@@ -86,13 +88,11 @@ def strike(start: Start, chance: random.Random, usual: float) -> int | None:
 
 def judged(start: Start, victim: int, timeout: float, run: Run | None) -> Kill:
     """What came of a kill."""
-    others = [k for k in range(len(start.processes)) if k != victim]
-    while start.codes().count(None) and not all(map(start.has_come, others)):
-        time.sleep(0.01)  # --wait_seconds counts from there
+    others = start.others_have_come(victim)
     seconds = start.wait(timeout + WAIT_SECONDS + 120)
     codes, row = start.codes(), start.rows_done()
     alone = NOT_JOINED in start.said()
-    limit = (WAIT_SECONDS if alone else timeout) + 2
+    limit = NOBODY_COMES if alone else timeout + 2
     problems = []
     if seconds > limit:
         problems.append(f"ended after {seconds:.1f} s, not {limit:.0f}")

@@ -29,7 +29,7 @@ from absl import logging
 
 from experiments.common import tables
 from experiments.faults import leftovers
-from experiments.faults.kills import WAIT_SECONDS
+from experiments.faults.kills import NOBODY_COMES, WAIT_SECONDS
 from experiments.faults.runs import SMALL, compare_ends, last_row, save_pictures
 from experiments.faults.starts import NOT_JOINED, STOPPED, Start, finish
 
@@ -79,18 +79,21 @@ def strike(start: Start, chance: random.Random, timeout: float) -> Fault:
         return Fault(kind, seconds, codes, problem)
     number = {KILL: signal.SIGKILL, FREEZE: signal.SIGSTOP, TERM: signal.SIGTERM}[kind]
     start.send(number, victim)
-    # while they find each other, nobody knows yet who should be there
-    limit = (SAVING if kind == TERM else timeout) + 2
     but = victim if kind == FREEZE else None
-    seconds = start.wait(max(limit, WAIT_SECONDS) + 120, but)
+    start.others_have_come(victim)
+    seconds = start.wait(SAVING + WAIT_SECONDS + 120, but)
     start.send(signal.SIGCONT, victim)
     start.wait(60)
     codes, problems = start.codes(), []
-    alone = NOT_JOINED in start.said() or start.rows_done() <= 0
-    allowed = CODES[kind] | ({1, -signal.SIGTERM} if alone else set())
+    limit, allowed = (SAVING if kind == TERM else timeout) + 2, CODES[kind]
+    if NOT_JOINED in start.said():  # nobody knew yet who should be there
+        limit = NOBODY_COMES
+        allowed = allowed | {1}
+    if kind == TERM and start.rows_done() <= 0:  # before Python hears of signals
+        allowed = allowed | {-signal.SIGTERM}
     if not set(codes) <= allowed:
         problems.append(f"codes {codes}: {start.said()[-500:]}")
-    if seconds > (max(limit, WAIT_SECONDS + 2) if alone else limit):
+    if seconds > limit:
         problems.append(f"ended after {seconds:.1f} s, not {limit:.0f}")
     return Fault(kind, seconds, codes, "; ".join(problems))
 

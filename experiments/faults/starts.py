@@ -81,9 +81,20 @@ class Start:
         """Whether none has ended."""
         return set(self.codes()) == {None}
 
-    def has_come(self, process: int) -> bool:
-        """Whether one has begun to look for the others."""
-        return f"process {process} waits for " in self.said()
+    def others_have_come(self, victim: int) -> list[int]:
+        """All but one, once they look for each other, or have ended.
+
+        --wait_seconds counts from there.
+        """
+        others = [k for k in range(len(self.processes)) if k != victim]
+        while True:
+            said, codes = self.said(), self.codes()
+            waits = [f"process {k} waits for " in said for k in others]
+            if all(
+                w or codes[k] is not None for w, k in zip(waits, others, strict=True)
+            ):
+                return others
+            time.sleep(0.01)
 
     def rows_done(self) -> int:
         """Iterations of rows since this start."""
