@@ -35,6 +35,7 @@ STANDARD = {
     "json",
     "math",
     "operator",
+    "re",
     "typing",
     "zlib",
 }
