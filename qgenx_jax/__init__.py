@@ -82,10 +82,12 @@ from qgenx_jax._methods.step_size import StepSize as StepSize
 from qgenx_jax._methods.step_size import adaptive_step_size as adaptive_step_size
 from qgenx_jax._methods.step_size import scheduled_step_size as scheduled_step_size
 from qgenx_jax._workers.axes import local_params as local_params
+from qgenx_jax._workers.failures import ExchangeError as ExchangeError
 from qgenx_jax._workers.gradients import value_and_grad as value_and_grad
 from qgenx_jax._workers.map_workers import map_workers as map_workers
 from qgenx_jax._workers.placement import init as init
 from qgenx_jax._workers.placement import lay_out as lay_out
+from qgenx_jax._workers.replicas import Drift as Drift
 from qgenx_jax._workers.replicas import check_replicas as check_replicas
 from qgenx_jax._workers.reshard import reshard as reshard
 from qgenx_jax._workers.specs import state_specs as state_specs

@@ -3,7 +3,5 @@
 `digests` prints what codec, exchanges and methods compute, to the bit. `hash_battery`
 tests the bits that decide roundings. `mutation` changes the library's arithmetic and
 asks whether its tests notice. `fuzz_streams` encodes and decodes random
-codes. `kill_and_resume` kills a training run at random moments
-and compares its end with that of an undisturbed one. `quickstart_digits` asks whether
-what the quick start draws can be read.
+codes. `quickstart_digits` asks whether what the quick start draws can be read.
 """

@@ -1,7 +1,10 @@
 """Checkpoints of a run by Orbax: all that it takes to go on to the bit."""
 
 import contextlib
+import errno
+import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,10 +12,35 @@ import jax
 import orbax.checkpoint as ocp
 
 from experiments.cifar10_gan.digests import Damaged, digests, of_facts
+from experiments.cifar10_gan.together.crew import Reason
 from experiments.cifar10_gan.together.votes import gathered, together
 
 _DIGESTS, _DIGEST = "digests", "digest"
 """Names in the facts, of those of the arrays and of all other facts."""
+_OF_THE_DISK = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENXIO,
+        errno.ENODEV,
+    }
+)
+"""Errors of a disk, or of the way to it, that say nothing of what is on it."""
+
+
+class Unreadable(OSError):
+    """Raised where a checkpoint may be whole, and the disk does not give it out."""
+
+    @classmethod
+    def was(cls, reason: Reason) -> bool:
+        """Whether it is why another process has failed."""
+        return f"failed: {cls.__name__}: " in reason.what
 
 
 class Checkpoints:
@@ -89,6 +117,8 @@ class Checkpoints:
 
         Raises:
             Damaged: in all processes, if it is damaged, or of another configuration.
+            Unreadable: if the disk does not give it out; in the other processes an
+                AnotherProcessFailed.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         # each process reads what it needs: one alone may meet what is damaged
@@ -173,6 +203,15 @@ class Checkpoints:
             return self._manager.restore(iteration, args=ocp.args.Composite(**items))
         # Orbax raises errors of many kinds, its own and those of what it reads with
         except Exception as error:
+            number, path = _error_of_the_disk(error)
+            if number is not None:
+                raise Unreadable(
+                    number,
+                    f"checkpoint {iteration} must be readable, got "
+                    f"{os.strerror(number)!r} from the disk; nothing was moved: mend "
+                    "the disk, and start again with --resume",
+                    path or str(self._folder / str(iteration)),
+                ) from error
             what = " ".join(str(error).split())[:200]
             what = f"{type(error).__name__}: {what}"
             raise self._refusal(iteration, what) from error
@@ -195,3 +234,18 @@ class Checkpoints:
             return
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _error_of_the_disk(error: BaseException | None) -> tuple[int | None, str | None]:
+    """The number of one that says nothing of what is on it, and the file, if known.
+
+    Orbax wraps what Python raises; TensorStore tells of it in its text.
+    """
+    while error is not None:
+        found = re.search(r"os_error_code='(\d+)'", str(error))
+        number = int(found[1]) if found else getattr(error, "errno", None)
+        if number in _OF_THE_DISK:
+            named = re.search(r"""['"](/[^'"]+)['"]""", str(error))
+            return number, named[1] if named else None
+        error = error.__cause__ or error.__context__
+    return None, None

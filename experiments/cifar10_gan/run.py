@@ -11,7 +11,7 @@ import qgenx_jax as qgenx
 from experiments.cifar10_gan import methods, quantizers
 from experiments.cifar10_gan import place as places
 from experiments.cifar10_gan import step as steps
-from experiments.cifar10_gan.checkpoints import Checkpoints
+from experiments.cifar10_gan.checkpoints import Checkpoints, Unreadable
 from experiments.cifar10_gan.clock import Clock
 from experiments.cifar10_gan.config import Config, key_of
 from experiments.cifar10_gan.data.batches import Batches
@@ -183,6 +183,7 @@ class Run:
 
         Raises:
             ValueError: if there are checkpoints, and none is good; all stay.
+            Unreadable: if the disk does not give one out; all stay.
         """
         there = of_first(list(checkpoints.all()), "the checkpoints")
         damaged: list[tuple[int, ValueError]] = []
@@ -193,6 +194,8 @@ class Run:
             except Damaged as error:
                 damaged.append((iteration, error))
             except AnotherProcessFailed as error:
+                if Unreadable.was(error.reason):
+                    raise
                 damaged.append((iteration, ValueError(str(error))))
         if not damaged:
             return

@@ -7,6 +7,7 @@ The files, each importing only from those before it:
 - `parts`: a flat vector with its coders, and its chunks
 - `traffic`: bytes counted beforehand, and what a link takes for them
 - `streams`: whose random bits round what
+- `checksum`: whether bytes arrive as they were sent
 - `strategy`: what every strategy does
 - `strategies`: one file for each: `all_reduce`, exact; `all_gather`, quantized in one
   phase; `reduce_scatter`, in two; `hierarchical`, exact within a host

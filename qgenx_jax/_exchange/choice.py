@@ -30,6 +30,7 @@ def check(
     axis_name: AxisName,
     quantizers: Mapping[str, Quantizer | None],
     second: Any,
+    checksum: Any = False,
 ) -> None:
     """Checks that a collective is one, and goes with the axis and the quantizers.
 
@@ -63,6 +64,18 @@ def check(
             second,
             "pass collective='reduce_scatter', or 'auto'",
         )
+    _checks.instance_of("checksum", checksum, bool, "pass True or False")
+    is_sum = collective in ("exact", "hierarchical")
+    if checksum and (is_sum or not (given or collective in ONE_AXIS)):
+        raise _checks.refuse(
+            "checksum",
+            "must be False where sums are made on the way, in which nobody can tell "
+            f"one worker's bytes: with {collective!r}"
+            + ("" if is_sum else " and no quantizer"),
+            checksum,
+            "pass collective='all_gather' or 'reduce_scatter', which send bytes, also "
+            "without a quantizer",
+        )
     axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
     if collective == "hierarchical" and len(axes) < 2:
         rule = "must be a tuple, slow axes and last the fast one, for 'hierarchical'"
@@ -76,6 +89,7 @@ def choose(
     parts: Sequence[Part],
     is_exact: bool,
     sizes: Sequence[int] | None,
+    checksum: bool = False,
 ) -> Strategy:
     """The strategy that a name stands for.
 
@@ -90,6 +104,7 @@ def choose(
         is_exact: whether nothing is to be quantized.
         sizes: of the axes over workers; None for one worker without an axis, which
             quantizes all the same.
+        checksum: whether messages have one.
 
     Raises:
         ValueError: for "hierarchical" on one axis.
@@ -109,18 +124,22 @@ def choose(
     workers = 1 if sizes is None else math.prod(sizes)
     if collective == "reduce_scatter" and workers == 1:
         collective = "all_gather"
-    if collective in ONE_AXIS:
-        return ONE_AXIS[collective]
-    if is_exact:
-        return exact
     if collective == "once":
-        return ONE_AXIS["all_gather"]
+        collective = "exact" if is_exact else "all_gather"
     is_alone = sizes is not None and workers == 1
-    return exact if is_alone else faster(parts, workers, link)
+    if collective == "exact" or (collective == "auto" and (is_exact or is_alone)):
+        return exact
+    quantizing = [x._replace(checksum=checksum) for x in QUANTIZING]
+    if collective == "auto":
+        return faster(parts, workers, link, quantizing)
+    return next(x for x in quantizing if x.name == collective)
 
 
 def faster(
-    parts: Sequence[Part], workers: int, link: Link
+    parts: Sequence[Part],
+    workers: int,
+    link: Link,
+    ways: Sequence[AllGather | ReduceScatter] = QUANTIZING,
 ) -> AllGather | ReduceScatter:
     """What takes less time by a link; all_gather where both take as much.
 
@@ -131,4 +150,4 @@ def faster(
         phases = shards.by_axes(strategy, parts).phases(parts, workers, 0)
         return link.seconds(traffic(strategy.name, workers, phases, 0))
 
-    return min(QUANTIZING, key=seconds)
+    return min(ways, key=seconds)

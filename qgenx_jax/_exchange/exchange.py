@@ -58,6 +58,7 @@ class Exchange:
         generator: whose keys the states' words are, as `jax.random.key_impl` has it:
             that of a typed key, else what JAX's `jax_default_prng_impl` was when the
             exchange was made.
+        checksum: whether messages have one.
     """
 
     axis_name: AxisName
@@ -70,6 +71,7 @@ class Exchange:
     rounding: str
     key: Any
     generator: Any
+    checksum: bool
 
     def init(self) -> ExchangeState:
         """The state before the first send; it shares no buffer with the key given.
@@ -275,7 +277,8 @@ class Exchange:
     def _strategy(self, ways: Sequence[Part], sizes: Sequence[int]) -> Strategy:
         is_exact = not any(self.quantizers.values())
         named = None if self.axis_name is None else sizes
-        way = choice.choose(self.collective, self.link, ways, is_exact, named)
+        known = self.collective, self.link, ways, is_exact, named, self.checksum
+        way = choice.choose(*known)
         return shards.by_axes(way, ways)
 
     def _parts(self, layout: Layout, levels: Mapping[str, Array]) -> tuple[Part, ...]:

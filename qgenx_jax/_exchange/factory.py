@@ -26,6 +26,7 @@ def exchange(
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = no_leaves,
     rounding: str = "correlated",
+    checksum: bool = False,
     key: _random.KeyOrSeed = 0,
     specs: Any = None,
 ) -> Exchange:
@@ -81,6 +82,10 @@ def exchange(
             `dithered` ones workers' bits are turned by multiples of 2^16 / K, and the
             variance of the mean of unlike vectors is as much, on average.
             "independent": the variance of the mean is (1/K^2) sum_k var(V_k).
+        checksum: whether 4 bytes go with each message, of all its bits, and 4 more
+            say at the end whether all have fitted, in a small all-gather. Where on any
+            worker anything has not, mean and `scalar` are NaN on all; the mean has the
+            same bits otherwise. 8 (K - 1) bytes, by "reduce_scatter" 12 (K - 1).
         key: PRNG key or seed of the rounding; the same on all workers. Exchanges of
             trees of other paths or shapes round differently also where keys are equal.
             A typed key of any generator will do; states hold its words.
@@ -96,7 +101,8 @@ def exchange(
 
     Raises:
         ValueError: for an unknown collective, an axis that can be none, a key that is
-            none, or a quantizer given to the exact collective.
+            none, a quantizer given to the exact collective, or a checksum where sums
+            are made on the way ("exact", "hierarchical", or no quantizer).
 
     Example:
         >>> import jax, jax.numpy as jnp, qgenx_jax as qgenx
@@ -125,7 +131,7 @@ def exchange(
         collective, link = "auto", collective
     quantizers = groups.quantizers_of(quantizer, labels)
     own_second = groups.second_of(second, quantizers)
-    choice.check(collective, link, axis_name, quantizers, second)
+    choice.check(collective, link, axis_name, quantizers, second, checksum)
     if exact is not None:
         what = "of a leaf's path and shape, or None"
         _checks.function("exact", exact, what, "for instance qgenx_jax.small_leaves")
@@ -141,6 +147,7 @@ def exchange(
         _checks.one_of("rounding", rounding, ROUNDINGS),
         key,
         _random.generator_of(key),
+        checksum,
     )
     return made if specs is None else sharded(made, specs)
 

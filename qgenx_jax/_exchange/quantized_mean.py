@@ -30,6 +30,7 @@ def quantized_mean(
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = small_leaves,
     rounding: str = "correlated",
+    checksum: bool = False,
     key: _random.KeyOrSeed = 0,
     specs: Any = None,
     mesh: Mesh | None = None,
@@ -57,6 +58,8 @@ def quantized_mean(
         exact: leaves that travel exactly; by default `small_leaves`, those of fewer
             than 2 dimensions or under 1024 elements.
         rounding: "correlated" or "independent" between workers, as in `exchange`.
+        checksum: whether bytes that arrive otherwise than they were sent make the mean
+            NaN on all workers, as in `exchange`; `skip_not_finite` then skips it.
         key: PRNG key or seed of the rounding; the same on all workers.
         specs: of leaves that are cut over other axes of the mesh, as in `exchange`; a
             leaf may be a `NamedSharding`, too. Of a mesh with Explicit axes the types
@@ -97,6 +100,7 @@ def quantized_mean(
         second=second,
         exact=exact,
         rounding=rounding,
+        checksum=checksum,
         key=key,
         specs=plain_jit.as_specs(specs),
     )

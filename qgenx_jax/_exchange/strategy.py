@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from qgenx_jax import _checks, _trees
 from qgenx_jax._codec import packing
 from qgenx_jax._codec.bits import Stream
+from qgenx_jax._exchange import checksum
 from qgenx_jax._exchange.parts import Part, Pieces
-from qgenx_jax._exchange.traffic import Phase
+from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import collectives
 
@@ -113,12 +114,18 @@ def scalars(value: Any) -> Array:
 
 
 def gather(
-    sent: Sequence[Array], scalars: Array | None, axis_name: AxisName
+    sent: Sequence[Array],
+    scalars: Array | None,
+    axis_name: AxisName,
+    fits: list[Array] | None = None,
 ) -> tuple[Array, Array | None]:
-    """All workers' bytes (K, bytes) by one all-gather, and what rode along (K, ...)."""
+    """All workers' bytes (K, bytes) by one all-gather, and what rode along (K, ...).
+
+    `fits` is None without checksums, else where it is noted whether they fit.
+    """
     tail = [] if scalars is None else [packing.to_bytes(scalars)]
     buffer = _trees.concatenate([*sent, *tail], "uint8")
-    gathered = collectives.gather(buffer, axis_name)
+    gathered = moved(collectives.gather, buffer, axis_name, fits)
     if scalars is None:
         return gathered, None
     end = gathered.shape[1] - scalars.nbytes
@@ -126,3 +133,36 @@ def gather(
     return gathered[:, :end], packing.from_bytes(
         gathered[:, end:], shape, scalars.dtype
     )
+
+
+def moved(
+    collective: Callable[[Array, AxisName], Array],
+    sent: Array,
+    axis_name: AxisName,
+    fits: list[Array] | None,
+) -> Array:
+    """What arrives of messages (..., bytes), (K, bytes); `fits` is that of `gather`."""
+    if fits is None:
+        return collective(sent, axis_name)
+    arrived = collective(checksum.sealed(sent, axis_name), axis_name)
+    rows, all_fit = checksum.opened(arrived)
+    fits.append(all_fit)
+    return rows
+
+
+def guarded(found: Found, fits: list[Array] | None, axis_name: AxisName) -> Found:
+    """What was found, NaN on all workers where on any of them something did not fit."""
+    if fits is None:
+        return found
+    good = checksum.fit_everywhere(fits, axis_name)
+    means = [[checksum.spoiled(good, x) for x in pieces] for pieces in found.means]
+    carried = found.scalars
+    carried = None if carried is None else checksum.spoiled(good, carried)
+    return found._replace(means=means, scalars=carried)
+
+
+def telling(workers: int) -> Phase:
+    """The phase in which workers tell each other whether all has fitted."""
+    told, none = checksum.N_BYTES, lambda part: 0
+    sent_of = lambda n: (workers - 1) * n  # noqa: E731
+    return phase("all_gather", workers, [], none, 0, sent_of, checksum_bytes=told)

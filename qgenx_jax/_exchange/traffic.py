@@ -20,6 +20,7 @@ class Phase(NamedTuple):
         sent_by_group: the sent bytes of each group of quantized leaves.
         sent_exact: those of the leaves that travel exact.
         sent_scalar: those of the numbers that ride along.
+        sent_checksum: those of checksums, and of what workers tell each other of them.
         encoded: quantized coordinates that the worker encodes for it.
         decoded: those that it decodes afterwards, of each payload.
     """
@@ -34,6 +35,7 @@ class Phase(NamedTuple):
     sent_scalar: int
     encoded: int = 0
     decoded: int = 0
+    sent_checksum: int = 0
 
 
 class Traffic(NamedTuple):
@@ -50,7 +52,8 @@ class Traffic(NamedTuple):
             for "exact", of the tree in float32 at least, and K numbers.
         sent_bytes: (K - 1) payloads for all_gather, (K - 1) / K of the first and
             (K - 1) times the second buffer for reduce_scatter, 2 (K - 1) / K of the
-            tree for "exact", as a ring all-reduce sends.
+            tree for "exact", as a ring all-reduce sends. With checksum=True 8 (K - 1)
+            more, 12 (K - 1) for reduce_scatter.
         received_bytes: the same number here.
         bits_per_coordinate: 8 payload_bytes / coordinates.
         phases: the collectives, in order.
@@ -99,6 +102,8 @@ def phase(
     scalar_bytes: int,
     sent_of: Callable[[int], int],
     coded: Callable[[Part], tuple[int, int]] = lambda part: (0, 0),
+    *,
+    checksum_bytes: int = 0,
 ) -> Phase:
     """A phase, from the bytes of a part and from what is sent of a buffer.
 
@@ -107,9 +112,10 @@ def phase(
     by_group = {
         part.group: sent_of(n_bytes(part)) for part in parts if part.group is not None
     }
-    payload = sum(map(n_bytes, parts)) + scalar_bytes
+    payload = sum(map(n_bytes, parts)) + scalar_bytes + checksum_bytes
     sent, of_scalar = sent_of(payload), sent_of(scalar_bytes)
-    of_exact = sent - of_scalar - sum(by_group.values())
+    of_checksum = sent_of(checksum_bytes)
+    of_exact = sent - of_scalar - of_checksum - sum(by_group.values())
     codings = [coded(part) for part in parts if part.group is not None]
     encoded, decoded = (sum(each[i] for each in codings) for i in range(2))
     return Phase(
@@ -123,6 +129,7 @@ def phase(
         of_scalar,
         encoded,
         decoded,
+        of_checksum,
     )
 
 

@@ -62,6 +62,7 @@ def q_genx(
     second: Quantizer | Mapping[str, Quantizer | None] | None = None,
     exact: LeafPredicate | None = no_leaves,
     rounding: str = "correlated",
+    checksum: bool = False,
     key: KeyOrSeed = 0,
 ) -> ExchangingPair:
     """Q-GenX: extra-gradient across K workers with quantized exchange of dual vectors.
@@ -115,8 +116,7 @@ def q_genx(
         collective: as in `exchange`. "once" quantizes each vector once, as algorithm 1;
             "auto" may quantize the mean, too: fewer bytes, a variance not falling in K.
             "hierarchical" needs a given step size: the adaptive rule's own vectors.
-        link: as in `exchange`.
-        second: as in `exchange`.
+        link, second, checksum: as in `exchange`.
         exact: leaves that travel exactly, as in `exchange`; by default `no_leaves`.
         rounding: "correlated" or "independent" between workers, as in `exchange`.
         key: PRNG key or seed of the rounding; the same on all workers.
@@ -175,6 +175,7 @@ def q_genx(
         second=second,
         rounding=rounding,
         exact=exact,
+        checksum=checksum,
         key=key,
     )
     if worker_mean.collective == "hierarchical" and rule.needs_sum:
@@ -283,10 +284,8 @@ def q_genx(
     )
     oracle_free = variant != "dual_extrapolation"
     rides = (rule.needs_sum,) if oracle_free else (False, rule.needs_sum)
-    made = {
-        "oracle_free": oracle_free,
-        "carried": Carried(worker_mean, rides, constraint),
-    }
+    carried = Carried(worker_mean, rides, constraint)
+    made = {"oracle_free": oracle_free, "carried": carried}
     return make_pair(init_fn, step_fn, ExchangingPair, **made)
 
 

@@ -25,6 +25,7 @@ from qgenx_jax._methods.pair import (
 from qgenx_jax._types import Array, DualVector, HalfStep, Params, State
 from qgenx_jax._workers import axes, reshard
 from qgenx_jax._workers.collectives import on_all
+from qgenx_jax._workers.failures import ExchangeError
 
 Optimizer = TypeVar("Optimizer", bound=optax.GradientTransformation | ExtragradientPair)
 
@@ -52,6 +53,24 @@ class SkipNotFiniteState(NamedTuple):
     of_a_whole = True
     reshard_rule = staticmethod(reshard.zeros)
 
+    def raise_after(self, max_consecutive: int) -> None:
+        """Outside of compiled functions: raises after so many bad results in a row.
+
+        With the transformation's own number that is before one is let through. It waits
+        for the update that made the state; all processes raise alike.
+
+        Raises:
+            ExchangeError: a RuntimeError, with the counts.
+        """
+        most = _checks.whole_number("max_consecutive", max_consecutive, 1, None)
+        row = int(self.notfinite_count)
+        if row >= most:
+            raise ExchangeError(
+                f"exchanged vectors must be finite once in {most} updates, got {row} "
+                f"in a row that were not, of {int(self.total_notfinite)} in all: lower "
+                "the step size, or look at what the workers compute"
+            )
+
 
 def skip_not_finite(optimizer: Optimizer, max_consecutive: int = 5) -> Optimizer:
     """Skips what would make parameters or state NaN or infinite, on all workers alike.
@@ -63,7 +82,7 @@ def skip_not_finite(optimizer: Optimizer, max_consecutive: int = 5) -> Optimizer
 
     and a count goes up; only the keys of exchanges go on, in which all workers took
     part. More than `max_consecutive` in a row are let through, as in
-    optax.apply_if_finite, for NaN to be seen.
+    optax.apply_if_finite: a compiled function cannot raise. `state.raise_after` can.
 
     It goes around all that moves with a vector, and the unit is what it goes around:
 
@@ -109,6 +128,7 @@ def skip_not_finite(optimizer: Optimizer, max_consecutive: int = 5) -> Optimizer
         [-0.5 -0.5 -0.5] 0
         [0. 0. 0.] 1
         [-0.5 -0.5 -0.5] 1
+        >>> state.raise_after(5)
     """
     most = _checks.whole_number("max_consecutive", max_consecutive, 1, None)
     if isinstance(optimizer, ExtragradientPair):

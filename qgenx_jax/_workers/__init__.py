@@ -2,6 +2,7 @@
 
 The files, each importing only from those before it:
 
+- `failures`: what fails between workers, under one name
 - `known_numbers`: what becomes of numbers that are known
 - `programs`: what a traced function reads, and what it hands on
 - `transposes`: gradients that a step has summed over the workers
@@ -15,7 +16,7 @@ The files, each importing only from those before it:
 - `specs`: over which axes of a mesh the leaves of a state are cut
 - `placement`: where workers run, and states laid out over them
 - `reshard`: states of another number of workers
-- `pacing`: steps on simulated devices, each after the one before
+- `pacing`: a compiled step as it is called, on simulated devices after the one before
 - `running`: a worker's program on all of them
 - `handed`: what a step hands to the next one
 - `map_workers`: a step on every worker

@@ -10,7 +10,7 @@ from qgenx_jax import _checks
 from qgenx_jax._types import AxisName, Params, State
 from qgenx_jax._workers.axes import is_per_worker
 from qgenx_jax._workers.handed import check_inputs, checked
-from qgenx_jax._workers.pacing import paced
+from qgenx_jax._workers.pacing import told
 from qgenx_jax._workers.placement import (
     Where,
     check_per_worker,
@@ -63,6 +63,8 @@ def map_workers(
             state of another structure, shape or dtype than it got, or that differ
             between workers; if it takes a gradient of the parameters as they were
             handed in, or chooses by a worker's own value what all have to do alike.
+        ExchangeError: when called, where a collective has failed, and JAX says so at
+            once; else whoever waits for results is told, see there.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, qgenx_jax as qgenx
@@ -113,7 +115,7 @@ def map_workers(
         return (params, state, *outputs)
 
     run = jax.jit(mapped, donate_argnums=(0, 1) if donate else ())
-    return paced(run, where.mesh)
+    return told(run, where.mesh)
 
 
 def _alone_without_axis(mesh: Mesh | None, workers: int | None) -> Where:

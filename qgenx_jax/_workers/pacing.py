@@ -1,4 +1,4 @@
-"""Steps on several CPU devices of one process, each after the one before."""
+"""A compiled step, as it is called: what fails in it is told; and steps in order."""
 
 import contextlib
 from collections.abc import Callable
@@ -8,8 +8,35 @@ import jax
 from jax.core import Tracer
 from jax.sharding import Mesh
 
+from qgenx_jax._workers.failures import ExchangeError
 
-class Paced:
+
+class Told:
+    """A compiled step, whose failures of a collective are told by `ExchangeError`.
+
+    It has what a function from `jax.jit` has: `lower`, `trace`, `eval_shape`.
+    """
+
+    def __init__(self, run: Callable[..., Any]):
+        self.__wrapped__ = run
+        self.__name__ = getattr(run, "__name__", type(self).__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The step."""
+        with ExchangeError.naming():
+            return self._call(*args, **kwargs)
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the compiled function has."""
+        if name.startswith("__"):  # a copy asks for those before it has any attribute
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+
+class Paced(Told):
     """A compiled step that starts when all paced steps before it have ended.
 
     JAX hands steps to devices ahead of time. XLA's CPU client runs all devices of a
@@ -18,18 +45,13 @@ class Paced:
     can hold all threads, and the others never come. After 40 s XLA ends the process.
     One step at a time has the threads that it needs.
 
-    It has what a function from `jax.jit` has: `lower`, `trace`, `eval_shape`. Within
-    another program it is traced as any function, and that program paces itself.
+    Within another program it is traced as any function, and that program paces itself.
     """
 
     _last: "jax.Array | None" = None
     """A result of the step that was started last in this process."""
 
-    def __init__(self, run: Callable[..., Any]):
-        self.__wrapped__ = run
-        self.__name__ = getattr(run, "__name__", type(self).__name__)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         """The step, once what was started before is there."""
         leaves = jax.tree.leaves((args, kwargs))
         if not _traced(leaves):
@@ -47,20 +69,13 @@ class Paced:
             Paced._last = min(results, key=lambda x: x.size)
         return found
 
-    def __getattr__(self, name: str) -> Any:
-        """What else the compiled function has."""
-        if name.startswith("__"):  # a copy asks for those before it has any attribute
-            raise AttributeError(name)
-        return getattr(self.__wrapped__, name)
-
 
 def _traced(leaves: list[Any]) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
-def paced(run: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+def told(run: Callable[..., Any], mesh: Mesh | None) -> Told:
     """A compiled step, paced where this process has several CPU devices of a mesh."""
     here = [] if mesh is None else list(mesh.local_devices)
-    if len(here) > 1 and here[0].platform == "cpu":
-        return Paced(run)
-    return run
+    is_paced = len(here) > 1 and here[0].platform == "cpu"
+    return Paced(run) if is_paced else Told(run)

@@ -3,7 +3,7 @@
 import functools
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,59 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from qgenx_jax import _checks
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import axes, collectives
+from qgenx_jax._workers.failures import Differing, ExchangeError
+
+_NONE = np.uint32(0xFFFFFFFF)
+"""No leaf, or no worker."""
 
 
-def check_replicas(tree: Any, axis_name: AxisName = None) -> bool | Array:
+class Drift(NamedTuple):
+    """Where copies differ, from `check_replicas(tree, axis_name, where=True)`.
+
+    Attributes:
+        leaf: the first leaf whose copies differ, its number in `jax.tree.leaves(tree)`,
+            int32 (); -1 where all are equal.
+        worker: the odd one, of whose copy of that leaf there are no more than half,
+            where more than half of the workers have equal ones, int32 (); -1 where all
+            are equal or no such majority is, as with K = 2. The first, if several are.
+    """
+
+    leaf: Array
+    worker: Array
+
+    @property
+    def agrees(self) -> Array:
+        """Whether all copies are equal, bool ()."""
+        return self.leaf < 0
+
+    def raise_for(self, tree: Any) -> None:
+        """Outside of compiled functions: raises where copies differ.
+
+        Args:
+            tree: as it was checked, or its structure with any leaves.
+
+        Raises:
+            ExchangeError: a ValueError, too; with the leaf's path and the odd worker.
+        """
+        leaf, worker = int(self.leaf), int(self.worker)
+        if leaf < 0:
+            return
+        path, _ = jax.tree_util.tree_leaves_with_path(tree)[leaf]
+        odd = f"; the odd one is worker {worker}" if worker >= 0 else ""
+        raise _differing(path, f"different ones{odd}")
+
+
+def check_replicas(
+    tree: Any, axis_name: AxisName = None, *, where: bool = False
+) -> bool | Array | Drift:
     """Checks that a tree is equal on all workers, to the last bit.
 
     Where JAX tracks what varies it has shown so before anything ran. Copies may drift
     with `check_vma=False`, where hosts read different files or draw different numbers,
     and by a faulty chip. Compared are 32 bits of each leaf, which costs a reading of it
-    and a few bytes between devices: cheap enough for every hundredth step.
+    and, inside, one all-gather of 4 bytes for each leaf: cheap enough for every
+    hundredth step. Copies that differ in one word of 4 bytes are always found out,
+    others but for one case in 2^32.
 
     Args:
         tree: parameters and state, say. What lies below `per_worker` may differ.
@@ -31,15 +75,20 @@ def check_replicas(tree: Any, axis_name: AxisName = None) -> bool | Array:
             None outside: then all copies of whatever `NamedSharding`s say is replicated
             are compared, on all processes, and of other arrays those of the processes.
             All processes have to call it.
+        where: inside, whether to say which leaf differs, and on which worker.
 
     Returns:
         True outside, where it raises otherwise. Inside a truth value, equal on all
         workers, to be returned by the step, or to spoil what it returns:
-        `jnp.where(qgenx.check_replicas(params, "data"), loss, jnp.nan)`.
+        `jnp.where(qgenx.check_replicas(params, "data"), loss, jnp.nan)`; with
+        where=True a `Drift`, equal on all workers, too, whose `raise_for` is called on
+        what the step has returned.
 
     Raises:
-        ValueError: outside, with the path of the first leaf whose copies differ, and
-            where; if the axis is not bound, or missing inside a compiled function.
+        ExchangeError: outside, a ValueError, too, with the path of the first leaf whose
+            copies differ, where they are, and the odd one where most are equal.
+        ValueError: if the axis is not bound, or missing inside a compiled function;
+            for where=True outside.
 
     Example:
         >>> import jax, jax.numpy as jnp, qgenx_jax as qgenx
@@ -48,9 +97,18 @@ def check_replicas(tree: Any, axis_name: AxisName = None) -> bool | Array:
         >>> agree = lambda x: qgenx.check_replicas(x, "data")
         >>> jax.vmap(agree, axis_name="data")(jnp.array([1.0, 1.0, 1.5]))
         Array([False, False, False], dtype=bool)
+        >>> tree = {"bias": jnp.zeros(3), "kernel": jnp.array([1.0, 1.0, 1.5])}
+        >>> look = lambda tree: qgenx.check_replicas(tree, "data", where=True)
+        >>> drift = jax.vmap(look, axis_name="data", out_axes=None)(tree)
+        >>> drift.raise_for(tree)
+        Traceback (most recent call last):
+        ...
+        qgenx_jax._workers.failures.Differing: leaf ['kernel'] of tree must be equal \
+wherever there is a copy of it, got different ones; the odd one is worker 2: ...
     """
     if axis_name is not None:
-        return _agree(tree, axis_name)
+        drift = _drift(tree, axis_name)
+        return drift if where else drift.agrees
     with_path = jax.tree_util.tree_leaves_with_path(tree)
     if any(isinstance(leaf, Tracer) for _, leaf in with_path):
         raise _checks.refuse(
@@ -60,20 +118,33 @@ def check_replicas(tree: Any, axis_name: AxisName = None) -> bool | Array:
             'pass that of the workers, for instance "data", or check what the compiled '
             "function returns",
         )
-    jax.block_until_ready(tree)
-    copies = _copies(with_path)
+    if where:
+        rule = "must be left out without an axis_name, where what differs is raised"
+        raise _checks.refuse("where", rule, where, "leave it out")
+    with ExchangeError.naming():
+        jax.block_until_ready(tree)
+        copies = _copies(with_path)
     for (path, _), holders in zip(with_path, copies, strict=True):
         if len(holders) > 1:
             places = " | ".join(map(_listed, holders))
-            raise _checks.refuse(
-                _checks.leaf_name(path, "tree"),
-                "must be equal wherever there is a copy of it",
-                _checks.Text(f"{len(holders)} different ones, on {places}"),
-                "leave check_vma of jax.shard_map on, which finds what makes them "
-                "differ, and give all processes the same seed and files; "
-                "jax.device_put(jax.device_get(x), x.sharding) takes one of the copies",
-            )
+            few, *_, most = sorted(holders, key=len)
+            is_odd = 2 * len(most) > sum(map(len, holders))
+            odd = f"; the odd one is {_listed(few)}" if is_odd else ""
+            different = f"{len(holders)} different ones, on {places}{odd}"
+            raise _differing(path, different)
     return True
+
+
+def _differing(path: tuple[Any, ...], found: str) -> Differing:
+    refusal = _checks.refuse(
+        _checks.leaf_name(path, "tree"),
+        "must be equal wherever there is a copy of it",
+        _checks.Text(found),
+        "leave check_vma of jax.shard_map on, which finds what makes them "
+        "differ, and give all processes the same seed and files; "
+        "jax.device_put(jax.device_get(x), x.sharding) takes one of the copies",
+    )
+    return Differing(*refusal.args)
 
 
 def _listed(who: Sequence[Any]) -> str:
@@ -82,20 +153,31 @@ def _listed(who: Sequence[Any]) -> str:
     return ", ".join(map(str, who[:4])) + rest
 
 
-def _agree(tree: Any, axis_name: AxisName) -> Array:
-    """Whether leaves are equal along an axis, equal on all workers and shards."""
+def _drift(tree: Any, axis_name: AxisName) -> Drift:
+    """Where leaves differ along an axis, equal on all workers and shards."""
     _checks.axis_name(axis_name)
     axes.axis_size(axis_name)
-    differ = jnp.zeros((), bool)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not axes.is_per_worker(path):
-            found = fingerprint(leaf)
-            least, most = collectives.extremes(found, axis_name)
-            differ = differ | (least != most)
-    others = axes.in_order(axes.varying(differ))
-    if others:  # shards of a model
-        differ = collectives.all_reduce(jnp.int32(differ), others) > 0
-    return ~differ
+    with_path = jax.tree_util.tree_leaves_with_path(tree)
+    of = [i for i, (path, _) in enumerate(with_path) if not axes.is_per_worker(path)]
+    if not of:
+        return Drift(jnp.int32(-1), jnp.int32(-1))
+    found = jnp.stack([fingerprint(with_path[i][1]) for i in of])
+    found = axes.vary_over(found, axes.tracked(axis_name))
+    table = collectives.gather(found, axis_name)  # (K, leaves)
+    differ = (table != table[:1]).any(axis=0)
+    first = jnp.argmax(differ)
+    leaf = jnp.where(differ.any(), jnp.asarray(of, jnp.uint32)[first], _NONE)
+    copies = table[:, first]
+    alike = (copies[:, None] == copies[None, :]).sum(axis=1)  # (K,)
+    is_odd = (2 * alike <= len(copies)) & (2 * alike.max() > len(copies))
+    worker = jnp.where(is_odd.any(), jnp.argmax(is_odd).astype(jnp.uint32), _NONE)
+    others = axes.in_order(axes.varying(leaf))
+    if others:  # shards of a model: the first leaf of any, and who is odd there
+        here, (leaf, _) = leaf, collectives.extremes(leaf, others)
+        worker = jnp.where(here == leaf, worker, _NONE)
+        worker, _ = collectives.extremes(worker, others)
+    # the largest uint32 is -1 as an int32
+    return Drift(*(jax.lax.bitcast_convert_type(x, jnp.int32) for x in (leaf, worker)))
 
 
 def _copies(with_path: Sequence[tuple[Any, Any]]) -> list[list[list[Any]]]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from qgenx_jax._workers.failures import ExchangeError
 from qgenx_jax.check.verdicts import Verdict
 
 
@@ -57,10 +58,10 @@ class Report:
         """Says what is wrong, if anything is.
 
         Raises:
-            RuntimeError: with the whole text, if a check has failed.
+            ExchangeError: a RuntimeError with the whole text, if a check has failed.
         """
         if not self.ok:
-            raise RuntimeError(f"the exchange does not do what it is to\n{self}")
+            raise ExchangeError(f"the exchange does not do what it is to\n{self}")
 
     def __str__(self) -> str:
         """The text."""

@@ -96,8 +96,17 @@ class Ranks(list):
 
 
 @contextlib.contextmanager
-def running(folder, workdir, *flags, faults=None, each=None, count=3, resume=False):
-    """Starts them: `faults` by rank, and flags of `each` rank alone."""
+def running(
+    folder,
+    workdir,
+    *flags,
+    faults=None,
+    each=None,
+    through=None,
+    count=3,
+    resume=False,
+):
+    """Starts them: faults, own flags and proxies to process 0, by rank."""
     where, started = f"127.0.0.1:{free_port()}", Ranks()
     source = f"--source={folder / 'pictures.npz'}"
     given = ("--resume", "--timeout=10") if resume else (source, *SMALL)
@@ -109,6 +118,9 @@ def running(folder, workdir, *flags, faults=None, each=None, count=3, resume=Fal
         command += [f"--workdir={workdir}", f"--processes={count}"]
         command += [f"--coordinator={where}", f"--process={number}", *flags]
         command += (each or {}).get(number, ())
+        if number in (through or {}):
+            through[number].target = ("127.0.0.1", int(where.rpartition(":")[2]))
+            command += [f"--coordinator={through[number].address}"]
         log = folder / f"{workdir.name}-{time.time_ns()}-{number}.txt"
         started.append(Rank(command, env, log))
     try:

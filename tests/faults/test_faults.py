@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from experiments.checks.kill_and_resume import last_row, rows, save_pictures
+from experiments.faults.runs import last_row, rows, save_pictures
 from tests.faults.ranks import running
 
 T = 10

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import time
 
-from experiments.checks.kill_and_resume import last_row
 from experiments.common.processes import free_port
+from experiments.faults.runs import last_row
 from tests.lib.helpers import plainly_compiled
 
 ROOT = pathlib.Path(__file__).parents[2]

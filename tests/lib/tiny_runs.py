@@ -4,6 +4,9 @@ import contextlib
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from experiments.cifar10_gan.config import Config
@@ -49,3 +52,17 @@ def preparing_once(folder):
         yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+def last_checkpoint(workdir):
+    """Its iteration and its arrays, as Orbax alone reads them."""
+    with ocp.CheckpointManager((workdir / "checkpoints").resolve()) as manager:
+        step = manager.latest_step()
+        arrays = ocp.args.Composite(arrays=ocp.args.StandardRestore())
+        restored = manager.restore(step, args=arrays)
+    leaves = jax.tree.leaves(restored.arrays)
+    typed = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    return step, [
+        np.asarray(jax.random.key_data(leaf) if t else leaf)
+        for leaf, t in zip(leaves, typed, strict=True)
+    ]

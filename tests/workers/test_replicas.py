@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 import qgenx_jax as qgenx
 from qgenx_jax._workers import replicas
 from tests.lib.helpers import AXIS, mesh_of
+from tests.lib.hlo import collectives
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("compiled_plainly")]
 REPLICATED = P()
@@ -48,7 +49,9 @@ def test_a_bit_on_one_device_is_found_with_the_path(spec):
         qgenx.check_replicas(tree)
     # who holds the same: 3 alone, against all others that hold this shard
     others = {P(): "0.*1.*2"}.get(spec, "1")
-    assert error.match(rf"2 different ones, on \D*{others} \| \D*3: ")
+    odd = r"; the odd one is \D*3" if spec == P() else ""
+    assert error.match(rf"2 different ones, on \D*{others} \| \D*3{odd}: ")
+    assert isinstance(error.value, qgenx.ExchangeError), "and a ValueError, as before"
 
 
 def test_what_is_no_copy_may_differ():
@@ -115,6 +118,100 @@ def test_tracked_shards_of_a_model_get_one_answer():
     assert not bool(jax.jit(mapped)(x, np.ones(3)))
 
 
+def drift_by_vmap(copies):
+    """Of two leaves, the second with a copy from each worker; and one of its own."""
+
+    def worker(x):
+        tree = {"a": jnp.ones(3), "per_worker": x, "z": {"x": x}}
+        return qgenx.check_replicas(tree, AXIS, where=True)
+
+    return jax.vmap(worker, axis_name=AXIS, out_axes=None)(jnp.asarray(copies))
+
+
+@pytest.mark.parametrize(
+    ("copies", "worker"),
+    [
+        ([1.0, 1.0, 1.5], 2),
+        ([2.0, 1.0, 1.0], 0),
+        ([1.0, 1.5, 1.0, 1.0, 1.0], 1),
+        ([1.0, 3.0, 2.0, 1.0, 1.0], 1),  # the first of two
+        ([1.0, 2.0], -1),
+        ([1.0, 2.0, 3.0], -1),
+        ([1.0, 1.0, 2.0, 2.0], -1),
+    ],
+)
+def test_the_leaf_and_the_odd_worker_are_values(copies, worker):
+    found = drift_by_vmap(copies)
+    assert (int(found.leaf), int(found.worker)) == (2, worker)
+    assert not bool(found.agrees)
+    tree = {"a": 0, "per_worker": 0, "z": {"x": 0}}
+    odd = f"different ones; the odd one is worker {worker}: "
+    match = r"leaf \['z'\]\['x'\] of tree must be equal .* got " + (
+        odd if worker >= 0 else "different ones: "
+    )
+    with pytest.raises(qgenx.ExchangeError, match=match) as error:
+        found.raise_for(tree)
+    assert isinstance(error.value, ValueError)
+    assert error.value.collective == ""
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_odd_worker_of_a_mesh_and_nothing_where_all_agree(tracked):
+    mesh = mesh_of(3)
+
+    def worker(x):
+        tree = {"x": jnp.ones(4), "y": x[0]}
+        return qgenx.check_replicas(tree, AXIS, where=True)
+
+    run = jax.jit(
+        jax.shard_map(
+            worker, mesh=mesh, in_specs=P(AXIS), out_specs=P(), check_vma=tracked
+        )
+    )
+    found = run(jnp.array([[1.0], [1.0], [1.5]]))
+    assert [int(x) for x in found] == [1, 2]
+    found = run(jnp.ones((3, 1)))
+    assert [int(x) for x in found] == [-1, -1]
+    assert bool(found.agrees)
+    found.raise_for({"x": 0, "y": 0})
+
+
+def test_one_small_gather_for_all_leaves():
+    def worker(x):
+        tree = [x[0] * k for k in range(5)]
+        return qgenx.check_replicas(tree, AXIS)
+
+    mapped = jax.shard_map(worker, mesh=mesh_of(3), in_specs=P(AXIS), out_specs=P())
+    text = jax.jit(mapped).lower(jnp.ones((3, 7))).compile().as_text()
+    assert [(d, size) for _, d, size in collectives(text)] == [("u32", 3 * 5)]
+
+
+def test_no_false_alarm_in_ten_thousand_trees():
+    def one(key):
+        tree = {"x": jax.random.normal(key, (37,)), "k": jax.random.bits(key, (5,))}
+        look = lambda _: qgenx.check_replicas(tree, AXIS, where=True)  # noqa: E731
+        return jax.vmap(look, axis_name=AXIS, out_axes=None)(jnp.arange(3))
+
+    keys = jax.random.split(jax.random.key(0), 10_000)
+    found = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=500))(keys)
+    assert (np.asarray(found.leaf) == -1).all()
+
+
+def test_the_first_leaf_of_any_shard_of_a_model():
+    """Shard 0 has another copy of y, shard 1 of x and y: x, on all shards."""
+
+    def worker(tree):
+        tree = jax.tree.map(lambda x: x[0], tree)
+        return qgenx.check_replicas(tree, AXIS, where=True)
+
+    cut = P(AXIS, "model")
+    mapped = jax.shard_map(worker, mesh=mesh_2d(), in_specs=(cut,), out_specs=P())
+    x, y = np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32)
+    x[1, 1], y[1, 0], y[0, 1] = 1, 1, 1
+    found = jax.jit(mapped)({"w": np.zeros((2, 2)), "x": x, "y": y})
+    assert [int(each) for each in found] == [1, -1]
+
+
 def bits_changed(x, index, bit):
     raw = np.array(x).view(np.uint8).copy()
     raw.reshape(-1)[index] ^= 1 << bit
@@ -149,3 +246,5 @@ def test_it_says_where_it_belongs():
         jax.jit(qgenx.check_replicas)(jnp.ones(3))
     with pytest.raises(ValueError, match="axis_name must be the name of an axis"):
         qgenx.check_replicas(jnp.ones(3), AXIS)
+    with pytest.raises(ValueError, match="where must be left out without an axis_name"):
+        qgenx.check_replicas(jnp.ones(3), where=True)

@@ -10,16 +10,22 @@ from typing import NamedTuple
 
 from qgenx_jax._codec import bits
 from qgenx_jax._codec.bits import Stream
+from qgenx_jax._exchange import checksum
 from qgenx_jax._exchange.parts import Part, Pieces
-from qgenx_jax._exchange.strategy import Found, Wanted, gather
+from qgenx_jax._exchange.strategy import Found, Wanted, gather, guarded, telling
 from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName
 
 
 class AllGather(NamedTuple):
-    """The strategy "all_gather", see `Strategy`."""
+    """The strategy "all_gather", see `Strategy`.
+
+    Attributes:
+        checksum: whether messages have one, see `checksum`.
+    """
 
     name: str = "all_gather"
+    checksum: bool = False
 
     def mean(
         self,
@@ -36,13 +42,14 @@ class AllGather(NamedTuple):
         needs_own = wanted.own or wanted.scalars
         own = _decoded(parts, sent, streams) if needs_own else None
         mine = None if wanted.scalars is None else wanted.scalars(own or [])
-        arrived, scalars = gather(sent, mine, axis_name)  # (K, bytes)
+        fits: list[Array] | None = [] if self.checksum else None
+        arrived, scalars = gather(sent, mine, axis_name, fits)  # (K, bytes)
         means, start = [], 0
         for part, stream in zip(parts, streams, strict=True):
             senders = bits.of_all(stream) if part.coder.dithers else None
             means.append(part.coder.mean(arrived, part.size, start, senders))
             start += part.coder.n_bytes(part.size)
-        return Found(means, own, scalars)
+        return guarded(Found(means, own, scalars), fits, axis_name)
 
     def own(
         self,
@@ -61,17 +68,17 @@ class AllGather(NamedTuple):
         self, parts: Sequence[Part], workers: int, scalar_bytes: int
     ) -> tuple[Phase, ...]:
         """See `Strategy`."""
-        return (
-            phase(
-                "all_gather",
-                workers,
-                parts,
-                lambda part: part.coder.n_bytes(part.size),
-                scalar_bytes,
-                lambda n: (workers - 1) * n,
-                lambda part: (part.size, workers * part.size),
-            ),
+        first = phase(
+            "all_gather",
+            workers,
+            parts,
+            lambda part: part.coder.n_bytes(part.size),
+            scalar_bytes,
+            lambda n: (workers - 1) * n,
+            lambda part: (part.size, workers * part.size),
+            checksum_bytes=checksum.N_BYTES * self.checksum,
         )
+        return (first, telling(workers)) if self.checksum else (first,)
 
 
 def _decoded(

@@ -26,9 +26,17 @@ from qgenx_jax import _trees
 from qgenx_jax._codec import bits
 from qgenx_jax._codec.bits import Stream
 from qgenx_jax._codec.coder import Coder, fill
+from qgenx_jax._exchange import checksum
 from qgenx_jax._exchange.parts import Part, Pieces, cut
 from qgenx_jax._exchange.strategies.all_gather import AllGather
-from qgenx_jax._exchange.strategy import Found, Wanted, gather
+from qgenx_jax._exchange.strategy import (
+    Found,
+    Wanted,
+    gather,
+    guarded,
+    moved,
+    telling,
+)
 from qgenx_jax._exchange.traffic import Phase, phase
 from qgenx_jax._types import Array, AxisName
 from qgenx_jax._workers import axes, collectives
@@ -39,10 +47,12 @@ class ReduceScatter(NamedTuple):
 
     Attributes:
         real: of each part, how many coordinates are not padding; None for all.
+        checksum: whether messages have one, see `checksum`.
     """
 
     name: str = "reduce_scatter"
     real: Sequence[Array] | None = None
+    checksum: bool = False
 
     def mean(
         self,
@@ -58,7 +68,8 @@ class ReduceScatter(NamedTuple):
         second.
         """
         if not parts:  # there may still be numbers
-            return AllGather().mean([], [], [], wanted, axis_name)
+            alone = AllGather(checksum=self.checksum)
+            return alone.mean([], [], [], wanted, axis_name)
         workers, here = axes.axis_size(axis_name), axes.axis_index(axis_name)
         # phase 1: row j, (bytes of a chunk,) of every part, goes to worker j
         sent = []
@@ -66,7 +77,9 @@ class ReduceScatter(NamedTuple):
             sent.append(encode_chunks(part, stream, vector, workers))
         needs_own = wanted.own or wanted.scalars
         own = _decoded(parts, sent, streams) if needs_own else None
-        arrived = collectives.all_to_all(jnp.concatenate(sent, axis=1), axis_name)
+        fits: list[Array] | None = [] if self.checksum else None
+        rows = jnp.concatenate(sent, axis=1)
+        arrived = moved(collectives.all_to_all, rows, axis_name, fits)
         # arrived: row k is worker k's chunk number `here`; their mean, encoded anew
         again, start = [], 0
         for index, (part, stream) in enumerate(zip(parts, streams, strict=True)):
@@ -82,7 +95,7 @@ class ReduceScatter(NamedTuple):
             start += part.coder.n_bytes(size)
         # phase 2: everyone's mean of its chunk to all
         mine = None if wanted.scalars is None else wanted.scalars(own or [])
-        gathered, scalars = gather(again, mine, axis_name)
+        gathered, scalars = gather(again, mine, axis_name, fits)
         rows = cut(gathered, [x.size for x in again])
         means = []
         for part, row, stream in zip(parts, rows, streams, strict=True):
@@ -90,7 +103,7 @@ class ReduceScatter(NamedTuple):
             if part.second.dithers:
                 keys = bits.own_keys(bits.of_all(_second(stream, workers)))
             means.append(decode_chunks(part, part.second, row, keys))
-        return Found(means, own, scalars)
+        return guarded(Found(means, own, scalars), fits, axis_name)
 
     def own(
         self,
@@ -114,7 +127,8 @@ class ReduceScatter(NamedTuple):
         def all_of(part: Part) -> int:
             return workers * part.chunk(workers)
 
-        return (
+        of_a_message = checksum.N_BYTES * self.checksum
+        both = (
             phase(
                 "all_to_all",
                 workers,
@@ -123,6 +137,7 @@ class ReduceScatter(NamedTuple):
                 0,
                 lambda n: n // workers * (workers - 1),
                 lambda part: (all_of(part), all_of(part)),
+                checksum_bytes=workers * of_a_message * bool(parts),
             ),
             phase(
                 "all_gather",
@@ -132,8 +147,10 @@ class ReduceScatter(NamedTuple):
                 scalar_bytes,
                 lambda n: (workers - 1) * n,
                 lambda part: (part.chunk(workers), all_of(part)),
+                checksum_bytes=of_a_message,
             ),
         )
+        return (*both, telling(workers)) if self.checksum else both
 
 
 def _decoded(

@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, edited, or not the same everywhere."""
 
 import dataclasses
+import errno
 import json
 import shutil
 import subprocess
@@ -8,12 +9,13 @@ import sys
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import digests, run, train
-from experiments.cifar10_gan.checkpoints import Checkpoints
+from experiments.cifar10_gan.checkpoints import Checkpoints, Unreadable
 from experiments.cifar10_gan.resuming import recorded
+from experiments.faults.runs import rows
 from tests.lib.helpers import plainly_compiled
 from tests.lib.tiny_runs import TINY, preparing_once
 
@@ -59,9 +61,40 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert (workdir / "checkpoints" / "4").is_dir()
 
 
+@pytest.mark.parametrize("where", ["facts", "arrays"])
+def test_an_error_of_the_disk_is_no_damage(finished, tmp_path, where, monkeypatch):
+    """It ends the run with the file's name, and nothing is moved."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    last = workdir / "checkpoints" / "4"
+    if where == "facts":  # a file that the kernel itself answers so for
+        (path,) = (last / "facts").glob("metadata")
+        path.unlink()
+        path.symlink_to("/proc/self/mem")
+    else:  # TensorStore reads these, and tells of it in words
+        path = last / "arrays" / "d" / "0"
+        text = (
+            f'UNKNOWN: Error reading local file "{path}": Failed to read: "{path}": '
+            "Input/output error [os_error_code='5']"
+        )
+
+        def restore(*_, **__):
+            raise ValueError("Failed to restore") from ValueError(text)
+
+        monkeypatch.setattr(ocp.CheckpointManager, "restore", restore)
+    settings = dataclasses.replace(TINY, workdir=str(workdir))
+    match = "checkpoint 4 must be readable, got 'Input/output error' from the disk"
+    with pytest.raises(Unreadable, match=match) as error:
+        train.train(settings, resume=True)
+    assert error.value.errno == errno.EIO
+    named = str(error.value.filename)
+    assert str(last if where == "facts" else path) in named
+    assert not (workdir / "damaged").exists()
+    assert last.is_dir()
+
+
 def test_no_flipped_bit_gives_a_wrong_value(finished):
     """Few here, in a process of their own: what reads damage leaves much behind."""
-    command = [sys.executable, "-m", "experiments.checks.flip_bits", "--flips=30"]
+    command = [sys.executable, "-m", "experiments.faults", "flip_bits", "--flips=30"]
     done = subprocess.run(
         [*command, f"--workdir={finished}"],
         env=plainly_compiled(JAX_PLATFORMS="cpu"),

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import qgenx_jax as qgenx
-from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import quantizers, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.parsing import parse_numbers
 from experiments.cifar10_gan.run import Run
 from experiments.common.tables import read_csv
+from experiments.faults.runs import rows
 from experiments.levels import measure
 from tests.lib.helpers import assert_trees_identical
 from tests.lib.tiny_runs import TINY, preparing_once

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from experiments.checks.kill_and_resume import rows, save_pictures
 from experiments.common.processes import free_port
+from experiments.faults.runs import rows, save_pictures
 from tests.lib.helpers import plainly_compiled
 
 TINY = (

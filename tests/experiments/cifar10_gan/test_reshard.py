@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import run, train
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.data import batches
 from experiments.cifar10_gan.data.pictures import draw_pictures, to_signed
+from experiments.faults.runs import rows
 from tests.lib.tiny_runs import TINY
 
 pytestmark = pytest.mark.usefixtures("compiled_plainly")

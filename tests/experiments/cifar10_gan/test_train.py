@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.checks import kill_and_resume
-from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import place, run, step, train
 from experiments.cifar10_gan.networks import models
 from experiments.cifar10_gan.reporting import observer
 from experiments.cifar10_gan.resuming import recorded
+from experiments.faults.kills import kills
+from experiments.faults.runs import rows
 from tests.lib.helpers import assert_trees_identical
-from tests.lib.tiny_runs import TINY, preparing_once
+from tests.lib.tiny_runs import TINY, last_checkpoint, preparing_once
 
 
 def config(tmp_path, **changes):
@@ -99,15 +99,13 @@ def test_a_stopped_and_resumed_run_is_the_undisturbed_one(
     assert "stopped after iteration 3 and saved it" in capsys.readouterr().out
     assert not (workdir / "curves.png").exists()
     assert not (workdir / "training.gif").exists()
-    assert kill_and_resume.last_checkpoint(workdir)[0] == 3
+    assert last_checkpoint(workdir)[0] == 3
     # a run that was killed later than its last checkpoint leaves later rows
     with (workdir / "metrics.csv").open("a") as file:
         file.write("4,1.0,0.5\n5,1.")
     train.train(settings, resume=True)
     assert "going on from iteration 3" in capsys.readouterr().out
-    (last, actual), (_, expected) = map(
-        kill_and_resume.last_checkpoint, (workdir, finished)
-    )
+    (last, actual), (_, expected) = map(last_checkpoint, (workdir, finished))
     assert last == 4
     assert_trees_identical(actual, expected, "resumed against undisturbed")
     assert rows(workdir) == rows(finished)
@@ -140,7 +138,7 @@ def test_updates_ahead_decay_and_bfloat16_resume_to_the_bit(tmp_path):
     part = dataclasses.replace(settings, score_every=4)
     train.train(dataclasses.replace(part, iterations=2))
     train.train(part, resume=True)
-    ends = [kill_and_resume.last_checkpoint(path) for path in (whole, tmp_path / "run")]
+    ends = [last_checkpoint(path) for path in (whole, tmp_path / "run")]
     assert [iteration for iteration, _ in ends] == [4, 4]
     assert_trees_identical(ends[1][1], ends[0][1], "resumed against undisturbed")
     table = rows(whole)
@@ -152,8 +150,9 @@ def test_updates_ahead_decay_and_bfloat16_resume_to_the_bit(tmp_path):
 
 
 def test_killed_at_a_random_moment(tmp_path):
-    """Once here; `python -m experiments.checks.kill_and_resume` does it ten times."""
-    kill_and_resume.kill_and_resume(tmp_path, kills=1, iterations=12, seed=5)
+    """Once here; `python -m experiments.faults kills` does it as often as asked."""
+    (kill,) = kills(tmp_path, times=1, iterations=40, processes=1, seed=5)
+    assert not kill.problem
 
 
 def test_another_seed_is_another_run():
@@ -195,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_it(
         FloatingPointError, match=r"not finite at iteration 6: {'loss_generator': nan}"
     ):
         train.train(settings, resume=True)
-    last, _ = kill_and_resume.last_checkpoint(workdir)
+    last, _ = last_checkpoint(workdir)
     assert last == 4, "a run that had diverged was kept"
 
 

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from experiments.checks.kill_and_resume import rows
 from experiments.cifar10_gan import train
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.reporting import observer, screens
+from experiments.faults.runs import rows
 from tests.lib.tiny_runs import TINY, preparing_once
 
 

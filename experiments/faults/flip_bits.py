@@ -1,8 +1,6 @@
 """Flips bits in the files of a checkpoint, one at a time, and restores it.
 
-    python -m experiments.checks.flip_bits --flips=500
-
-trains for a moment, and then, for each flip, restores what is left: the values saved, a
+Trains for a moment, and then, for each flip, restores what is left: the values saved, a
 refusal, or the checkpoint before with its values. Exits with 1 if anything else comes.
 """
 
@@ -12,21 +10,16 @@ import dataclasses
 import pathlib
 import random
 import shutil
-import sys
 import tempfile
 
 import jax
-import numpy as np
 from absl import logging
 
-from experiments.checks.kill_and_resume import save_pictures
 from experiments.cifar10_gan.checkpoints import Checkpoints
 from experiments.cifar10_gan.config import Config
 from experiments.cifar10_gan.digests import Damaged
-from experiments.cifar10_gan.resuming import resumed
-from experiments.cifar10_gan.run import Run
 from experiments.cifar10_gan.train import train
-from experiments.cifar10_gan.workdirs import read_config
+from experiments.faults.runs import bits_of, opened, save_pictures
 
 SMALL = Config(
     iterations=4,
@@ -39,13 +32,6 @@ SMALL = Config(
     checkpoint_every=2,
     tensorboard=False,
 )
-
-
-def bits_of(run: Run) -> list[bytes]:
-    """All numbers of a run, and where it is in its batches."""
-    position = {**run.position, "iteration": run.iteration, "sent": run.sent_bytes}
-    leaves = [np.asarray(x) for x in jax.tree.leaves(run.training)]
-    return [*(x.tobytes() for x in leaves), repr(sorted(position.items())).encode()]
 
 
 def flip(path: pathlib.Path, place: int, bit: int) -> None:
@@ -75,8 +61,7 @@ def flip_bits(
     Returns:
         How often each outcome came, and the flips that gave wrong values.
     """
-    config = resumed(read_config(workdir) or {}, {"workdir": str(workdir)})
-    run, good = Run(config), {}
+    run, good = opened(workdir), {}
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         before, last = checkpoints.all()[-2:]
         for iteration in (before, last):
@@ -109,33 +94,27 @@ def flip_bits(
     return outcomes, wrong
 
 
-def main() -> None:
-    """Trains, flips, and says what came of it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--flips", type=int, default=500)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of the command line."""
+    parser.add_argument("--flips", type=int, default=500, help="how many")
     parser.add_argument(
         "--workdir", type=pathlib.Path, help="of a run that is there, which is read"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the places")
-    options = parser.parse_args()
+
+
+def main(*, flips: int, workdir: pathlib.Path | None, seed: int) -> bool:
+    """Trains, flips, and says what came of it; whether no wrong value was loaded."""
     jax.config.update("jax_num_cpu_devices", 3)
     logging.set_verbosity(logging.FATAL)  # Orbax tells of each damage, too
     with tempfile.TemporaryDirectory() as folder:
         here = pathlib.Path(folder)
-        workdir = options.workdir or here / "run"
-        if options.workdir is None:
+        if workdir is None:
+            workdir = here / "run"
             source = save_pictures(here / "pictures.npz").removeprefix("--source=")
             train(dataclasses.replace(SMALL, source=source, workdir=str(workdir)))
-        outcomes, wrong = flip_bits(
-            workdir, here / "copy", flips=options.flips, seed=options.seed
-        )
+        outcomes, wrong = flip_bits(workdir, here / "copy", flips=flips, seed=seed)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:6d}  {outcome}")
-    print("\n".join(wrong) or f"{options.flips} flips: no wrong value was loaded")
-    sys.exit(bool(wrong))
-
-
-if __name__ == "__main__":
-    main()
+    print("\n".join(wrong) or f"{flips} flips: no wrong value was loaded")
+    return not wrong
