@@ -1,6 +1,7 @@
 """Bytes of an exchange, counted before it runs, and how long a link takes for them."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -58,6 +59,12 @@ class Traffic(NamedTuple):
         bits_per_coordinate: 8 payload_bytes / coordinates.
         phases: the collectives, in order.
         exchanges: how many these are.
+
+    Example:
+        >>> import jax.numpy as jnp, qgenx_jax as qgenx
+        >>> exchange = qgenx.exchange("data", qgenx.uniform(bits=4))
+        >>> exchange.traffic(jnp.zeros((1024, 1024)), workers=3)  # doctest: +ELLIPSIS
+        Traffic('all_gather', 3 workers: each sends 1,056,768 bytes, 5.3 times fewer ...
     """
 
     collective: str
@@ -69,6 +76,23 @@ class Traffic(NamedTuple):
     bits_per_coordinate: float
     phases: tuple[Phase, ...]
     exchanges: int = 1
+
+    @property
+    def times_fewer(self) -> float:
+        """Bytes that all-reduces of float32 would send, over those that are sent.
+
+        A ring all-reduce sends 2 (K - 1) / K of the tree. Infinite where none is sent.
+        """
+        exact = 2 * (self.workers - 1) / self.workers * 4 * self.coordinates
+        return exact / self.sent_bytes if self.sent_bytes else math.inf
+
+    def __repr__(self) -> str:
+        """In words; the fields are there by name."""
+        bits = f"{self.bits_per_coordinate:.2f} bits per coordinate in the buffers"
+        times = f"{self.times_fewer:.1f} times fewer than float32's all-reduce"
+        sent = f"each sends {self.sent_bytes:,} bytes, {times}; {bits}"
+        how = f"{len(self.phases)} collective(s), {self.exchanges} exchange(s)"
+        return f"Traffic({self.collective!r}, {self.workers} workers: {sent}; {how})"
 
 
 def traffic(

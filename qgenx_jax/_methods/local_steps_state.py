@@ -73,6 +73,15 @@ def x_local(state: State, params: Params) -> Params:
     Raises:
         ValueError: unless the state contains exactly one `local_steps`, of this
             worker alone.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, qgenx_jax as qgenx
+        >>> exchange = qgenx.exchange(None, qgenx.uniform(bits=8))  # one worker alone
+        >>> optimizer = qgenx.local_steps(4, optax.sgd(0.5), exchange)
+        >>> x = jnp.array([4.0])
+        >>> updates, state = optimizer.update(x, optimizer.init(x), x)
+        >>> optax.apply_updates(x, updates), qgenx.x_local(state, x)
+        (Array([4.], dtype=float32), Array([2.], dtype=float32))
     """
     found = _trees.find(state, LocalStepsState)
     if len(found) != 1:

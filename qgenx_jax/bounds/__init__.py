@@ -18,6 +18,7 @@ The files, each importing only from those before it:
 - `variance`: bounds for all vectors
 - `sent`: what a codec may send for each coordinate, and how often
 - `given_vector`: the exact variance and the frequencies of codes, of one vector
+- `of_tree`: the same of a tree, as a share of it
 - `mean_variance`: the exact variance of the mean of given vectors
 - `code_length`: entropy, frequencies of levels, bounds for the length of a code
 """
@@ -30,4 +31,5 @@ from qgenx_jax.bounds.code_length import level_probabilities as level_probabilit
 from qgenx_jax.bounds.given_vector import code_probabilities as code_probabilities
 from qgenx_jax.bounds.given_vector import exact_variance as exact_variance
 from qgenx_jax.bounds.mean_variance import mean_variance as mean_variance
+from qgenx_jax.bounds.of_tree import error as error
 from qgenx_jax.bounds.variance import variance_bound as variance_bound

@@ -12,7 +12,7 @@ from qgenx_jax._exchange.exchange import Exchange
 from qgenx_jax._exchange.state import ExchangeState
 from qgenx_jax._types import Array
 from qgenx_jax._workers import axes
-from qgenx_jax._workers.pacing import paced
+from qgenx_jax._workers.pacing import told
 from qgenx_jax._workers.replicas import fingerprint
 
 
@@ -66,7 +66,7 @@ def mapped(run: Any, exchange: Exchange, mesh: Mesh | None, n_shared: int) -> An
         out_specs=over,
         check_vma=False,
     )
-    return paced(jax.jit(on_each), mesh)
+    return told(jax.jit(on_each), mesh)
 
 
 def tree_of(flat: Array, like: Any) -> Any:

@@ -163,3 +163,18 @@ def test_two_phases_send_as_few_bytes_as_a_ring_of_codes():
             assert ideal * 0.999 < sent < ideal * 1.009, (workers, bits)
             plain = qgenx.exchange(AXIS, None).traffic(vector, workers).sent_bytes
             assert plain / sent > 0.98 * 4 / (bits / 8 + 4 / 1024)
+
+
+@pytest.mark.quick
+def test_traffic_in_words():
+    exchange = qgenx.exchange("data", qgenx.uniform(bits=8, bucket_size=None))
+    found = exchange.traffic(jnp.zeros(1000), workers=3)
+    # 2 (K - 1) / K of 4,000 bytes, over 2 payloads of 1,004
+    assert found.times_fewer == pytest.approx(4 / 3 * 4000 / 2008)
+    assert repr(found) == (
+        "Traffic('all_gather', 3 workers: each sends 2,008 bytes, 2.7 times fewer than "
+        "float32's all-reduce; 8.03 bits per coordinate in the buffers; 1 "
+        "collective(s), 1 exchange(s))"
+    )
+    alone = exchange.traffic(jnp.zeros(1000), workers=1)
+    assert alone.times_fewer == float("inf")

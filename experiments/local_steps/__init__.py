@@ -1,0 +1,5 @@
+"""Local steps on slow links: seconds to a loss, beside an exchange at every step.
+
+- `worker`: one process, which trains a small transformer with two others
+- `__main__`: three of them on links of a given rate, by each method, and a table
+"""
