@@ -1,0 +1,54 @@
+"""Links from public names in running text to their API entries.
+
+`uniform`, `qgenx.uniform` and `uniform(bits=4)` in backticks are links, in docstrings
+and on pages; not on pages where other libraries' names are the same.
+"""
+
+import re
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+
+from docs.extensions.rooms import rooms
+
+NAME = re.compile(r"^(?:qgenx(?:_jax)?\.)?([A-Za-z_][\w.]*)(?:\(.*\))?$")
+FOREIGN = ("composition", "coming_from")
+
+
+class Names(SphinxTransform):
+    """Wraps code that is a public name in a reference."""
+
+    default_priority = 480
+
+    def apply(self, **keywords: Any) -> None:
+        """To all code of a page that is not in a link or a title."""
+        if self.env.docname in FOREIGN:
+            return
+        known = {name for names in rooms().values() for name in names}
+        methods = {name for name in known if name[0].isupper()}
+        for node in list(self.document.findall(nodes.literal)):
+            match = NAME.match(node.astext())
+            within = (nodes.reference, addnodes.pending_xref, nodes.title)
+            if match is None or isinstance(node.parent, within):
+                continue
+            name = match.group(1)
+            if name not in known and name.partition(".")[0] not in methods:
+                continue
+            link = addnodes.pending_xref(
+                "",
+                refdomain="py",
+                reftype="obj",
+                reftarget=f"qgenx_jax.{name}",
+                refexplicit=True,
+                refwarn=False,
+            )
+            node.replace_self(link)
+            link += node
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Adds the transform."""
+    app.add_transform(Names)
+    return {"parallel_read_safe": True}
