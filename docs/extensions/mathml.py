@@ -12,11 +12,18 @@ LOG = logging.getLogger(__name__)
 
 def mathml(tex: str, display: str) -> str:
     """The element; commands that the converter does not know are refused."""
+    # of the two the converter knows one, which looks the same here
+    tex = re.sub(r"\{aligned\}", "{align*}", tex)
     found = converter.convert(tex, display=display)
-    unknown = re.findall(r"\\[A-Za-z]+", found)
+    unknown = re.findall(r"\\[A-Za-z|]+|<m[io]>&amp;", found)
     if unknown:
         raise ValueError(f"no MathML for {unknown} in {tex}")
-    return found
+    # bars are around something, and want no space as an operator has
+    return re.sub(r"<mo( [^>]*)?>(&#x0(?:007C|2016);)</mo>", _bar, found)
+
+
+def _bar(match: re.Match) -> str:
+    return f'<mo{match.group(1) or ""} lspace="0em" rspace="0em">{match.group(2)}</mo>'
 
 
 def _inline(self: Any, node: nodes.Node) -> None:

@@ -1,7 +1,8 @@
 """Links from public names in running text to their API entries.
 
 `uniform`, `qgenx.uniform` and `uniform(bits=4)` in backticks are links, in docstrings
-and on pages; not on pages where other libraries' names are the same.
+and on pages; not on pages where other libraries' names are the same. Files that public
+names come from, `qgenx_jax/_methods/q_genx.py`, are links to their text.
 """
 
 import re
@@ -11,7 +12,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
-from docs.extensions.rooms import rooms
+from docs.extensions.rooms import found, rooms
 
 NAME = re.compile(r"^(?:qgenx(?:_jax)?\.)?([A-Za-z_][\w.]*)(?:\(.*\))?$")
 FOREIGN = ("composition", "coming_from")
@@ -27,11 +28,23 @@ class Names(SphinxTransform):
         if self.env.docname in FOREIGN:
             return
         known = {name for names in rooms().values() for name in names}
+        modules = {getattr(found(name), "__module__", "") for name in known}
+        files = {f"{module.replace('.', '/')}.py" for module in modules}
         methods = {name for name in known if name[0].isupper()}
         for node in list(self.document.findall(nodes.literal)):
             match = NAME.match(node.astext())
             within = (nodes.reference, addnodes.pending_xref, nodes.title)
-            if match is None or isinstance(node.parent, within):
+            if isinstance(node.parent, within):
+                continue
+            if node.astext() in files:
+                uri = self.app.builder.get_relative_uri(
+                    self.env.docname, f"_modules/{node.astext().removesuffix('.py')}"
+                )
+                link = nodes.reference("", "", refuri=uri, internal=True)
+                node.replace_self(link)
+                link += node
+                continue
+            if match is None:
                 continue
             name = match.group(1)
             if name not in known and name.partition(".")[0] not in methods:

@@ -72,6 +72,22 @@ def test_other_outputs_are_told_apart(said, printed):
         agree(said, printed)
 
 
+@pytest.mark.quick
+@of_pages(PAGES)
+def test_tests_that_are_named_exist(page):
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text()):
+        assert f"\ndef {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["theory", "paper"])
+def test_every_part_names_what_shows_it(name):
+    text = (DOCS / f"{name}.md").read_text()
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        if not part.startswith("What departs"):
+            assert re.search(r"`tests/[\w/]+\.py", part), part.partition("\n")[0]
+
+
 def anchors_of(text):
     """Of headings, as they are made here and by hosts of repositories."""
     text = FENCE.sub("", text)
