@@ -33,7 +33,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 html_math_renderer = "mathml"
 
-smartquotes = False  # strings are code
+smartquotes_action = "D"  # dashes; quotes are those of strings
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

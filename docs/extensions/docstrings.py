@@ -8,22 +8,28 @@ Returns, ...) are left to napoleon, which comes after this.
 import re
 from typing import Any
 
+from sphinx.domains.python import PyObject
+
 ENTRIES = ("Args:", "Attributes:", "Raises:")
 SECTIONS = (*ENTRIES, "Returns:", "Example:", "References:")
 ENTRY = re.compile(r"^(\s*[*\w, .]+?: )(.*)$", re.DOTALL)
 CASE = re.compile(r"""^\s+("\w+"|a `\w+`|[A-Z]\w+): """)
+ENUMERATED = re.compile(r"^(\s*)([A-Z]\.)(?=\s|$)", re.MULTILINE)
+"""What would begin a list: `K.` as the whole of a text."""
+COLON = "\ue000"
+"""In place of one, before which napoleon takes a property's words for a type."""
 CODE = re.compile(r"(`[^`]+`)")
 
 
 def prose(text: str) -> str:
     """Running text: code in double backticks, and no other markup."""
-    pieces = CODE.split(text)
+    pieces = CODE.split(ENUMERATED.sub(r"\1\\\2", text))
     for place, piece in enumerate(pieces):
         if place % 2:
             code = re.sub(r"\s+", " ", piece[1:-1]).strip()
             pieces[place] = f"``{code}``"
         else:
-            escaped = re.sub(r"[\\*|]|_(?![A-Za-z0-9])", _escaped, piece)
+            escaped = re.sub(r"\\(?![A-Z]\.)|[*|]|_(?![A-Za-z0-9])", _escaped, piece)
             # markup ends only before a space or punctuation
             is_joined = place > 0 and piece[:1].isalnum()
             pieces[place] = "\\ " + escaped if is_joined else escaped
@@ -90,8 +96,8 @@ def _cases(text: str) -> str:
     if len(lines) > 1 and CASE.match(lines[0]):
         lines = ["", " " * _indent(lines[1]) + lines[0], *lines[1:]]
     begins = [bool(CASE.match(line)) for line in lines]
-    if sum(begins) < 2:
-        return text
+    if sum(begins) < max(2, len(re.findall(r'"\w+": ', text))):
+        return text  # none, or some within lines
     out = [lines[0]]
     for line, begin in zip(lines[1:], begins[1:], strict=True):
         indent, words = " " * _indent(line), line.lstrip()
@@ -132,9 +138,19 @@ def _indent(line: str) -> int:
 def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]):
     if name.startswith("qgenx_jax"):
         lines[:] = converted(lines)
+        if what in ("property", "attribute", "data"):
+            lines[:] = [line.replace(":", COLON) for line in lines]
+
+
+def _finish(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]):
+    lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Before napoleon, whose priority is 500."""
+    """Before napoleon, whose priority is 500, and after it."""
     app.connect("autodoc-process-docstring", _process, priority=400)
+    app.connect("autodoc-process-docstring", _finish, priority=600)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Fields"
     return {"parallel_read_safe": True}
