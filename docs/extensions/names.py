@@ -30,7 +30,13 @@ class Names(SphinxTransform):
         known = {name for names in rooms().values() for name in names}
         modules = {getattr(found(name), "__module__", "") for name in known}
         files = {f"{module.replace('.', '/')}.py" for module in modules}
-        methods = {name for name in known if name[0].isupper()}
+        # classes of a namespace are written without it
+        inside = {
+            name.partition(".")[2]: name.partition(".")[0] + "."
+            for name in known
+            if name.partition(".")[2][:1].isupper()
+        }
+        methods = {name for name in known if name.rpartition(".")[2][0].isupper()}
         for node in list(self.document.findall(nodes.literal)):
             match = NAME.match(node.astext())
             within = (nodes.reference, addnodes.pending_xref, nodes.title)
@@ -47,7 +53,8 @@ class Names(SphinxTransform):
             if match is None:
                 continue
             name = match.group(1)
-            if name not in known and name.partition(".")[0] not in methods:
+            name = inside.get(name.partition(".")[0], "") + name
+            if name not in known and name.rpartition(".")[0] not in methods:
                 continue
             link = addnodes.pending_xref(
                 "",
