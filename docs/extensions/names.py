@@ -25,8 +25,6 @@ class Names(SphinxTransform):
 
     def apply(self, **keywords: Any) -> None:
         """To all code of a page that is not in a link or a title."""
-        if self.env.docname in FOREIGN:
-            return
         known = {name for names in rooms().values() for name in names}
         modules = {getattr(found(name), "__module__", "") for name in known}
         files = {f"{module.replace('.', '/')}.py" for module in modules}
@@ -38,13 +36,18 @@ class Names(SphinxTransform):
         }
         methods = {name for name in known if name.rpartition(".")[2][0].isupper()}
         for node in list(self.document.findall(nodes.literal)):
-            match = NAME.match(node.astext())
+            text = node.astext()
+            if len(text) <= 30 and " " not in text:
+                node["classes"].append("short")  # is not cut at a hyphen
+            if self.env.docname in FOREIGN:
+                continue
+            match = NAME.match(text)
             within = (nodes.reference, addnodes.pending_xref, nodes.title)
             if isinstance(node.parent, within):
                 continue
-            if node.astext() in files:
+            if text in files:
                 uri = self.app.builder.get_relative_uri(
-                    self.env.docname, f"_modules/{node.astext().removesuffix('.py')}"
+                    self.env.docname, f"_modules/{text.removesuffix('.py')}"
                 )
                 link = nodes.reference("", "", refuri=uri, internal=True)
                 node.replace_self(link)
