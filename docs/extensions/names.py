@@ -5,6 +5,7 @@ and on pages; not on pages where other libraries' names are the same. Files that
 names come from, `qgenx_jax/_methods/q_genx.py`, are links to their text.
 """
 
+import functools
 import re
 from typing import Any
 
@@ -19,56 +20,71 @@ FOREIGN = ("composition", "coming_from")
 
 
 class Names(SphinxTransform):
-    """Wraps code that is a public name in a reference."""
+    """Wraps code that is a public name, or its file, in a reference."""
 
     default_priority = 480
 
     def apply(self, **keywords: Any) -> None:
         """To all code of a page that is not in a link or a title."""
-        known = {name for names in rooms().values() for name in names}
-        modules = {getattr(found(name), "__module__", "") for name in known}
-        files = {f"{module.replace('.', '/')}.py" for module in modules}
-        # classes of a namespace are written without it
-        inside = {
-            name.partition(".")[2]: name.partition(".")[0] + "."
-            for name in known
-            if name.partition(".")[2][:1].isupper()
-        }
-        methods = {name for name in known if name.rpartition(".")[2][0].isupper()}
+        within = (nodes.reference, addnodes.pending_xref, nodes.title)
         for node in list(self.document.findall(nodes.literal)):
             text = node.astext()
             if len(text) <= 30 and " " not in text:
                 node["classes"].append("short")  # is not cut at a hyphen
-            if self.env.docname in FOREIGN:
+            if self.env.docname in FOREIGN or isinstance(node.parent, within):
                 continue
-            match = NAME.match(text)
-            within = (nodes.reference, addnodes.pending_xref, nodes.title)
-            if isinstance(node.parent, within):
-                continue
-            if text in files:
-                uri = self.app.builder.get_relative_uri(
-                    self.env.docname, f"_modules/{text.removesuffix('.py')}"
-                )
-                link = nodes.reference("", "", refuri=uri, internal=True)
+            link = self.link_to_file(text) or link_to_name(text)
+            if link is not None:
                 node.replace_self(link)
                 link += node
-                continue
-            if match is None:
-                continue
-            name = match.group(1)
-            name = inside.get(name.partition(".")[0], "") + name
-            if name not in known and name.rpartition(".")[0] not in methods:
-                continue
-            link = addnodes.pending_xref(
-                "",
-                refdomain="py",
-                reftype="obj",
-                reftarget=f"qgenx_jax.{name}",
-                refexplicit=True,
-                refwarn=False,
-            )
-            node.replace_self(link)
-            link += node
+
+    def link_to_file(self, text: str) -> nodes.Element | None:
+        """To a file's text, if a public name comes from it."""
+        if text not in files():
+            return None
+        page = f"_modules/{text.removesuffix('.py')}"
+        uri = self.app.builder.get_relative_uri(self.env.docname, page)
+        return nodes.reference("", "", refuri=uri, internal=True)
+
+
+def link_to_name(text: str) -> nodes.Element | None:
+    """To an entry of the API, if there is one."""
+    match = NAME.match(text)
+    name = match and public_name(match.group(1))
+    if name is None:
+        return None
+    return addnodes.pending_xref(
+        "",
+        refdomain="py",
+        reftype="obj",
+        reftarget=f"qgenx_jax.{name}",
+        refexplicit=True,
+        refwarn=False,
+    )
+
+
+@functools.cache
+def public_name(written: str) -> str | None:
+    """What is written as `Exchange.send`, `Problem` or `bounds.exact_variance`, whole."""
+    known = {name for names in rooms().values() for name in names}
+    # classes of a namespace are written without it
+    whole = {name.rpartition(".")[2]: name for name in known if _is_class(name)}
+    first, dot, rest = written.partition(".")
+    name = whole.get(first, first) + dot + rest
+    is_method = name.rpartition(".")[0] in whole.values()
+    return name if name in known or is_method else None
+
+
+@functools.cache
+def files() -> set[str]:
+    """Those that public names come from."""
+    names = [name for of_room in rooms().values() for name in of_room]
+    modules = {getattr(found(name), "__module__", "") for name in names}
+    return {f"{module.replace('.', '/')}.py" for module in modules}
+
+
+def _is_class(name: str) -> bool:
+    return name.rpartition(".")[2][0].isupper()
 
 
 def setup(app: Any) -> dict[str, bool]:

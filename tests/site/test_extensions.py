@@ -8,7 +8,7 @@ import qgenx_jax as qgenx
 
 pytest.importorskip("sphinx", reason="sphinx is in the extra `docs`")
 
-from docs.extensions import elsewhere, gallery, mathml, rooms, signatures
+from docs.extensions import elsewhere, gallery, mathml, names, rooms, signatures
 
 pytestmark = pytest.mark.quick
 ROOT = pathlib.Path(__file__).parents[2]
@@ -48,6 +48,21 @@ def test_every_public_name_is_in_a_room_that_has_a_page():
     pages = [path.read_text() for path in (ROOT / "docs" / "api").glob("*.md")]
     for room in shown:
         assert sum(f".. room:: {room}\n" in page for page in pages) == 1, room
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("uniform", "uniform"),
+        ("Exchange.send", "Exchange.send"),
+        ("Problem.oracle", "problems.Problem.oracle"),
+        ("bounds.exact_variance", "bounds.exact_variance"),
+        ("exact_variance", None),
+        ("optax.chain", None),
+    ],
+)
+def test_names_in_running_text_are_found(written, name):
+    assert names.public_name(written) == name
 
 
 def test_links_of_an_included_file_lead_where_they_did(tmp_path):
