@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx.ext.githubpages",  # hosts leave out folders named _x without its file
     "sphinx_copybutton",
     "docs.extensions.docstrings",
     "docs.extensions.signatures",

@@ -65,7 +65,7 @@ def link_to_name(text: str) -> nodes.Element | None:
 
 @functools.cache
 def public_name(written: str) -> str | None:
-    """What is written as `Exchange.send`, `Problem` or `bounds.exact_variance`, whole."""
+    """`problems.Problem` of `Problem`, say, and of its methods; None of other words."""
     known = {name for names in rooms().values() for name in names}
     # classes of a namespace are written without it
     whole = {name.rpartition(".")[2]: name for name in known if _is_class(name)}
