@@ -10,6 +10,7 @@ import zipfile
 
 LIBRARY = "qgenx_jax"
 PAPERS = {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml"}
+PAPERS |= {"CITATION.cff", "SECURITY.md"}
 
 
 def files_below(folder: str) -> set[str]:
@@ -42,9 +43,11 @@ def main() -> None:
     with tarfile.open(sdist) as archive:
         members = [member.name for member in archive.getmembers() if member.isfile()]
     names = {name.partition("/")[2] for name in members}
-    missing = sorted((library | files_below("tests") | PAPERS) - names)
+    wanted = library | files_below("tests") | files_below("docs") | PAPERS
+    missing = sorted(wanted - names)
+    known = {LIBRARY, "tests", "experiments", "docs", ".ci", ".github"}
     folders = {name.partition("/")[0] for name in names if "/" in name}
-    strange = sorted(folders - {LIBRARY, "tests", "experiments", "docs", ".ci"})
+    strange = sorted(folders - known)
     if missing or strange:
         raise SystemExit(f"the sdist lacks {missing}, and should not have {strange}")
     print(f"wheel: {len(held)} files; sdist: {len(names)} files, the library's and")

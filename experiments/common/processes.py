@@ -4,6 +4,8 @@ import os
 import pathlib
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -82,3 +84,24 @@ def run_together(commands: Sequence[Sequence[str]], folder: pathlib.Path) -> Non
             for number, log in enumerate(logs)
         )
         raise RuntimeError(f"a process failed, of exit codes {codes}\n{printed}")
+
+
+def run_numbered(module: str, count: int) -> None:
+    """Runs `python -m MODULE NUMBER HOST:PORT` for each number, and prints it all.
+
+    Args:
+        module: an example of several processes, say.
+        count: how many run at once; the port is one that nobody listens to.
+
+    Raises:
+        RuntimeError: as `run_together`.
+    """
+    program = [sys.executable, "-m", module]
+    coordinator = f"127.0.0.1:{free_port()}"
+    commands = [[*program, str(number), coordinator] for number in range(count)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        run_together(commands, folder)
+        for path in sorted(folder.iterdir()):
+            lines = path.read_text().splitlines()
+            print(*(line for line in lines if not line.startswith("[Gloo]")), sep="\n")

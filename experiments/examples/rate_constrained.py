@@ -1,9 +1,7 @@
 """A classifier that may miss few: a constraint on a rate, by a Lagrangian.
 
-    min over weights, max over multiplier >= 0 of
-    loss(weights) + multiplier (mean hinge loss of malignant tumours - ALLOWED)
-
-The weights are moved by Adam, the multiplier by projected SGD, both extrapolated.
+min over weights, max over multiplier >= 0 of
+loss(weights) + multiplier (mean hinge loss of malignant tumours - ALLOWED)
 """
 
 import jax
@@ -15,7 +13,7 @@ import qgenx_jax as qgenx
 
 FEATURES, BENIGN = datasets.load_breast_cancer(return_X_y=True)
 X = jnp.asarray((FEATURES - FEATURES.mean(axis=0)) / FEATURES.std(axis=0), "float32")
-IS_BENIGN = jnp.asarray(BENIGN, "float32")
+IS_BENIGN = BENIGN.astype("float32")
 ALLOWED, ITERATIONS = 0.1, 3000
 
 
@@ -34,26 +32,28 @@ def lagrangian(params):
     return losses.mean() + params["multiplier"] * _excess(params["weights"])
 
 
-def main() -> None:
-    """Prints how many are missed, without and with the constraint."""
+def main():
+    """Prints how many are missed, without and with the constraint; returns curves."""
     losses = {"weights": lagrangian, "multiplier": lambda params: -lagrangian(params)}
     positive = optax.projections.projection_non_negative
-    weights = {"w": jnp.zeros(3), "b": jnp.zeros(())}
+    zero, lines = jnp.zeros(()), {}
+    start = {"weights": {"w": jnp.zeros(3), "b": zero}, "multiplier": zero}
     for name, rate in (("without", 0.0), ("with", 0.05)):
-        pairs = {
-            "weights": qgenx.extra_adam(0.01),
-            "multiplier": qgenx.extra_sgd(rate, projection=positive),
-        }
-        pair = qgenx.partition(pairs, {player: player for player in pairs})
-        step = jax.jit(qgenx.iterate(pair, qgenx.game_operator(losses)))
-        params = {"weights": weights, "multiplier": jnp.zeros(())}
-        state = pair.init(params)
-        for _ in range(ITERATIONS):
-            params, state = step(params, state)
-        called = _score(params["weights"]) > 0
-        missed = jnp.mean(called, where=IS_BENIGN == 0)
-        right = jnp.mean(called == IS_BENIGN)
-        print(f"{name}: missed {missed:.1%}, right {right:.1%}")
+        multiplier = qgenx.extra_sgd(rate, projection=positive)
+        pairs = {"weights": qgenx.extra_adam(0.01), "multiplier": multiplier}
+        pair = qgenx.partition(pairs, {name: name for name in pairs})
+        step = qgenx.iterate(pair, qgenx.game_operator(losses))
+
+        def body(carry, _, step=step):
+            carry = step(*carry)
+            called = _score(carry[0]["weights"]) > 0
+            return carry, (called[IS_BENIGN == 0].mean(), (called == IS_BENIGN).mean())
+
+        begin = start, pair.init(start)
+        _, (missed, right) = jax.lax.scan(body, begin, None, ITERATIONS)
+        print(f"{name}: missed {missed[-1]:.1%}, right {right[-1]:.1%}")
+        lines[name] = range(ITERATIONS), missed
+    return "iteration", "share that is missed", lines
 
 
 if __name__ == "__main__":

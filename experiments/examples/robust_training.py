@@ -1,8 +1,6 @@
 """A network that an adversary cannot fool so easily: noise is a player in a box.
 
-    min over weights, max over |noise| <= SIZE of loss(weights, pictures + noise)
-
-The weights are moved by Adam, the noise of each picture by projected SGD.
+min over weights, max over |noise| <= SIZE of loss(weights, pictures + noise)
 """
 
 import functools
@@ -16,7 +14,7 @@ import qgenx_jax as qgenx
 
 X, Y = map(jnp.asarray, datasets.load_digits(return_X_y=True))
 TRAIN, TEST = (X[:1400] / 16, Y[:1400]), (X[1400:] / 16, Y[1400:])
-SIZE, ITERATIONS = 0.1, 300
+SIZE, ITERATIONS, STEPS = 0.1, 300, (0, 1, 2, 5, 10, 20)
 INTO = jax.random.normal(jax.random.key(0), (64, 64)) / 8
 WEIGHTS = {"in": INTO, "out": jnp.zeros((64, 10))}
 BOX = functools.partial(optax.projections.projection_box, lower=-SIZE, upper=SIZE)
@@ -39,10 +37,10 @@ def _right(weights, x, y, steps):  # the share, after steps of projected sign as
     return jnp.mean(_logits(weights, x + noise).argmax(axis=1) == y)
 
 
-def main() -> None:
-    """Prints how many test digits are right, clean and under attack."""
+def main():
+    """Prints how many test digits are right, clean and attacked; returns curves."""
     losses = {"weights": _loss, "noise": lambda *args: -_loss(*args)}
-    operator = qgenx.game_operator(losses)
+    operator, lines = qgenx.game_operator(losses), {}
     for name, rate in (("plain", 0.0), ("robust", 200.0)):
         noise = qgenx.extra_sgd(rate, projection=BOX)
         pairs = {"weights": qgenx.extra_adam(0.01), "noise": noise}
@@ -52,8 +50,10 @@ def main() -> None:
         state = pair.init(params)
         for _ in range(ITERATIONS):
             params, state = step(params, state)
-        clean, attacked = (_right(params["weights"], *TEST, n) for n in (0, 20))
-        print(f"{name}: right {clean:.1%}, under attack {attacked:.1%}")
+        right = [_right(params["weights"], *TEST, n) for n in STEPS]
+        print(f"{name}: right {right[0]:.1%}, under attack {right[-1]:.1%}")
+        lines[name] = STEPS, right
+    return "steps of the attack", "share that is right", lines
 
 
 if __name__ == "__main__":

@@ -6,16 +6,14 @@ Started as it is it starts three of itself, on this machine; on several, start o
 each, by hand: `... three_processes NUMBER HOST:PORT`, with process 0's address.
 """
 
-import pathlib
 import sys
-import tempfile
 
 import jax
 
 import qgenx_jax as qgenx
 from experiments.common import processes
 
-PROCESSES, ITERATIONS = 3, 500
+PROCESSES, ITERATIONS = 3, 200
 GAME = qgenx.problems.kuhn_poker
 
 
@@ -41,14 +39,8 @@ def main() -> None:
     """Starts the processes, and prints what each of them did."""
     if len(sys.argv) == 3:
         return work(int(sys.argv[1]), sys.argv[2])
-    coordinator = f"127.0.0.1:{processes.free_port()}"
-    program = [sys.executable, "-m", "experiments.examples.three_processes"]
-    numbers = map(str, range(PROCESSES))
-    with tempfile.TemporaryDirectory() as folder:
-        commands = [[*program, number, coordinator] for number in numbers]
-        processes.run_together(commands, pathlib.Path(folder))
-        for path in sorted(pathlib.Path(folder).iterdir()):
-            print(path.read_text(), end="")
+    name = "experiments.examples.three_processes"
+    return processes.run_numbered(name, PROCESSES)
 
 
 if __name__ == "__main__":
