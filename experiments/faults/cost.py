@@ -6,8 +6,8 @@
 
 In turn, each once in every round. An iteration is the median over rounds of what rows
 say, without compiling, saving and scoring; the start is from the start of the processes
-to the first row. What an iteration's notes take is measured apart, too: it is less
-than the rounds differ by.
+to the first row. What an iteration notes, and a check of the replicas, are measured
+apart, too, in one process: they are less than the rounds differ by.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import statistics
 import sys
 import tempfile
 import time
+
+import jax
 
 from experiments.common import tables
 from experiments.faults.runs import SMALL, save_pictures
@@ -51,7 +53,7 @@ def seconds_of(
     if any(start.codes()):
         raise RuntimeError(f"ended with {start.codes()}:\n{start.said()[-4000:]}")
     table = tables.read_csv(workdir / "metrics.csv")
-    first, last = table[len(table) // 4], table[-1]  # the first ones are slower
+    first, last = table[max(len(table) // 4, 1)], table[-1]  # the first are slower
     seconds = float(last["seconds"]) - float(first["seconds"])
     return seconds / (int(last["iteration"]) - int(first["iteration"])), began
 
@@ -86,6 +88,26 @@ def notes(times: int = 100_000) -> float:
     return (time.perf_counter() - began) / times
 
 
+def check(width: int, times: int = 20) -> float:
+    """Seconds of one check of the replicas of three simulated devices."""
+    import dataclasses
+
+    from experiments.cifar10_gan.digests import digests
+    from experiments.cifar10_gan.run import Run
+    from experiments.cifar10_gan.train import check_replicas
+    from experiments.faults.flip_bits import SMALL as CONFIG
+
+    run = Run(dataclasses.replace(CONFIG, width=width, workers=3, optimizer="sgd"))
+    jax.block_until_ready(run.training)
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        digests(run.training)
+        check_replicas(run)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of the command line."""
     parser.add_argument("--rounds", type=int, default=5, help="of each way")
@@ -96,6 +118,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(**options: int) -> bool:
     """Measures, and prints the table."""
+    jax.config.update("jax_num_cpu_devices", 3)  # a worker on each
     with tempfile.TemporaryDirectory() as folder:
         found = cost(pathlib.Path(folder), **options)
     base = statistics.median(seconds for seconds, _ in found["alone"])
@@ -109,9 +132,11 @@ def main(**options: int) -> bool:
             f"{100 * (middle / base - 1):+13.1f} % "
             f"{statistics.median(start):7.1f} ({min(start):.1f}..{max(start):.1f})"
         )
-    noted = notes()
+    noted, checked = notes(), check(options["width"])
     print(
         f"an iteration's notes: {1e6 * noted:.1f} us, {100 * noted / base:.3f} % of it"
+        f"\na check of the replicas: {1e3 * checked:.1f} ms, {checked / base:.2f} % of "
+        "100 iterations"
     )
     return True
 

@@ -33,8 +33,8 @@ from experiments.faults.starts import NOT_JOINED, STOPPED, Start, finish
 
 WAIT_SECONDS = 30
 """For processes to find each other, of which one may be killed before."""
-NOBODY_COMES = WAIT_SECONDS + 5
-"""By when they have ended then: they dial once more, and Python ends as always."""
+NOBODY_COMES = WAIT_SECONDS + 10
+"""By when they have ended then, on a machine with other work: Python ends as always."""
 
 
 class Kill(NamedTuple):
