@@ -24,10 +24,7 @@ class Told:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The step."""
         with ExchangeError.naming():
-            return self._call(*args, **kwargs)
-
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__wrapped__(*args, **kwargs)
+            return self.__wrapped__(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """What else the compiled function has."""
@@ -51,23 +48,29 @@ class Paced(Told):
     _last: "jax.Array | None" = None
     """A result of the step that was started last in this process."""
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The step, once what was started before is there."""
-        leaves = jax.tree.leaves((args, kwargs))
-        if not _traced(leaves):
-            last, Paced._last = Paced._last, None
-            # an error of that step is told to whoever asks for its results
-            with contextlib.suppress(Exception):
-                if last is not None and not last.is_deleted():
-                    last.block_until_ready()
-            # what a user's own program makes of them may not have ended, either
-            jax.block_until_ready([x for x in leaves if isinstance(x, jax.Array)])
-        found = self.__wrapped__(*args, **kwargs)
+        with ExchangeError.naming():
+            leaves = jax.tree.leaves((args, kwargs))
+            if not _traced(leaves):
+                _wait_for_the_last(leaves)
+            found = self.__wrapped__(*args, **kwargs)
         results = [x for x in jax.tree.leaves(found) if isinstance(x, jax.Array)]
         if results and not _traced(results):
             # all results of a run are there at once: the smallest stands for them
             Paced._last = min(results, key=lambda x: x.size)
         return found
+
+
+def _wait_for_the_last(leaves: list[Any]) -> None:
+    """Until the step before has ended, and these arrays are there."""
+    last, Paced._last = Paced._last, None
+    # an error of that step is told to whoever asks for its results
+    with contextlib.suppress(Exception):
+        if last is not None and not last.is_deleted():
+            last.block_until_ready()
+    # what a user's own program makes of them may not have ended, either
+    jax.block_until_ready([x for x in leaves if isinstance(x, jax.Array)])
 
 
 def _traced(leaves: list[Any]) -> bool:
