@@ -58,7 +58,7 @@ def run(name: str, folder: pathlib.Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     if done.returncode:

@@ -13,7 +13,7 @@ import jax
 import qgenx_jax as qgenx
 from experiments.common import processes
 
-PROCESSES, ITERATIONS = 3, 200
+PROCESSES, ITERATIONS = 3, 100
 GAME = qgenx.problems.kuhn_poker
 
 
