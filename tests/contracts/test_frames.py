@@ -35,7 +35,7 @@ def deepest(monkeypatch, optimizer):
     step = qgenx.iterate(optimizer, lambda x: x + 1)
     run = qgenx.map_workers(step, "data", workers=3)
     run(X, qgenx.init(optimizer, X, workers=3))
-    drivers = ("map_workers", "running", "handed", "iterate")
+    drivers = ("map_workers", "pacing", "running", "handed", "iterate")
     of_update = [
         [name for name in names if not any(driver in name for driver in drivers)]
         for names in found
