@@ -24,7 +24,16 @@ class Told:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The step."""
         with ExchangeError.naming():
-            return self.__wrapped__(*args, **kwargs)
+            self._before((args, kwargs))
+            found = self.__wrapped__(*args, **kwargs)
+            self._after(found)
+            return found
+
+    def _before(self, given: Any) -> None:
+        """What is waited for, of what it is given."""
+
+    def _after(self, found: Any) -> None:
+        """What is remembered of its results."""
 
     def __getattr__(self, name: str) -> Any:
         """What else the compiled function has."""
@@ -48,37 +57,37 @@ class Paced(Told):
     _last: "jax.Array | None" = None
     """A result of the step that was started last in this process."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The step, once what was started before is there."""
-        with ExchangeError.naming():
-            leaves = jax.tree.leaves((args, kwargs))
-            if not _traced(leaves):
-                _wait_for_the_last(leaves)
-            found = self.__wrapped__(*args, **kwargs)
+    def _before(self, given: Any) -> None:
+        """Until what was started before is there."""
+        leaves = jax.tree.leaves(given)
+        if not _traced(leaves):
+            last, Paced._last = Paced._last, None
+            # an error of that step is told to whoever asks for its results
+            with contextlib.suppress(Exception):
+                if last is not None and not last.is_deleted():
+                    last.block_until_ready()
+            # what a user's own program makes of them may not have ended, either
+            jax.block_until_ready([x for x in leaves if isinstance(x, jax.Array)])
+
+    def _after(self, found: Any) -> None:
+        """A result, by which the next step knows that this one has ended."""
         results = [x for x in jax.tree.leaves(found) if isinstance(x, jax.Array)]
         if results and not _traced(results):
             # all results of a run are there at once: the smallest stands for them
             Paced._last = min(results, key=lambda x: x.size)
-        return found
-
-
-def _wait_for_the_last(leaves: list[Any]) -> None:
-    """Until the step before has ended, and these arrays are there."""
-    last, Paced._last = Paced._last, None
-    # an error of that step is told to whoever asks for its results
-    with contextlib.suppress(Exception):
-        if last is not None and not last.is_deleted():
-            last.block_until_ready()
-    # what a user's own program makes of them may not have ended, either
-    jax.block_until_ready([x for x in leaves if isinstance(x, jax.Array)])
 
 
 def _traced(leaves: list[Any]) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in leaves)
 
 
-def told(run: Callable[..., Any], mesh: Mesh | None) -> Told:
-    """A compiled step, paced where this process has several CPU devices of a mesh."""
-    here = [] if mesh is None else list(mesh.local_devices)
+def told(run: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """A compiled step, paced where this process has several CPU devices of a mesh.
+
+    Without a mesh nothing travels that could fail.
+    """
+    if mesh is None:
+        return run
+    here = list(mesh.local_devices)
     is_paced = len(here) > 1 and here[0].platform == "cpu"
     return Paced(run) if is_paced else Told(run)
