@@ -15,20 +15,19 @@ import sys
 import tempfile
 from typing import Any
 
-import jax
 from absl import app, flags
 
-import qgenx_jax as qgenx
 from experiments.benchmarks.network import namespaces
 from experiments.benchmarks.network.links import Links, bits_per_second
 from experiments.common import arguments, processes, tables
 from experiments.local_steps import worker
+from experiments.local_steps.summary import NODES, summary
 
 _RATE = flags.DEFINE_string("rate", "10mbit", "of the links")
 _STEPS = flags.DEFINE_integer("steps", 320, "of each run", 16)
 _EXACT = flags.DEFINE_integer("exact_steps", 160, "of the run by exact exchanges", 16)
 _CSV = flags.DEFINE_string("csv", None, "a file for the rows of all runs")
-NODES, PORT = 3, 12377
+PORT = 12377
 
 
 def run(name: str, links: Links, steps: int) -> list[dict[str, Any]]:
@@ -46,31 +45,6 @@ def run(name: str, links: Links, steps: int) -> list[dict[str, Any]]:
         processes.run_together(commands, pathlib.Path(folder))
         lines = (pathlib.Path(folder) / "output_0.txt").read_text().splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
-
-
-def summary(found: dict[str, list[dict[str, Any]]], rate: str) -> list[dict[str, Any]]:
-    """A row for each method: bytes and seconds of a step, and seconds to the loss."""
-    goal = max(rows[-1]["loss"] for rows in found.values())
-    params = jax.eval_shape(lambda: worker.initial(worker.model_of()))
-    link = qgenx.Link(latency=1e-4, bytes_per_second=bits_per_second(rate) / 8)
-    table, first = [], 0.0
-    for name, rows in found.items():
-        reached = next(row for row in rows if row["loss"] <= goal)
-        traffic, every = worker.traffic_of(name, params, NODES)
-        first = first or reached["seconds"]
-        table.append(
-            {
-                "method": name,
-                "bytes a step": traffic.sent_bytes // every,
-                "model, s a step": link.seconds(traffic) / every,
-                "s a step": rows[-1]["seconds"] / rows[-1]["step"],
-                f"steps to {goal:.2f}": reached["step"],
-                "seconds": reached["seconds"],
-                "exact over it": first / reached["seconds"],
-                "last loss": f"{rows[-1]['loss']:.3f} at {rows[-1]['step']}",
-            }
-        )
-    return table
 
 
 def main(_: list[str]) -> None:

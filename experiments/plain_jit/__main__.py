@@ -8,44 +8,18 @@ all threads, is that of tracing and compiling, as good as all of it.
 """
 
 import os
-import pathlib
-import time
-import types
-from typing import Any
 
 import jax
 from absl import app, flags, logging
 from jax.sharding import AxisType
 
 from experiments.common.tables import print_table
+from experiments.plain_jit.scripts import QUANTIZERS, run, script
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("steps", 200, "Steps of each run, 10 to warm up.", lower_bound=11)
 flags.DEFINE_integer("data", 4, "Workers, simulated devices of a CPU.", lower_bound=1)
 flags.DEFINE_integer("model", 1, "Devices that a worker's model is cut over.")
-
-FOLDER = pathlib.Path(__file__).parent
-IN_THE_SCRIPT = "qgenx.uniform(4)"
-QUANTIZERS = ("None", "qgenx.uniform(8)", IN_THE_SCRIPT, "qgenx.best(4)")
-
-
-def script(name: str, quantizer: str = IN_THE_SCRIPT) -> Any:
-    """A script's module, with another quantizer in it."""
-    source = (FOLDER / f"{name}.py").read_text()
-    module = types.ModuleType(name)
-    exec(compile(source.replace(IN_THE_SCRIPT, quantizer), name, "exec"), vars(module))
-    return module
-
-
-def run(module: Any, mesh: jax.sharding.Mesh, steps: int) -> tuple[float, list[float]]:
-    """CPU seconds to the first step, and the losses of all."""
-    jax.clear_caches()
-    start, losses = time.process_time(), []
-    first = 0.0
-    for loss in module.train(mesh, steps):
-        losses.append(float(loss))
-        first = first or time.process_time() - start
-    return first, losses
 
 
 def main(_: list[str]) -> None:
