@@ -4,6 +4,7 @@ It goes through a proxy on loopback, which carries what the processes tell each 
 and JAX's own service; the arrays' way (gloo) is another, as it is on a cluster.
 """
 
+import re
 import time
 
 import pytest
@@ -48,7 +49,9 @@ def test_a_process_that_is_cut_off_ends_and_so_do_the_others(
     seconds = max(rank.ended for rank in ranks) - began
     print(f"{how}: ended after {seconds:.1f} s")
     assert least < seconds < most + BUSY
-    for number, other in ((0, 2), (1, 2), (2, 0)):
-        assert f"process {other} {said}" in ranks[number].text, ranks.report()
+    # what process 0 says of it may still reach the one that is being cut off
+    for number, others in ((0, "2"), (1, "2"), (2, "[02]")):
+        told = re.search(f"process {others}( of 3)? {said}", ranks[number].text)
+        assert told is not None, ranks.report()
         assert "start all processes again with --resume" in ranks[number].text
     assert checkpoints(workdir)
