@@ -88,6 +88,7 @@ def cut_axes(x: Any, axis_name: AxisName) -> tuple[tuple, ...]:
 
 def names_of(spec: Iterable[Any]) -> list[tuple]:
     """For each entry of a PartitionSpec the axes that it names."""
-    entries = spec.partitions if isinstance(spec, PartitionSpec) else spec
+    # newer JAX does not go over one that is unreduced; older has no such name
+    entries = getattr(spec, "partitions", spec)
     each = [(x,) if isinstance(x, str) else x for x in entries]
     return [x if isinstance(x, tuple) else () for x in each]
