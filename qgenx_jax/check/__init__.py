@@ -13,6 +13,5 @@ The files, each importing only from those before it:
 """
 
 from qgenx_jax.check.clock import measure_link as measure_link
-from qgenx_jax.check.exchanges import check_exchange as check_exchange
 from qgenx_jax.check.report import Report as Report
 from qgenx_jax.check.verdicts import Verdict as Verdict
