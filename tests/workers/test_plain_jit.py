@@ -146,6 +146,19 @@ def test_each_worker_has_a_key_of_its_own():
     np.testing.assert_allclose(each, wanted, rtol=1e-6)
 
 
+def test_a_key_that_is_replicated_is_the_same_on_all():
+    params, x, _ = problem()
+
+    def words(params, x, key):
+        drawn = jax.random.bits(key) + jnp.zeros_like(x[0, 0]).astype(jnp.uint32)
+        return (params["w"].sum() * x.sum()), drawn[None]
+
+    mesh = mesh_of(WORKERS)
+    run = qgenx.value_and_grad(words, AXIS, mesh=mesh, has_aux=True, replicated=2)
+    (_, each), _ = run(params, x, jax.random.key(3))
+    assert each.tolist() == [int(jax.random.bits(jax.random.key(3)))] * WORKERS
+
+
 def test_aux_is_that_of_the_whole_batch():
     params, x, y = problem()
 
