@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from qgenx_jax import _checks, _random, _trees
 from qgenx_jax._codec.bits import ROUNDINGS
@@ -22,9 +23,11 @@ from qgenx_jax._exchange import groups
 from qgenx_jax._exchange.cuts import cuts_of
 from qgenx_jax._exchange.gathering import differentiable, plan_of
 from qgenx_jax._exchange.layout import small_leaves
+from qgenx_jax._exchange.sharded import broadcast
 from qgenx_jax._exchange.traffic import Phase, Traffic, phase, traffic
 from qgenx_jax._types import Array, AxisName, LeafPredicate, Params
 from qgenx_jax._workers import axes
+from qgenx_jax._workers.specs import names_of
 
 
 def gather_params(
@@ -47,7 +50,9 @@ def gather_params(
     `jax.checkpoint` too. Differentiate the worker's own loss by `jax.value_and_grad`
     with respect to the shards: the gradients are means over workers, cut as the shards
     are, and an optimizer of theirs, with its state, has 1/K of the memory. Nothing is
-    left to exchange.
+    left to exchange. A loss that is averaged over the workers (`jax.lax.pmean`) has 1/K
+    of that gradient, and one of a batch that is cut over further axes their sum, in
+    full precision: cut parameters over all axes that the batch is, a tuple of them.
 
     Args:
         params: this worker's shards; leaves that `specs` do not cut are equal on all
@@ -97,6 +102,14 @@ def gather_params(
     leaves, treedef = jax.tree.flatten(params)
     _checks.floating_leaves("params", params)
     how = cuts_of(params, specs, axis_name, workers, whole=False)
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        if any(names_of(jax.typeof(x).sharding.spec)):
+            raise _checks.refuse(
+                _checks.leaf_name(path, "params"),
+                "must not be cut over an axis of type Explicit",
+                _checks.Text(jax.typeof(x)),
+                "map over that axis by hand, too, or make it Auto",
+            )
     own = frozenset(axis_name if isinstance(axis_name, tuple) else (axis_name,))
     over = [axes.varying(x) - own for x in leaves]
     plan = plan_of(how, treedef, quantizer, exact, over, workers, forward)
@@ -147,6 +160,10 @@ def gather_traffic(
     workers = _checks.whole_number("workers", workers, 1, None)
     _checks.floating_leaves("params", params)
     how = cuts_of(params, specs, axis_name, workers, whole=True)
+    if not any(how) and any(map(any, _entries(specs, params))):
+        rule = f"must cut a leaf over {axis_name!r}"
+        way_out = "give axis_name the name that specs have"
+        raise _checks.refuse("specs", rule, specs, way_out)
     treedef, kinds = jax.tree.structure(params), jax.tree.leaves(params)
     over = [frozenset()] * len(kinds)
     plan = plan_of(how, treedef, quantizer, exact, over, workers, forward)
@@ -181,6 +198,12 @@ def gather_traffic(
         phases.append(Phase("all_reduce", workers, n_bytes, sent, sent, {}, sent, 0))
     coordinates = sum(int(np.prod(jnp.shape(x))) for x in kinds)
     return traffic("fsdp", workers, phases, coordinates)
+
+
+def _entries(specs: Any, params: Params) -> list[Any]:
+    """The entries of all leaves' PartitionSpecs."""
+    each = broadcast(specs, params)
+    return jax.tree.leaves(each, is_leaf=lambda s: isinstance(s, PartitionSpec))
 
 
 def _checked(

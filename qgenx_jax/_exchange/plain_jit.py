@@ -121,7 +121,7 @@ def _check_rows(updates: Any, params: Any, workers: int, axis_name: Any) -> None
         return jax.ShapeDtypeStruct((workers, *shape), jnp.result_type(x))
 
     like = jax.tree.map(rows, of_params)
-    given = "each worker's own, a row for each,"
+    given = "all workers' own, a row for each"
     _checks.same_structure("updates", updates, given, like, way_out)
 
 

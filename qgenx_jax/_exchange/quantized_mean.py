@@ -147,6 +147,11 @@ class QuantizedMean(optax.GradientTransformationExtraArgs):
         """What carries the updates."""
         return cast(_Update, self.update).exchange
 
+    @property
+    def mesh(self) -> Mesh | None:
+        """The mesh that it was given, for a step in plain jit."""
+        return cast(_Update, self.update).mesh
+
     def traffic(
         self,
         params: Any,

@@ -132,6 +132,13 @@ def local_steps(
     check_plain(
         "outer", outer, "for instance optax.sgd(0.7, momentum=0.9, nesterov=True)"
     )
+    if isinstance(exchange, QuantizedMean) and exchange.mesh is not None:
+        raise _checks.refuse(
+            "exchange",
+            "must be one for a mapped step: drifts are each worker's own",
+            _checks.Text("a quantized_mean with a mesh"),
+            "leave mesh= out there, and run the step by map_workers or jax.shard_map",
+        )
     carrier = exchange.exchange if isinstance(exchange, QuantizedMean) else exchange
     _checks.instance_of(
         "exchange",
@@ -148,12 +155,20 @@ def local_steps(
         axes.refuse_reserved_name(params)
         own = inner.init(params)
         _refuse_inside(own)
+        kept = outer.init(params)
+        if _trees.find(kept, ExchangeState):
+            raise _checks.refuse(
+                "outer",
+                "must have no exchange in it",
+                _checks.Text("one that exchanges the mean again"),
+                "leave quantized_mean out: what outer is given is the mean",
+            )
         drift = jax.tree.map(
             lambda x: jnp.zeros(jnp.shape(x), _trees.accumulator_dtype(x)), params
         )
         alone = jax.tree.map(lambda x: jnp.asarray(x)[None], Alone(drift, own))
         count = jnp.zeros((), jnp.int32)
-        return LocalStepsState(count, alone, carrier.init(), outer.init(params))
+        return LocalStepsState(count, alone, carrier.init(), kept)
 
     def update_fn(
         updates: Params, state: State, params: Params | None = None, **extra: Any

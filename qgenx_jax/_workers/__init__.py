@@ -10,6 +10,7 @@ The files, each importing only from those before it:
 - `axes`: the axis over workers, what varies over it, what is each worker's own
 - `collectives`: everything that travels, by `jax.lax`
 - `over_mesh`: workers along an axis of a mesh, in an ordinary jitted step
+- `shares`: what of a step's arguments each worker gets there
 - `plain_jit`: each worker's own gradient there
 - `gradients`: of a worker's own loss
 - `replicas`: whether copies are equal

@@ -9,17 +9,17 @@ anyone can compress them. Here they stay where they were computed, and the mean 
 by an exchange that is given the same mesh. Other axes of the mesh are left to jit.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from qgenx_jax import _checks
 from qgenx_jax._types import Array, AxisName
-from qgenx_jax._workers import axes, collectives
+from qgenx_jax._workers import axes, collectives, shares
 from qgenx_jax._workers.over_mesh import on_workers, workers_of
 
 
@@ -46,15 +46,18 @@ def own_gradients(
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         workers = workers_of(mesh, axis_name)
-        whole = {i % len(arguments) for i in (*which, *_numbers(replicated, arguments))}
+        for number in which:
+            shares.check_number("argnums", number, len(arguments))
+        whole = {number % len(arguments) for number in which}
+        whole |= shares.of_all(loss, replicated, len(arguments), keywords)
         given = (arguments, keywords)
         leaves, treedef = jax.tree.flatten(given)
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(given)]
         for number in which:
-            _check_differentiable(arguments[number], number)
-        traced = [i for i, x in enumerate(leaves) if _is_array(x)]
-        is_whole = [_is_whole(path, whole, replicated) for path in paths]
-        specs = _specs(leaves, paths, is_whole, traced, axis_name, workers)
+            shares.check_differentiable(arguments[number], number)
+        traced = [i for i, x in enumerate(leaves) if shares.is_array(x)]
+        is_whole = [shares.where(path) in whole for path in paths]
+        specs = shares.specs_of(leaves, paths, is_whole, traced, axis_name, workers)
 
         def worker(*own: Any) -> tuple:
             index = axes.axis_index(axis_name)
@@ -65,7 +68,8 @@ def own_gradients(
                 mine[i] = jax.random.fold_in(x, index) if is_own else x
             own_arguments, own_keywords = jax.tree.unflatten(treedef, mine)
             run = differentiate(_without_side_effects(loss))
-            found, gradient = run(*own_arguments, **own_keywords)
+            with _told_of_types(axis_name):
+                found, gradient = run(*own_arguments, **own_keywords)
             value, aux = found if has_aux else (found, None)
             equal, each, structure = _sorted_by_kind(aux, axis_name)
             notes.append(structure)
@@ -86,98 +90,36 @@ def own_gradients(
     return call
 
 
-def _numbers(replicated: Sequence[int | str], arguments: tuple) -> list[int]:
-    numbers = [x for x in replicated if not isinstance(x, str)]
-    for number in numbers:
-        count = len(arguments)
-        _checks.whole_number("replicated", number, -count, count - 1)
-    return numbers
-
-
-def _check_differentiable(argument: Any, number: int) -> None:
-    """Checks that an argument can be differentiated by.
+@contextlib.contextmanager
+def _told_of_types(axis_name: AxisName) -> Iterator[None]:
+    """Says what JAX's types of what varies want, where a loss meets them unawares.
 
     Raises:
-        ValueError: if a leaf of it is no floating-point array.
+        ValueError: in place of JAX's errors.
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
-        if not _is_array(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        if "carry" in text and "{V:" in text:
             raise _checks.refuse(
-                _checks.leaf_name(path, f"argument {number} of the loss"),
-                "must be a floating-point array, to differentiate by",
-                leaf,
-                "hand over what is trained alone; of a flax.nnx module with random "
-                "states or counters: graphdef, params, rest = nnx.split(model, "
-                "nnx.Param, ...)",
-            )
-
-
-def _is_array(x: Any) -> bool:
-    return isinstance(x, jax.Array | np.ndarray | np.generic)
-
-
-def _is_whole(path: tuple, whole: set[int], replicated: Sequence[int | str]) -> bool:
-    """Whether an argument, or a keyword, is one that each worker gets whole."""
-    kind, name = path[0].idx, getattr(path[1], "idx", getattr(path[1], "key", None))
-    return name in whole if kind == 0 else name in replicated
-
-
-def _specs(
-    leaves: list,
-    paths: list,
-    is_whole: list[bool],
-    traced: list[int],
-    axis_name: AxisName,
-    workers: int,
-) -> list[PartitionSpec]:
-    """How each array is handed to the workers.
-
-    Raises:
-        ValueError: for one that is to be cut into K shares, and cannot be, or is not
-            of as many examples as the first of them.
-    """
-    specs: list[PartitionSpec] = []
-    first: tuple | None = None
-    for i in traced:
-        x, name = leaves[i], _name(paths[i])
-        if is_whole[i] or not jnp.ndim(x):
-            specs.append(PartitionSpec())
-            continue
-        shape, dtype = jnp.shape(x), jnp.result_type(x)
-        if shape == (2,) and dtype == np.uint32:
+                "the loss",
+                "must begin a loop with what differs between workers, as what it ends "
+                "with does",
+                _checks.Text("a carry that is a constant"),
+                f"start it from jax.lax.pcast(zeros, {axis_name!r}, to='varying'), or "
+                "from 0 * x of the batch",
+            ) from error
+        if "manual_axis_type" in text:
             raise _checks.refuse(
-                name,
-                "must be no key of plain words, which would be cut as a batch is",
-                _checks.Text(jax.typeof(x)),
-                "pass a typed one, jax.random.key or jax.random.wrap_key_data, of "
-                "which each worker gets its own; or name the argument in replicated=",
-            )
-        if shape[0] % workers:
-            raise _checks.refuse(
-                name,
-                f"must be a batch, of a multiple of {workers} examples, of which each "
-                f"worker along {axis_name!r} gets its share",
-                shape,
-                "leave out the last examples; what each worker is to get whole, name "
-                "in replicated=",
-            )
-        first = first or (name, shape[0])
-        if shape[0] != first[1]:
-            raise _checks.refuse(
-                name,
-                f"must have as many examples as {first[0]}, {first[1]}",
-                shape,
-                "name what each worker is to get whole in replicated=",
-            )
-        specs.append(PartitionSpec(axis_name))
-    return specs
-
-
-def _name(path: tuple) -> str:
-    kind, number = path[0].idx, path[1]
-    if kind == 0:
-        return _checks.leaf_name(path[2:], f"argument {number.idx} of the loss")
-    return _checks.leaf_name(path[2:], f"argument {number.key!r} of the loss")
+                "the loss",
+                "must constrain shardings by a bare PartitionSpec, of axes that are "
+                "left to jit",
+                _checks.Text("a NamedSharding, or one that names the workers' axis"),
+                "call jax.set_mesh, and jax.lax.with_sharding_constraint(x, "
+                "PartitionSpec(None, 'model'))",
+            ) from error
+        raise
 
 
 def _without_side_effects(loss: Callable[..., Any]) -> Callable[..., Any]:
@@ -196,7 +138,7 @@ def _without_side_effects(loss: Callable[..., Any]) -> Callable[..., Any]:
         changed = [p for b, (p, a) in zip(before, after, strict=False) if b is not a]
         if same and not changed:
             return result
-        name = _name(changed[0]) if changed else "an argument of the loss"
+        name = shares.name_of(changed[0]) if changed else "an argument of the loss"
         raise _checks.refuse(
             name,
             "must not be changed by the loss, which runs on a copy of it",

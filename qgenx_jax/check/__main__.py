@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from qgenx_jax._codec.quantizer import Quantizer
 from qgenx_jax._exchange.factory import exchange as make_exchange
 from qgenx_jax._exchange.traffic import Link
 from qgenx_jax.check.clock import measure_link
@@ -47,13 +48,17 @@ def quantizer_of(text: str) -> Any:
         return None
     name, _, bits = text.partition(":")
     make = getattr(importlib.import_module("qgenx_jax"), name, None)
+    refusal = ValueError(
+        f"--quantizer must be a quantizer's name and bits, got {text!r}: for instance "
+        "uniform:4, best:2, min_max:8 or none"
+    )
     try:
-        return make(int(bits or 4))  # type: ignore[misc]
+        found = make(int(bits or 4))  # type: ignore[misc]
     except TypeError as error:
-        raise ValueError(
-            f"--quantizer must be a quantizer's name and bits, got {text!r}: for "
-            "instance uniform:4, best:2, min_max:8 or none"
-        ) from error
+        raise refusal from error
+    if not isinstance(found, Quantizer):
+        raise refusal
+    return found
 
 
 def mesh_of(text: str | None) -> jax.sharding.Mesh:
@@ -82,11 +87,19 @@ def mesh_of(text: str | None) -> jax.sharding.Mesh:
 def main(arguments: list[str] | None = None) -> int:
     """Checks, prints the report, and returns the exit code."""
     flags = parser().parse_args(arguments)
-    if flags.devices:
-        jax.config.update("jax_num_cpu_devices", flags.devices)
-    if flags.coordinator:
-        jax.distributed.initialize(flags.coordinator, flags.processes, flags.process)
+    together = (flags.coordinator, flags.processes, flags.process)
     try:
+        if flags.devices is not None and flags.devices < 1:
+            raise ValueError(f"--devices must be at least 1, got {flags.devices}")
+        if any(x is not None for x in together):
+            if None in together:
+                raise ValueError(
+                    "--coordinator, --processes and --process must be given together, "
+                    f"got {together}"
+                )
+            jax.distributed.initialize(*together)
+        if flags.devices is not None:
+            jax.config.update("jax_num_cpu_devices", flags.devices)
         quantizer, mesh = quantizer_of(flags.quantizer), mesh_of(flags.mesh)
         axis = flags.axis or mesh.axis_names[0]
         collective = "exact" if quantizer is None else flags.collective

@@ -42,19 +42,20 @@ def seconds_of(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict:
 def timed(
     exchange: Exchange, mesh: Mesh, sizes: Sequence[int] = SIZES, rounds: int = 7
 ) -> list[Timed]:
-    """Seconds of an exchange, and of an exact one, of flat vectors.
+    """Seconds of an exchange, and of an exact one, of matrices of 1,024 columns.
 
     Args:
         exchange: over an axis of the mesh; labels and `exact` of a tree of another
             structure are left out.
         mesh: with that axis.
-        sizes: coordinates of the vectors.
+        sizes: coordinates, multiples of 1,024.
         rounds: of which the median counts.
     """
     name, workers = exchange.axis_name, workers_of(mesh, exchange.axis_name)
     exact, found = make_exchange(name, None), []
     for size in sizes:
-        rows = np.random.default_rng(size).normal(size=(workers, size))
+        shape = (size // 1024, 1024)
+        rows = np.random.default_rng(size).normal(size=(workers, *shape))
         given = placed(rows.astype(np.float32), mesh, name)
         runs = {}
         for label, one in {"exact": exact, "this": exchange}.items():
@@ -63,7 +64,7 @@ def timed(
         seconds = seconds_of(runs, rounds)
         sizes_of = tuple(mesh.shape[n] for n in name) if isinstance(name, tuple) else ()
         among = sizes_of or workers
-        sent = exchange.traffic(jnp.zeros(size), among).sent_bytes
+        sent = exchange.traffic(jnp.zeros(shape), among).sent_bytes
         found.append(Timed(size, seconds["exact"], seconds["this"], sent))
     return found
 

@@ -17,8 +17,8 @@ from qgenx_jax.check.clock import timed
 from qgenx_jax.check.report import Report
 from qgenx_jax.check.verdicts import Verdict
 
-SIZE = 2**15
-"""Coordinates of the vectors, where no tree is given."""
+SHAPE = (32, 1024)
+"""Of the vectors, where no tree is given: a matrix, which `small_leaves` quantizes."""
 
 
 def check_exchange(
@@ -40,7 +40,7 @@ def check_exchange(
     Args:
         exchange: an `exchange`, or a `quantized_mean`.
         mesh: with its axis; None for one worker (`axis_name=None`).
-        like: the tree to exchange, or its shapes and dtypes; by default one vector of
+        like: the tree to exchange, or its shapes and dtypes; by default one matrix of
             32,768 coordinates.
         draws: exchanges of each kind, at least 4.
         seed: of the vectors and of the keys.
@@ -77,8 +77,10 @@ def check_exchange(
         raise _checks.refuse("mesh", rule, None, "for instance by jax.make_mesh")
     workers = 1 if mesh is None else workers_of(mesh, one.axis_name)
     if like is None:
-        like = jax.ShapeDtypeStruct((SIZE,), jnp.float32)
+        like = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
     _checks.floating_leaves("like", like)
+    if not jax.tree.leaves(like):
+        raise _checks.refuse("like", "must have a leaf", like, "or leave it out")
     unlike = trials.trials(one, mesh, like, draws, seed, equal=False)
     alike = trials.trials(one, mesh, like, draws, seed + 1, equal=True)
     is_rounded = any(one.quantizers.values())

@@ -7,6 +7,9 @@ from typing import NamedTuple
 from qgenx_jax._workers.failures import ExchangeError
 from qgenx_jax.check.verdicts import Verdict
 
+CLEARLY = 1.1
+"""How many times as fast an exchange has to be, to be called so."""
+
 
 class Timed(NamedTuple):
     """Seconds of one size.
@@ -49,10 +52,10 @@ class Report:
 
     @property
     def pays(self) -> bool | None:
-        """Whether the exchange is the faster one at the largest size; None untimed."""
+        """Whether it is faster by a tenth, at the largest size; None if not timed."""
         if not self.times:
             return None
-        return self.times[-1].this < self.times[-1].exact
+        return _pays(self.times[-1])
 
     def raise_if_failed(self) -> None:
         """Says what is wrong, if anything is.
@@ -82,7 +85,7 @@ class Report:
         return "\n".join(lines)
 
     def _advice(self) -> str:
-        pays = [row.coordinates for row in self.times if row.this < row.exact]
+        pays = [row.coordinates for row in self.times if _pays(row)]
         if not pays:
             return "compression does not pay here, at any of these sizes"
         if len(pays) == len(self.times):
@@ -90,3 +93,7 @@ class Report:
         return (
             f"compression pays here at {', '.join(f'{n:,}' for n in pays)} coordinates"
         )
+
+
+def _pays(row: Timed) -> bool:
+    return row.exact > CLEARLY * row.this

@@ -41,6 +41,14 @@ def test_a_tree_with_exact_leaves_and_a_mean():
     assert report.ok, str(report)
 
 
+def test_a_mean_as_it_stands():
+    """Small leaves are exact by default: what is checked and timed is a matrix."""
+    mean = qgenx.quantized_mean(AXIS, qgenx.uniform(4))
+    report = qgenx.check_exchange(mean, mesh_of(2), draws=4)
+    assert report.ok, str(report)
+    assert len(report.times) == 3
+
+
 def test_one_worker_alone():
     report = qgenx.check_exchange(qgenx.exchange(None, qgenx.uniform(4)), times=False)
     assert report.ok

@@ -214,6 +214,28 @@ def test_shards_that_are_none_and_keys_that_differ():
 
 
 @pytest.mark.quick
+def test_an_explicit_axis_is_refused():
+    devices = jax.devices()[:4]
+    mesh = jax.make_mesh((2, 2), (AXIS, "model"), devices=devices)
+
+    def worker(x):
+        return qgenx.gather_params(x, AXIS, qgenx.uniform(8), specs=P(AXIS), key=KEY)
+
+    run = jax.shard_map(
+        worker, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), axis_names={AXIS}
+    )
+    x = jax.device_put(jnp.zeros((64, 64)), NamedSharding(mesh, P(AXIS, "model")))
+    with pytest.raises(ValueError, match="must not be cut over an axis of type"):
+        jax.jit(run)(x)
+
+
+@pytest.mark.quick
+def test_traffic_of_specs_of_another_axis():
+    with pytest.raises(ValueError, match="specs must cut a leaf over 'data'"):
+        qgenx.gather_traffic(jnp.zeros((64, 64)), None, 4, specs=P("rows"))
+
+
+@pytest.mark.quick
 def test_traffic_of_what_cannot_be_cut():
     with pytest.raises(ValueError, match="must have an axis 0 that 4 workers divide"):
         qgenx.gather_traffic(jnp.zeros((6, 4)), None, 4, specs=P(AXIS))

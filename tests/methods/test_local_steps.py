@@ -273,6 +273,18 @@ def test_what_cannot_stand_inside(inner, message):
 
 
 @pytest.mark.quick
+def test_an_exchange_outside_or_of_a_mesh_is_refused():
+    mean = qgenx.quantized_mean(AXIS, UNIFORM)
+    outer = optax.chain(mean, optax.sgd(1.0))
+    twice = qgenx.local_steps(2, optax.sgd(0.1), mean, outer=outer)
+    with pytest.raises(ValueError, match="outer must have no exchange in it"):
+        twice.init(jnp.zeros((64, 64)))
+    of_mesh = qgenx.quantized_mean(AXIS, UNIFORM, mesh=mesh_of(2))
+    with pytest.raises(ValueError, match="exchange must be one for a mapped step"):
+        qgenx.local_steps(2, optax.sgd(0.1), of_mesh)
+
+
+@pytest.mark.quick
 def test_what_cannot_stand_around():
     local = qgenx.local_steps(2, optax.sgd(0.1), of(UNIFORM))
     with pytest.raises(ValueError, match="put it inside: local_steps"):

@@ -100,16 +100,16 @@ def test_what_is_no_array_is_handed_on_as_it_is():
     check(run(params, x, y, "squares", trains=True), own(params, x, y))
 
 
-@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by number"])
-def test_what_is_replicated_is_handed_on_whole(by_name):
+@pytest.mark.parametrize("name", ["table", 3])
+@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by place"])
+def test_what_is_replicated_is_handed_on_whole(by_name, name):
     params, x, y = problem()
-    table = np.array([1, 2, 3, 4], np.float32)  # K would divide it
+    table = np.arange(1, BATCH + 1, dtype=np.float32)  # as long as a batch
 
     def with_table(params, x, y, table):
-        assert table.shape == (4,)
+        assert table.shape == (BATCH,)
         return loss(params, x, y, scale=table[1])
 
-    name = "table" if by_name else 3
     run = qgenx.value_and_grad(with_table, AXIS, mesh=mesh_of(4), replicated=name)
     found = run(params, x, y, table=table) if by_name else run(params, x, y, table)
     check(found, own(params, x, y, scale=2.0))
@@ -236,6 +236,42 @@ def test_a_loss_averaged_over_workers_is_refused():
 
     with pytest.raises(ValueError, match="must be a worker's own"):
         qgenx.value_and_grad(averaged, AXIS, mesh=mesh_of(WORKERS))(*problem())
+
+
+def test_a_loop_that_begins_with_a_constant_is_told_how_to():
+    params, x, y = problem()
+
+    def looped(params, x, y, *, start):
+        def add(carry, row):
+            return carry + jnp.vdot(row, row), None
+
+        squares, _ = jax.lax.scan(add, start(x), jnp.tanh(x @ params["w"]) - y)
+        return squares / y.size
+
+    differentiate = qgenx.value_and_grad(looped, AXIS, mesh=mesh_of(WORKERS))
+    with pytest.raises(ValueError, match="must begin a loop with what differs"):
+        differentiate(params, x, y, start=lambda x: jnp.float32(0))
+    start = lambda x: jax.lax.pcast(jnp.float32(0), AXIS, to="varying")  # noqa: E731
+    check(differentiate(params, x, y, start=start), own(params, x, y))
+
+
+def test_a_constraint_of_an_axis_that_is_mapped_is_told_how_to():
+    mesh, (params, x, y) = mesh_of(WORKERS), problem()
+
+    def constrained(params, x, y):
+        x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(AXIS)))
+        return loss(params, x, y)
+
+    with pytest.raises(ValueError, match="constrain shardings by a bare PartitionSpec"):
+        jax.jit(qgenx.value_and_grad(constrained, AXIS, mesh=mesh))(params, x, y)
+
+
+def test_numbers_of_arguments_that_are_none():
+    params, x, y = problem()
+    with pytest.raises(ValueError, match="as a positional argument"):
+        qgenx.value_and_grad(loss, AXIS, mesh=mesh_of(2))(params=params, x=x, y=y)
+    with pytest.raises(ValueError, match="argnums must be a whole number"):
+        qgenx.value_and_grad(loss, AXIS, argnums=7, mesh=mesh_of(2))(params, x, y)
 
 
 def test_replicated_without_a_mesh_is_refused():
