@@ -48,11 +48,17 @@ class Drift(NamedTuple):
 
         Raises:
             ExchangeError: a ValueError, too; with the leaf's path and the odd worker.
+            ValueError: for a tree that has no such leaf.
         """
         leaf, worker = int(self.leaf), int(self.worker)
         if leaf < 0:
             return
-        path, _ = jax.tree_util.tree_leaves_with_path(tree)[leaf]
+        with_path = jax.tree_util.tree_leaves_with_path(tree)
+        if leaf >= len(with_path):
+            rule = f"must be the tree that was checked, whose leaf {leaf} differs"
+            found = _checks.Text(f"one of {len(with_path)} leaves")
+            raise _checks.refuse("tree", rule, found, "pass what was given there")
+        path, _ = with_path[leaf]
         odd = f"; the odd one is worker {worker}" if worker >= 0 else ""
         raise _differing(path, f"different ones{odd}")
 
